@@ -1,0 +1,15 @@
+"""Loading an encoder, and where adapters act in each family of encoders."""
+
+from .backbone import Backbone, MlmStart, load_backbone
+from .families import FAMILIES, Family, family_of
+from .slots import AdapterSlots
+
+__all__ = [
+    "FAMILIES",
+    "AdapterSlots",
+    "Backbone",
+    "Family",
+    "MlmStart",
+    "family_of",
+    "load_backbone",
+]

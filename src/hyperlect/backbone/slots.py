@@ -1,0 +1,62 @@
+"""Adapter slots: forward hooks at the insertion points of an encoder.
+
+The encoder is neither subclassed nor changed. While no weights are set, the hooks return nothing
+and the encoder computes what it always computed, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..hypernet import AdapterWeights, adapt
+
+
+class AdapterSlots:
+    """Hooks one adapter a layer into an encoder, and holds the weights they apply.
+
+    Args:
+        modules: the insertion point of each layer.
+        activation: the adapters' non-linearity.
+        eps: epsilon of the adapters' LayerNorms.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], activation: str, eps: float) -> None:
+        self.activation = activation
+        self.eps = eps
+        self._weights: list[AdapterWeights] | None = None
+        self._handles = [
+            module.register_forward_hook(self._hook(layer)) for layer, module in enumerate(modules)
+        ]
+
+    def _hook(self, layer: int) -> Any:
+        def apply(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if self._weights is None:
+                return None  # leaves the output as it is
+            weights = self._weights[layer]
+            if isinstance(output, Tensor):
+                return adapt(output, weights, self.activation, self.eps)
+            # Some families' layers return a tuple that begins with the hidden states.
+            adapted = adapt(output[0], weights, self.activation, self.eps)
+            return (adapted, *output[1:])
+
+        return apply
+
+    @contextmanager
+    def filled(self, weights: AdapterWeights | None) -> Iterator[None]:
+        """Apply `weights` of one cell, leading dimension (L,), inside the block; None for none."""
+        before = self._weights
+        self._weights = None if weights is None else weights.unbind()
+        try:
+            yield
+        finally:
+            self._weights = before
+
+    def remove(self) -> None:
+        """Take the hooks out; the encoder is as it was before."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []

@@ -1,0 +1,115 @@
+"""hyperlect predict."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import HyperlectError
+from .inputs import Inputs, Reading, open_inputs
+from .outputs import WRITERS
+from .shared import Device, DeviceOption, libraries, out, remark, run_folder, torch_device
+
+if TYPE_CHECKING:
+    from ..model import HyperX
+
+
+class Form(StrEnum):
+    """How predictions are written."""
+
+    TEXT = "text"
+    CONLL = "conll"
+    JSONL = "jsonl"
+
+
+def predict(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="The folder that training made, or a model's id on the hub.",
+            show_default=False,
+        ),
+    ],
+    task: Annotated[str, typer.Option(help="A task of the run, as ner.", show_default=False)],
+    language: Annotated[
+        str,
+        typer.Option(
+            help="Any language, trained or not: fao, fo or Faroese.", show_default=False
+        ),
+    ],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="What to read. [dim]default: stdin[/]", show_default=False
+        ),
+    ] = "-",
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="text is for reading, conll has word and label on a line, jsonl an object a "
+            "sentence.",
+        ),
+    ] = Form.TEXT,
+    reading: Annotated[
+        Reading,
+        typer.Option(
+            "--input",
+            help="raw: a sentence a line. words: a word a line, an empty line after each "
+            "sentence. conllu: CoNLL-U. auto tells them apart, and says what it took.",
+        ),
+    ] = Reading.AUTO,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Label sentences with one task in one language.
+
+    Sentences are split into words and signs where they come as raw text. Of word files the first
+    column is read, whatever else is in them; lines that begin with "# " are comments. Tasks over
+    whole texts read a text a line; those over pairs, two texts a line with a tab between. Empty
+    lines are skipped.
+
+    \b
+    Examples:
+      echo "Jógvan býr í Tórshavn." | hyperlect predict runs/mine --task ner --language fao
+      hyperlect predict runs/mine --task pos --language fo words.tsv --format conll > tagged.tsv
+      hyperlect predict runs/mine --task topic --language Faroese news.txt --format jsonl
+    """  # noqa: D301
+    model = load(run, device)
+    inputs = open_inputs(file, model.task(task), reading)
+    if form is Form.CONLL and not model.task(task).type.reads_words:
+        raise HyperlectError(
+            f'--format conll is for labels on words; "{task}" labels texts. Use text or jsonl.'
+        )
+    if inputs.remark:
+        remark(inputs.remark)
+    run_inputs(model, inputs, task, language, form)
+
+
+def load(run: str, device: Device) -> HyperX:
+    """Load a model from a run folder or the hub."""
+    path = Path(run)
+    if path.exists() or run.count("/") != 1:
+        run_folder(path)
+    with libraries():
+        from ..model import HyperX
+
+        return HyperX.from_pretrained(run, device=torch_device(device))
+
+
+def run_inputs(model: HyperX, inputs: Inputs, task: str, language: str, form: Form) -> None:
+    """Predict chunk by chunk, so that files of any size pass through."""
+    console, writer = out(), WRITERS[form]()
+    told = False
+    for chunk in inputs.chunks():
+        predictions = model.predict([given.value for given in chunk], task, language)
+        for given, prediction in zip(chunk, predictions, strict=True):
+            if not told:
+                remark(about(prediction))
+                told = True
+            writer.write(console, prediction, given)
+    if not told:
+        raise HyperlectError(f"{inputs.name} holds nothing to predict for.")

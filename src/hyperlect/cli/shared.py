@@ -1,0 +1,138 @@
+"""What the verbs share: consoles, options, quiet libraries, and finding a run folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..errors import HyperlectError, RunError, nearest
+
+PACKAGE = Path(__file__).parent.parent
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="The folder that training made.", show_default=False),
+]
+
+
+def out() -> Console:
+    """Return the console for results (stdout)."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console for progress, remarks and errors (stderr)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print an error."""
+    err().print(Text.assemble(("Error: ", "bold red"), message))
+
+
+def warn(message: str, console: Console | None = None) -> None:
+    """Print a warning."""
+    (console or err()).print(Text.assemble(("Warning: ", "bold yellow"), message))
+
+
+def remark(message: str) -> None:
+    """Print something in passing, on stderr."""
+    err().print(Text(message, style="dim"))
+
+
+def quiet(debug: bool = False) -> None:
+    """Silence the libraries' chatter and telemetry; what hyperlect itself warns of is shown.
+
+    Must come before the libraries are imported: they read the environment then.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if Path(filename).is_relative_to(PACKAGE):
+            warn(str(message))
+
+    if not debug:
+        warnings.showwarning = show
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Import the slow libraries while a line says so, and turn their progress bars off."""
+    with err().status("Starting …"):
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        yield
+
+
+def torch_device(wanted: Device) -> str:
+    """Turn "auto" into what is there. Raises `HyperlectError` for a device that is not."""
+    import torch
+
+    there = {
+        Device.CUDA: torch.cuda.is_available(),
+        Device.MPS: torch.backends.mps.is_available(),
+        Device.CPU: True,
+    }
+    usable = [device for device, usable in there.items() if usable]
+    if wanted is Device.AUTO:
+        return usable[0]
+    if wanted not in usable:
+        raise HyperlectError(f"There is no {wanted} device here. Usable: {', '.join(usable)}.")
+    return wanted
+
+
+def run_folder(path: Path) -> Path:
+    """Return a run folder. Raises `RunError` that says what the path is instead."""
+    if (path / "recipe.yaml").is_file():
+        return path
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        raise RunError(f"{path} is a recipe. Train it first: hyperlect train {path}")
+    if path.is_file():
+        raise RunError(f"{path} is a file. Name the run folder that `hyperlect train` made.")
+    runs = [str(recipe.parent) for recipe in _near(path).glob("*/recipe.yaml")]
+    listed = f" Runs there: {', '.join(sorted(runs)[:10])}." if runs else ""
+    what = f"{path} is no run folder" if path.is_dir() else f"There is no run folder {path}"
+    hint = nearest(str(path), runs) or listed or " `hyperlect train RECIPE` makes one."
+    raise RunError(f"{what}.{hint}")
+
+
+def _near(path: Path) -> Path:
+    """Return where runs may lie that were meant: inside, beside, or in runs/."""
+    if path.is_dir():
+        return path
+    return path.parent if path.parent != Path() and path.parent.is_dir() else Path("runs")

@@ -1,0 +1,144 @@
+"""Finding evaluation data among the training data. Test data is never trained on."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, Problems
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one evaluation file has in common with the training data.
+
+    Attributes:
+        name: under which name the file was given (as ``ner:fao test``).
+        file: the evaluation file.
+        examples: how many examples it has.
+        shared: how many of them are in the training data.
+        train_files: training files that hold any of them → how many, most first.
+        same_file: whether the file itself is trained on (perhaps up to a limit).
+    """
+
+    name: str
+    file: str
+    examples: int
+    shared: int
+    train_files: Mapping[str, int]
+    same_file: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether training must not go on: the training data contains the whole file."""
+        return self.same_file or self.shared == self.examples
+
+    def __str__(self) -> str:
+        start = f"{self.name}: {self.shared} of {self.examples} examples of {self.file} are in"
+        if self.same_file:
+            return f"{start} the training data, since that file is trained on"
+        files = ", ".join(f"{file} ({count})" for file, count in self.train_files.items())
+        return f"{start} the training data: {files}"
+
+
+def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) -> list[Overlap]:
+    """Compare evaluation data with training data, text by text.
+
+    Texts are compared in NFC and without white space, so that a sentence is found in whatever
+    format, tokenised or not; the two texts of a pair count together; labels do not count.
+
+    Args:
+        train: names → rows as :func:`~hyperlect.data.corpus.read_corpus` gives them.
+        evaluation: the same, of what scores are measured on.
+
+    Returns:
+        One entry for each evaluation file that shares anything with the training data, in the
+        order of `evaluation`.
+    """
+    files = [
+        (name, file, digests)
+        for name, dataset in evaluation.items()
+        for file, digests in _by_file(dataset).items()
+    ]
+    evaluated = {digest for _, _, digests in files for digest in digests}
+    # Only what is evaluated is kept of the training data, which may be far larger.
+    holders: dict[bytes, set[str]] = defaultdict(set)
+    trained = set()
+    for dataset in train.values():
+        for file, digest in _digests(dataset):
+            trained.add(file)
+            if digest in evaluated:
+                holders[digest].add(file)
+    places = {_place(file) for file in trained}
+
+    found = []
+    for name, file, digests in files:
+        shared = sum(digest in holders for digest in digests)
+        same_file = _place(file) in places
+        if shared or same_file:
+            counts = Counter(holder for digest in digests for holder in holders.get(digest, ()))
+            train_files = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+            found.append(Overlap(name, file, len(digests), shared, train_files, same_file))
+    return found
+
+
+def refuse_overlaps(
+    train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]
+) -> list[Overlap]:
+    """Raise an error if the training data contains a whole evaluation file.
+
+    Returns:
+        The overlaps that are only partial, to be reported.
+
+    Raises:
+        DataError: names every evaluation file that is contained, and the training files that
+            contain it.
+    """
+    found = overlaps(train, evaluation)
+    problems = Problems()
+    for overlap in found:
+        if overlap.refused:
+            problems.add(str(overlap))
+    problems.raise_if_any(
+        DataError,
+        "Evaluation data is among the training data; take it out of one of them:",
+    )
+    return found
+
+
+def _by_file(dataset: Dataset) -> dict[str, list[bytes]]:
+    by_file: dict[str, list[bytes]] = defaultdict(list)
+    for file, digest in _digests(dataset):
+        by_file[file].append(digest)
+    return by_file
+
+
+def _digests(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
+    """The file and a digest of the text of each row."""
+    columns = dataset.select_columns(["file", "words", "text", "pair"])
+    for batch in columns.iter(batch_size=_BATCH):
+        for file, words, text, pair in zip(
+            batch["file"], batch["words"], batch["text"], batch["pair"], strict=True
+        ):
+            yield file, _digest("".join(words) or text, pair)
+
+
+def _digest(text: str, pair: str | None) -> bytes:
+    bare = ("".join(part.split()) for part in (text, pair or ""))
+    plain = "\n".join(unicodedata.normalize("NFC", part) for part in bare)
+    return blake2b(plain.encode(), digest_size=16).digest()
+
+
+def _place(file: str) -> str:
+    """The same for all ways of writing one path."""
+    return str(Path(file).resolve()) if Path(file).exists() else file

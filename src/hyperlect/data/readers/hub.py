@@ -1,0 +1,77 @@
+"""Data sets of the Hugging Face Hub (or folders laid out like one), through ``datasets``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..cache import quiet
+from ..examples import Example, Source
+from .faults import Faults
+from .records import columns_by_role, example, missing_columns
+
+# Data sets that load by script only, which `datasets` has given up, and where the data is now.
+_MOVED = {
+    "wikiann": "unimelb-nlp/wikiann",
+    "universal_dependencies": "commul/universal_dependencies",
+}
+
+
+def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
+    """Read one split of a data set on the hub, or of a folder that ``load_dataset`` can read.
+
+    Class numbers (``ClassLabel``) become the names of the classes; lists may be the words and
+    labels of word-level data. Rows are counted from 1.
+    """
+    columns = columns_by_role(source, word_level, faults)
+    if faults:
+        return
+    dataset = _load(source, faults)
+    if dataset is None:
+        return
+    if missing := missing_columns(columns.values(), dataset.column_names):
+        faults.whole(missing)
+        return
+    dataset = dataset.select_columns(list(dict.fromkeys(columns.values())))
+    names = {column: _class_names(dataset.features[column]) for column in columns.values()}
+    for number, row in enumerate(dataset, start=1):
+        record = {column: _named(value, names[column]) for column, value in row.items()}
+        if made := example(record, columns, word_level, number, faults):
+            yield made
+
+
+def _load(source: Source, faults: Faults) -> Any:
+    """Load the split; ``None`` (and a fault) where that fails."""
+    import datasets
+
+    try:
+        with quiet():
+            loaded = datasets.load_dataset(
+                source.location, name=source.config, revision=source.revision, split=source.split
+            )
+    # load_dataset passes on whatever its file readers and the network raise.
+    except Exception as error:
+        moved = _MOVED.get(source.location)
+        hint = f' The data set has moved to "{moved}".' if moved else ""
+        faults.whole(f"it could not be loaded: {type(error).__name__}: {error}{hint}")
+        return None
+    if isinstance(loaded, dict):
+        faults.whole(f"split is not given; the data set has {', '.join(loaded)}")
+        return None
+    return loaded
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The class names of a column of class numbers, or of lists of them."""
+    inner = getattr(feature, "feature", feature)
+    names = getattr(inner, "names", None)
+    return None if names is None else list(names)
+
+
+def _named(value: Any, names: list[str] | None) -> Any:
+    """Put class names in the place of class numbers; -1, which stands for none, becomes none."""
+    if names is None or value is None:
+        return value
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return names[value] if 0 <= value < len(names) else None

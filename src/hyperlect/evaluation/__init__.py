@@ -1,0 +1,32 @@
+"""Metrics, and filling the grid with scores."""
+
+from .fill import fill
+from .metrics import Score, score
+from .results import (
+    Average,
+    CellResult,
+    averages,
+    cell_results,
+    read_results,
+    results_data,
+    selection_score,
+    write_results,
+)
+from .run import evaluate_run
+from .table import results_table
+
+__all__ = [
+    "Average",
+    "CellResult",
+    "Score",
+    "averages",
+    "cell_results",
+    "evaluate_run",
+    "fill",
+    "read_results",
+    "results_data",
+    "results_table",
+    "score",
+    "selection_score",
+    "write_results",
+]

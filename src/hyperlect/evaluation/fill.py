@@ -1,0 +1,82 @@
+"""Filling the grid: a score for every cell that has data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from ..grid import Cell
+from ..model import HyperX
+from ..prediction import TOKENS_PER_BATCH, forward_rows, label_rows
+from ..tasks import Task, TaskType
+from .metrics import Score, score
+from .results import CellResult
+
+MASK_SEED = 20221207
+"""The masks of evaluation are the same for every model, so that perplexities compare."""
+
+
+def fill(
+    model: HyperX,
+    rows: Mapping[Cell, Any],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    done: Callable[[CellResult], None] = lambda result: None,
+) -> list[CellResult]:
+    """Score every cell.
+
+    Args:
+        model: what to score.
+        rows: encoded rows (with labels) by cell.
+        tokens_per_batch: sub-words a forward pass, padding counted.
+        done: called with each result as it comes.
+    """
+    results = []
+    for cell, encoded in rows.items():
+        task = model.task(cell.task)
+        loaded = list(encoded)  # once out of Arrow: evaluation reads each row several times
+        scored = _score_cell(model, loaded, task, cell.language, tokens_per_batch)
+        result = CellResult(
+            task=cell.task,
+            language=cell.language,
+            kind=str(model.grid.kind(cell)),
+            metric=task.type.metric,
+            score=scored.value,
+            examples=len({row["example"] for row in loaded}),
+            units=scored.units,
+            unit=scored.unit,
+            details=scored.details,
+            language_source=model.language_source(cell.language),
+        )
+        results.append(result)
+        done(result)
+    return results
+
+
+def _score_cell(
+    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
+) -> Score:
+    if task.type is TaskType.MLM:
+        return _perplexity(model, rows, task, language, tokens)
+    gold: dict[int, list[str]] = {}
+    for row in rows:  # the windows of a sentence follow each other
+        gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
+    found = label_rows(model, rows, task, language, tokens).labels
+    predicted = [[task.labels[i] for i in found[example]] for example in gold]
+    return score(task, list(gold.values()), predicted)
+
+
+def _perplexity(
+    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
+) -> Score:
+    """exp of the mean negative log-likelihood at masked positions (15 %, fixed masks)."""
+    generator = torch.Generator().manual_seed(MASK_SEED)
+    total, count = 0.0, 0
+    for batch, output in forward_rows(model, rows, task, language, tokens, generator):
+        assert batch.labels is not None
+        total += F.cross_entropy(output.logits.float(), batch.labels, reduction="sum").item()
+        count += len(batch.labels)
+    return Score(math.exp(min(total / max(count, 1), 700)), count, "masked sub-words")

@@ -1,0 +1,128 @@
+"""Results: a score for each cell, always with its kind, and averages by kind."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from ..grid import Kind
+from ..tasks import TaskType
+
+FORMAT_VERSION = 1
+FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of one cell; `score` is a percentage, or a perplexity.
+
+    Attributes:
+        task, language, kind, metric, score: what was measured, and of what kind the cell is.
+        examples: sentences or texts.
+        units, unit: what the score counts over: words, spans, texts, masked sub-words.
+        details: other scores.
+        language_source: whose vector stood for the language.
+    """
+
+    task: str
+    language: str
+    kind: str
+    metric: str
+    score: float
+    examples: int
+    units: int
+    unit: str
+    details: Mapping[str, float] = field(default_factory=dict)
+    language_source: str = ""
+
+
+@dataclass(frozen=True)
+class Average:
+    """The unweighted mean over the cells of one task and kind."""
+
+    task: str
+    kind: str
+    metric: str
+    mean: float
+    cells: int
+
+
+def averages(cells: Iterable[CellResult]) -> list[Average]:
+    """Average scores by task and kind, in the order of tasks, then of `Kind`."""
+    groups: dict[tuple[str, str], list[CellResult]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.task, cell.kind].append(cell)
+    tasks = list(dict.fromkeys(task for task, _ in groups))
+    return [
+        Average(
+            task, str(kind), group[0].metric, sum(c.score for c in group) / len(group), len(group)
+        )
+        for task in tasks
+        for kind in Kind
+        if (group := groups.get((task, str(kind))))
+    ]
+
+
+def selection_score(cells: Iterable[CellResult]) -> float | None:
+    """Return the number by which a checkpoint is chosen: higher is better.
+
+    It is the mean over tasks of the mean over each task's cells. Perplexities do not add up with
+    percentages: they count, negated, only where there is nothing else.
+
+    Returns:
+        None where there is no cell.
+    """
+    by_task: dict[str, list[float]] = defaultdict(list)
+    perplexities: list[float] = []
+    for cell in cells:
+        if cell.metric == TaskType.MLM.metric:
+            perplexities.append(-cell.score)
+        else:
+            by_task[cell.task].append(cell.score)
+    groups = list(by_task.values()) or ([perplexities] if perplexities else [])
+    means = [sum(scores) / len(scores) for scores in groups]
+    return sum(means) / len(means) if means else None
+
+
+def results_data(about: Mapping[str, Any], cells: Iterable[CellResult]) -> dict[str, Any]:
+    """Return results as plain data.
+
+    Args:
+        about: what the results are of: name, method, seed, steps, backbone, seconds.
+        cells: the results.
+    """
+    cells = list(cells)
+    return {
+        "format_version": FORMAT_VERSION,
+        **about,
+        "cells": [asdict(cell) for cell in cells],
+        "averages": [asdict(average) for average in averages(cells)],
+    }
+
+
+def write_results(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write what `results_data` gave as results.json into a run folder."""
+    text = json.dumps(data, ensure_ascii=False, indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Read a run's results.json. Raises `RunError` where there is none, or of another version."""
+    path = folder / FILE
+    if not path.is_file():
+        raise RunError(f"{folder} has no results yet. Make them: hyperlect evaluate {folder}")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format_version") != FORMAT_VERSION:
+        version = data.get("format_version")
+        raise RunError(f"{path} has format_version {version}; this reads {FORMAT_VERSION}.")
+    return data
+
+
+def cell_results(data: Mapping[str, Any]) -> list[CellResult]:
+    """Return the cells of what `read_results` read."""
+    return [CellResult(**cell) for cell in data["cells"]]

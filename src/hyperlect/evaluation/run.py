@@ -1,0 +1,107 @@
+"""Evaluating a run: every cell of its recipe that has data, and the table that shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..data.examples import Split
+from ..errors import HyperlectError, RunError, unknown
+from ..grid import Cell
+from ..languages import resolve
+from ..model import HyperX
+from ..preparation import read_corpora
+from ..recipe import Recipe, load_recipe
+from .fill import fill
+from .results import CellResult, results_data, write_results
+
+
+def evaluate_run(
+    run: Path,
+    cells: Sequence[Cell] | None = None,
+    split: Split = "test",
+    device: str = "cpu",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Score a run on every cell of its recipe that has data of a split, and write results.json.
+
+    Args:
+        run: a finished run folder.
+        cells: only these; results.json is then left alone.
+        split: "test" or "dev"; only test results are written.
+        device: where to run.
+        console: where progress is shown.
+
+    Returns:
+        The results, as results.json holds them.
+
+    Raises:
+        RunError: the run is not finished.
+        HyperlectError: there is nothing to score.
+    """
+    recipe = load_recipe(run / "recipe.yaml")
+    model = HyperX.from_pretrained(run, device=device)
+    corpora = read_corpora(recipe, [split], model.tasks)
+    length = min(recipe.max_length, model.backbone.max_length)
+    rows = {cell: data for (_, cell), data in corpora.encode(model.tokenizer, length).items()}
+    chosen = _choose(list(rows), cells, split)
+    with _bar(console) as progress:
+        bar = progress.add_task("", total=len(chosen), note="")
+
+        def show(result: CellResult) -> None:
+            note = f"{result.task}:{result.language} {result.metric} {result.score:.1f}"
+            progress.update(bar, advance=1, note=note)
+
+        wanted = {cell: rows[cell] for cell in chosen}
+        results = fill(model, wanted, recipe.evaluation.tokens_per_batch, show)
+    data = results_data(about(recipe, run), results)
+    if cells is None and split == "test":
+        write_results(run, data)
+    return data
+
+
+def about(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Say what results are of: the recipe's name, method, seed and backbone, and the training."""
+    path = run / "training.json"
+    if not path.is_file():
+        raise RunError(f"{run} is not finished. Go on with: hyperlect train --resume {run}")
+    training = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        "name": recipe.name,
+        "method": recipe.method,
+        "seed": recipe.training.seed,
+        "steps": training["steps"],
+        "backbone": recipe.backbone,
+        "seconds": training["seconds"],
+    }
+
+
+def _choose(there: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:
+    """Return the cells to score. Raises where a wanted one has no data, or none has."""
+    if not there:
+        raise HyperlectError(f"The recipe of this run names no {split} data.")
+    if wanted is None:
+        return there
+    chosen = [Cell(task, resolve(language)) for task, language in wanted]
+    for cell in chosen:
+        if cell not in there:
+            raise unknown(f"cell with {split} data", str(cell), [str(known) for known in there])
+    return chosen
+
+
+def _bar(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("[bold]evaluating"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=console is None,
+        transient=True,
+    )

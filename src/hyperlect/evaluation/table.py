@@ -1,0 +1,83 @@
+"""Results as a terminal shows them: the grid, and averages by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ..grid import Kind
+from ..languages import name
+from .results import cell_results
+
+MARKS = {
+    str(Kind.SUPERVISED): ("", "green"),
+    str(Kind.UNSEEN_COMBINATION): ("+", "yellow"),
+    str(Kind.TEXT_ONLY): ("t", "cyan"),
+    str(Kind.UNTOUCHED): ("*", "magenta"),
+}
+
+
+def results_table(data: Mapping[str, Any]) -> Group:
+    """Lay results out for a terminal.
+
+    Args:
+        data: as `results.read_results` gives them.
+
+    Returns:
+        The grid (languages × tasks, each score with the mark of its kind) and the averages.
+    """
+    return Group(_grid(data), Text(), _averages(data), _legend(data))
+
+
+def _grid(data: Mapping[str, Any]) -> Table:
+    cells = cell_results(data)
+    metrics = {cell.task: cell.metric for cell in cells}
+    scores = {(cell.language, cell.task): cell for cell in cells}
+    table = Table(title=f"{data['name']}: results by cell", title_justify="left")
+    table.add_column("language")
+    for task, metric in metrics.items():
+        table.add_column(f"{task}\n{metric}", justify="right")
+    for language in sorted({cell.language for cell in cells}):
+        row: list[str | Text] = [f"{language}  {name(language)}"]
+        for task in metrics:
+            cell = scores.get((language, task))
+            if cell is None:
+                row.append("")
+                continue
+            mark, colour = MARKS[cell.kind]
+            row.append(Text(f"{cell.score:.1f}{mark or ' '}", style=colour))
+        table.add_row(*row)
+    return table
+
+
+def _averages(data: Mapping[str, Any]) -> Table:
+    table = Table(title="averages by kind of cell", title_justify="left")
+    for column in ("task", "kind of cell", "metric"):
+        table.add_column(column)
+    for column in ("mean", "cells"):
+        table.add_column(column, justify="right")
+    for average in data["averages"]:
+        mark, colour = MARKS[average["kind"]]
+        table.add_row(
+            average["task"],
+            Text(f"{average['kind']} {mark}".strip(), style=colour),
+            average["metric"],
+            f"{average['mean']:.1f}",
+            str(average["cells"]),
+        )
+    return table
+
+
+def _legend(data: Mapping[str, Any]) -> Text:
+    """Explain the marks that occur."""
+    seen = {cell["kind"] for cell in data["cells"]}
+    lines = []
+    for kind in Kind:
+        mark, colour = MARKS[str(kind)]
+        if str(kind) in seen:
+            lines.append(Text(f"{mark or ' '} {kind}: {kind.meaning}", style=colour))
+    return Text("\n").join(lines)

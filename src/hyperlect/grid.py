@@ -1,0 +1,88 @@
+"""Cells, and the kinds by which every result is reported.
+
+A cell is one (task, language) pair; the grid is the table of all of them. What a cell's score
+means depends on what was trained, so no score travels without its :class:`Kind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from .errors import HyperlectError
+
+
+class Cell(NamedTuple):
+    """One (task, language) pair; the language is an ISO 639-3 code."""
+
+    task: str
+    language: str
+
+    def __str__(self) -> str:
+        return f"{self.task}:{self.language}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Read ``task:language``. Raises `HyperlectError` when it has another form."""
+        task, colon, language = text.partition(":")
+        if not (task and colon and language):
+            raise HyperlectError(f'"{text}" is not a cell. Write task:language, as in ner:fao.')
+        return cls(task, language)
+
+
+class Kind(StrEnum):
+    """How a cell relates to the training data."""
+
+    SUPERVISED = "supervised"
+    UNSEEN_COMBINATION = "unseen combination"
+    TEXT_ONLY = "unseen language, text only"
+    UNTOUCHED = "unseen language, untouched"
+
+    @property
+    def meaning(self) -> str:
+        """One line that explains the kind to a reader of a report."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Kind.SUPERVISED: "this task was trained on labelled data in this language",
+    Kind.UNSEEN_COMBINATION: "the task and the language were both trained, not together",
+    Kind.TEXT_ONLY: "the language had raw text in training and no labels for any task",
+    Kind.UNTOUCHED: "the language had no training data of any sort",
+}
+
+
+class Grid:
+    """Which cells were trained, and so of what kind any cell is.
+
+    Args:
+        trained: every cell that has training data, raw-text cells included.
+        text_tasks: the tasks that are trained on raw text (masked language modelling); their
+            cells do not make a language a labelled one.
+    """
+
+    def __init__(self, trained: Iterable[Cell], text_tasks: Iterable[str] = ()) -> None:
+        self.trained = frozenset(Cell(*cell) for cell in trained)
+        self.text_tasks = frozenset(text_tasks)
+        self.labelled_languages = frozenset(
+            cell.language for cell in self.trained if cell.task not in self.text_tasks
+        )
+        self.text_languages = frozenset(
+            cell.language for cell in self.trained if cell.task in self.text_tasks
+        )
+
+    @property
+    def languages(self) -> list[str]:
+        """Every language with training data of any sort, sorted."""
+        return sorted(self.labelled_languages | self.text_languages)
+
+    def kind(self, cell: Cell) -> Kind:
+        """Classify any cell, trained or not."""
+        if cell in self.trained:
+            return Kind.SUPERVISED
+        if cell.language in self.labelled_languages:
+            return Kind.UNSEEN_COMBINATION
+        if cell.language in self.text_languages:
+            return Kind.TEXT_ONLY
+        return Kind.UNTOUCHED

@@ -1,0 +1,15 @@
+"""The heart: source embedding, generator, adapter. Pure PyTorch; imports nothing of the rest."""
+
+from .adapter import AdapterWeights, adapt
+from .config import HypernetConfig
+from .hypernet import Hypernet, OrdinaryAdapters
+from .source import UNTRAINED
+
+__all__ = [
+    "UNTRAINED",
+    "AdapterWeights",
+    "Hypernet",
+    "HypernetConfig",
+    "OrdinaryAdapters",
+    "adapt",
+]

@@ -1,0 +1,105 @@
+"""The configuration of a hypernetwork: every published variant is a field with a plain name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+LayerNormKind = Literal["none", "ordinary", "generated"]
+Insertion = Literal["feed_forward", "layer"]
+Source = Literal["task", "language", "layer"]
+
+SOURCES: tuple[Source, ...] = ("task", "language", "layer")
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "leaky_relu")
+
+
+@dataclass(frozen=True)
+class HypernetConfig:
+    """Sizes and variants of the network that writes adapter weights.
+
+    The defaults are the published "base" model; ``projection=32`` is its "small" one.
+
+    Attributes:
+        bottleneck: the adapters' inner size b.
+        projection: size p of the projected source embedding that the generator reads; None for
+            no projection, when the generator reads the concatenated embeddings themselves.
+        embedding: size e of each task, language and layer embedding, unless overridden by the
+            three fields below (the released code allows three sizes).
+        task_embedding, language_embedding, layer_embedding: sizes where they differ.
+        source_hidden: inner size of the projection; None for that of the concatenation.
+        sources: what the source embedding is made from, in this order. Without "layer" there is
+            one generator a layer; without "language" the model is conditioned on the task alone.
+        norm_before, norm_after: a LayerNorm before the adapter and after its up-projection:
+            none, ordinary (trained directly, shared as the generator is) or generated.
+        insertion: where the adapter acts: on the feed-forward block's output before the residual
+            sum, or on the output of the whole layer.
+        activation: the adapter's non-linearity.
+        initial_std: standard deviation of every linear map's initial weights.
+        embedding_std: standard deviation of the initial embeddings.
+        norm_eps: epsilon of the adapters' LayerNorms.
+    """
+
+    bottleneck: int = 256
+    projection: int | None = 192
+    embedding: int = 64
+    task_embedding: int | None = None
+    language_embedding: int | None = None
+    layer_embedding: int | None = None
+    source_hidden: int | None = None
+    sources: tuple[Source, ...] = SOURCES
+    norm_before: LayerNormKind = "none"
+    norm_after: LayerNormKind = "generated"
+    insertion: Insertion = "feed_forward"
+    activation: str = "relu"
+    initial_std: float = 0.02
+    embedding_std: float = 1.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> list[str]:
+        faults = [
+            f"{name} must be at least 1, not {value}"
+            for name, value in asdict(self).items()
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1
+        ]
+        if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
+            faults.append(f"sources must be distinct names among {', '.join(SOURCES)}")
+        if not {"task", "language"} & set(self.sources):
+            faults.append("sources must hold task or language")
+        if self.activation not in ACTIVATIONS:
+            faults.append(f"activation must be one of {', '.join(ACTIVATIONS)}")
+        for name in ("norm_before", "norm_after"):
+            if getattr(self, name) not in ("none", "ordinary", "generated"):
+                faults.append(f"{name} must be none, ordinary or generated")
+        if self.insertion not in ("feed_forward", "layer"):
+            faults.append("insertion must be feed_forward or layer")
+        return faults
+
+    def size_of(self, source: Source) -> int:
+        """Return the embedding size of one source."""
+        own = getattr(self, f"{source}_embedding")
+        return int(own if own is not None else self.embedding)
+
+    @property
+    def concatenated(self) -> int:
+        """Size of the concatenated embeddings (3e by default)."""
+        return sum(self.size_of(source) for source in self.sources)
+
+    @property
+    def source_size(self) -> int:
+        """Size of the source embedding s that the generator reads (p, or 3e unprojected)."""
+        return self.projection if self.projection is not None else self.concatenated
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; `HypernetConfig(**data)` reads it back."""
+        return {**asdict(self), "sources": list(self.sources)}
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all fields."""
+        return [field.name for field in fields(cls)]

@@ -1,0 +1,90 @@
+"""The hypernetwork: source embedding and generator together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .adapter import AdapterWeights
+from .config import HypernetConfig
+from .generator import AffineMap, Generator
+from .source import SourceEmbedding
+
+
+class Hypernet(nn.Module):
+    """Writes the adapter weights of any cell: (task, language) → weights of all layers.
+
+    Args:
+        config: sizes and variants.
+        hidden: the backbone's hidden size h.
+        layers: the number of its layers L.
+        tasks, languages: how many there are of each.
+
+    At h = 768, L = 12 and the default configuration there are 76,460,288 parameters with two
+    tasks and eight languages ("base"); with ``projection=32``, 13,105,248 ("small").
+    """
+
+    def __init__(
+        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.source = SourceEmbedding(config, tasks, languages, layers)
+        self.generator = Generator(config, hidden, layers)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial parameters from torch's global generator (seed it beforehand)."""
+        for table in self.source.embeddings.values():
+            nn.init.normal_(table, std=self.config.embedding_std)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | AffineMap):
+                nn.init.normal_(module.weight, std=self.config.initial_std)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+        """Generate the weights of C cells.
+
+        Args:
+            tasks, languages: (C,), indices; a language of `source.UNTRAINED` takes the mean of
+                the language vectors.
+
+        Returns:
+            Adapter weights with leading dimensions (C, L).
+        """
+        return self.generator(self.source(tasks, languages))  # type: ignore[no-any-return]
+
+
+class OrdinaryAdapters(nn.Module):
+    """Adapters that are trained directly, one set a task, with no network that writes them.
+
+    Their shapes and place are those of `config`, so they are what a hypernetwork's cost and
+    quality are compared with. Down and up weights start from N(0, initial_std²), biases from
+    zero, LayerNorms from the identity.
+
+    Args:
+        config: sizes and variants; what concerns the source embedding is not used.
+        hidden, layers, tasks: as for `Hypernet`.
+    """
+
+    def __init__(self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int) -> None:
+        super().__init__()
+        self.config = config
+        lead = (tasks, layers)
+        weights = {
+            "down_weight": torch.empty(*lead, config.bottleneck, hidden),
+            "down_bias": torch.zeros(*lead, config.bottleneck),
+            "up_weight": torch.empty(*lead, hidden, config.bottleneck),
+            "up_bias": torch.zeros(*lead, hidden),
+        }
+        for place, kind in (("after", config.norm_after), ("before", config.norm_before)):
+            if kind != "none":
+                weights[f"{place}_weight"] = torch.ones(*lead, hidden)
+                weights[f"{place}_bias"] = torch.zeros(*lead, hidden)
+        nn.init.normal_(weights["down_weight"], std=config.initial_std)
+        nn.init.normal_(weights["up_weight"], std=config.initial_std)
+        self.weights = nn.ParameterDict({name: nn.Parameter(w) for name, w in weights.items()})
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+        """Select the weights of (C,) tasks, (C, L) leading; the languages change nothing."""
+        return AdapterWeights(**{name: weight[tasks] for name, weight in self.weights.items()})

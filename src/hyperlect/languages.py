@@ -1,0 +1,154 @@
+"""Language codes and names.
+
+Inside hyperlect a language is an ISO 639-3 code (``fao``). People and data sets also write ISO
+639-1 codes (``fo``), BCP 47 tags (``zh-Hant``, ``eng_Latn``) and English names (``Faroese``);
+:func:`resolve` turns all of these into the code. The libraries ``langcodes`` and
+``language_data`` hold the tables; they are imported at the first question, not before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from .errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Macro-languages of which data sets nearly always mean one member, and write now the one code,
+# now the other; both must become one row of the grid. The pairs are CLDR's (languageAlias,
+# reason "macrolanguage"), in the direction of the code that data sets use more often.
+# Norwegian (nor) stays as it is, since data sets part it into nob and nno.
+_ONE_LANGUAGE = {
+    "ara": "arb",
+    "aym": "ayr",
+    "aze": "azj",
+    "cmn": "zho",
+    "ekk": "est",
+    "fas": "pes",
+    "kur": "kmr",
+    "lav": "lvs",
+    "mlg": "plt",
+    "mon": "khk",
+    "msa": "zsm",
+    "nep": "npi",
+    "ori": "ory",
+    "sqi": "als",
+    "swa": "swh",
+    "uzb": "uzn",
+    "yid": "ydd",
+}
+
+# Languages that CLDR folds into a neighbour (Tagalog into Filipino) and that ISO 639-3 and
+# treebanks keep apart, with the subtag under which the tables hold their names.
+_KEPT_APART = {"cnr": "cnr", "hbs": "sh", "prs": "prs", "swc": "swc", "tgl": "tl", "xsj": "xsj"}
+
+# Codes for the absence or the mixture of languages: no row of a grid.
+_NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
+
+_PRIVATE_USE = re.compile(r"q[a-t][a-z]")
+
+
+@lru_cache(maxsize=4096)
+def resolve(code: str) -> str:
+    """Turn any usual way of naming a language into its ISO 639-3 code.
+
+    Args:
+        code: an ISO 639-3 or 639-1 code, a BCP 47 tag (``-`` or ``_`` between its parts; script,
+            region and the rest are dropped), a private-use code (``qaa`` to ``qtz``), or an
+            English name. What is both a code and a name is read as the code.
+
+    Returns:
+        The ISO 639-3 code, with macro-languages treated as the table at the head of this module
+        says (``sw`` → ``swh``, ``ar`` → ``arb``, ``zh`` → ``zho``, ``no`` → ``nor``).
+
+    Raises:
+        UnknownNameError: nothing is known by that code or name; the nearest name is suggested.
+    """
+    found = _from_tag(code.strip()) or _from_name(code)
+    if found is None or found in _NO_LANGUAGE:
+        raise UnknownNameError(
+            f'Unknown language "{code}".{_suggestion(code)} Write an ISO 639-3 code ("fao"), a '
+            'BCP 47 tag ("fo", "zh-Hant"), or an English name ("Faroese").'
+        )
+    return _ONE_LANGUAGE.get(found, found)
+
+
+@lru_cache(maxsize=4096)
+def name(code: str) -> str:
+    """Return the English name of a language, or the code itself where no name is known."""
+    from langcodes import Language
+
+    if _PRIVATE_USE.fullmatch(code):
+        return code
+    try:
+        language = Language.get(_KEPT_APART.get(code, code), normalize=code not in _KEPT_APART)
+    except ValueError:
+        return code
+    if not language.is_valid():
+        return code
+    # The tables tell a member apart from its macro-language by this remark, which says nothing
+    # to a reader who sees only one of the two.
+    return str(language.language_name()).removesuffix(" (individual language)")
+
+
+def _from_tag(tag: str) -> str | None:
+    """Read a code or tag; ``None`` where it is not one."""
+    from langcodes import Language
+
+    try:
+        language = Language.get(tag)
+        written = Language.get(tag, normalize=False).language
+    except ValueError:
+        return None
+    # Private tags ("x-own") are valid, and no language.
+    if not (language.is_valid() and language.language and len(language.language) <= 3):
+        return None
+    for exact, subtag in _KEPT_APART.items():
+        if written in (exact, subtag):
+            return exact
+    return str(language.to_alpha3())
+
+
+def _from_name(text: str) -> str | None:
+    """Read an English name; ``None`` where none or several languages have it."""
+    names = _english_names()
+    key = _key(text)
+    # What is as short as a code is meant as one.
+    return _from_tag(names[key][0].decode()) if len(key) > 3 and key in names else None
+
+
+@lru_cache(maxsize=1)
+def _english_names() -> Mapping[str, Sequence[bytes]]:
+    """The table of (case-folded) English names → codes that comes with ``language_data``."""
+    from language_data.names import load_trie  # type: ignore[import-untyped,unused-ignore]
+    from language_data.util import data_filename  # type: ignore[import-untyped,unused-ignore]
+
+    # langcodes.find would do, were it not that it takes any text that begins with a name.
+    table: Mapping[str, Sequence[bytes]] = load_trie(
+        data_filename("trie/en/name_to_language.marisa")
+    )
+    return table
+
+
+def _key(text: str) -> str:
+    """The form in which a name stands in the table."""
+    from language_data.names import normalize_name  # type: ignore[import-untyped,unused-ignore]
+
+    return str(normalize_name(" ".join(text.split())))
+
+
+def _suggestion(text: str) -> str:
+    """Name the language whose English name is closest to a misspelt one."""
+    key = _key(text)
+    if len(key) <= 3:  # any two codes are alike
+        return ""
+    for candidate in difflib.get_close_matches(key, _english_names().keys(), n=1, cutoff=0.75):
+        found = _from_name(candidate)
+        if found is not None:
+            code = _ONE_LANGUAGE.get(found, found)
+            return f' Did you mean "{name(code)}" ({code})?'
+    return ""

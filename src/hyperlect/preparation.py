@@ -1,0 +1,118 @@
+"""From a recipe to encoded data: reading, label inventories, overlap with test data, encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .data.corpus import read_corpus
+from .data.encoding import encode, inventory_of
+from .data.examples import SPLITS, Split
+from .data.overlap import Overlap, refuse_overlaps
+from .errors import DataError, Problems
+from .grid import Cell
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .recipe import Recipe
+
+Key = tuple[Split, Cell]
+
+
+@dataclass
+class Corpora:
+    """The data of a recipe, read but not yet encoded.
+
+    Attributes:
+        tasks: every task of the recipe with its label inventory.
+        examples: the rows of each split of each cell.
+        overlaps: evaluation files that share some of their texts with the training data.
+    """
+
+    tasks: dict[str, Task]
+    examples: dict[Key, Dataset]
+    overlaps: list[Overlap] = field(default_factory=list)
+
+    def counts(self) -> dict[Key, int]:
+        """Return how many examples each split of each cell has."""
+        return {key: len(dataset) for key, dataset in self.examples.items()}
+
+    def encode(
+        self, tokenizer: Any, max_length: int, splits: Sequence[Split] = SPLITS
+    ) -> dict[Key, Dataset]:
+        """Encode the given splits with a tokenizer; kept in the cache.
+
+        Raises:
+            DataError: labels that their task does not know, with file and line, all at once.
+        """
+        encoded: dict[Key, Dataset] = {}
+        problems = Problems()
+        for (split, cell), dataset in self.examples.items():
+            if split in splits:
+                task = self.tasks[cell.task]
+                try:
+                    encoded[split, cell] = encode(dataset, task, tokenizer, max_length)
+                except DataError as error:
+                    problems.add(str(error))
+        problems.raise_if_any(DataError, "The data cannot be used as it stands:")
+        return encoded
+
+
+def read_corpora(
+    recipe: Recipe,
+    splits: Sequence[Split] = SPLITS,
+    tasks: Mapping[str, Task] | None = None,
+    cache: Path | None = None,
+) -> Corpora:
+    """Read the data of a recipe.
+
+    Args:
+        recipe: what to read.
+        splits: which splits.
+        tasks: tasks whose inventories are known already, as for a trained run.
+        cache: the cache folder; the user's own by default.
+
+    Raises:
+        DataError: files are missing or malformed (all faults at once), or training data contains
+            evaluation data.
+    """
+    examples: dict[Key, Dataset] = {}
+    problems = Problems()
+    for split in splits:
+        for cell, sources in recipe.cells(split).items():
+            word_level = recipe.tasks[cell.task].type.reads_words
+            try:
+                examples[split, cell] = read_corpus(sources, word_level, cache)
+            except DataError as error:
+                problems.add(str(error))
+    problems.raise_if_any(DataError, "The data cannot be read:")
+    overlaps = _check_overlap(examples)
+    return Corpora(dict(tasks or _inventories(recipe, examples)), examples, overlaps)
+
+
+def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:
+    def named(wanted: Sequence[Split]) -> dict[str, Dataset]:
+        return {f"{c} {split}": data for (split, c), data in examples.items() if split in wanted}
+
+    train = named(["train"])
+    return refuse_overlaps(train, named(["dev", "test"])) if train else []
+
+
+def _inventories(recipe: Recipe, examples: Mapping[Key, Dataset]) -> dict[str, Task]:
+    """Take each task's labels from the recipe, or else from its training data."""
+    tasks = {}
+    for name, section in recipe.tasks.items():
+        labels = section.inventory()
+        if labels is None:
+            corpora = [
+                data
+                for (split, cell), data in examples.items()
+                if split == "train" and cell.task == name
+            ]
+            labels = inventory_of(corpora, section.type, section.label_map)
+        tasks[name] = Task(name, section.type, labels, dict(section.label_map))
+    return tasks

@@ -1,0 +1,141 @@
+"""Loading a recipe: text → data → sections → names and paths resolved → checked, or one error."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import RecipeError, UnknownNameError, nearest
+from ..grid import Cell
+from ..languages import resolve
+from .checks import check
+from .document import read_document
+from .faults import Faults, Loc, section_of, translate
+from .outside import apply_override, expand
+from .placed import place
+from .recipe import FORMAT_VERSION, Recipe
+from .sections import NESTED, TrainingSection, described
+
+_KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
+    """Load and validate a recipe whole.
+
+    Args:
+        path: the YAML file. Relative file names in it start from its folder.
+        overrides: ``key.path=value`` texts that replace what the file says (``--set``); the value
+            is read as YAML, and items of lists are counted from 0.
+        check_files: whether the data files must exist. A run folder's recipe is read without,
+            where only the model is wanted.
+
+    Returns:
+        The recipe with languages as ISO 639-3 codes, file names absolute, variables expanded.
+
+    Raises:
+        RecipeError: with every fault of the recipe, each with its line and key.
+    """
+    path = Path(path)
+    faults = Faults()
+    data = read_document(_read(path), faults)
+    if data is None and not faults.found:
+        faults.add((), "it is empty; write format_version, name, tasks and data")
+    elif data is not None and not isinstance(data, dict):
+        faults.add((), "a recipe is a block of keys: value lines")
+    if not isinstance(data, dict):
+        faults.raise_if_any(path)
+    for override in overrides:
+        apply_override(data, override, faults)
+    recipe, dropped = _validate(expand(data, os.environ, faults), faults)
+    folder = path.absolute().parent
+    blocks = [
+        place(block, index, folder, faults)
+        for index, block in enumerate(recipe.data)
+        if ("data", index) not in dropped
+    ]
+    resolved = {
+        "backbone": _backbone(recipe.backbone, folder),
+        "data": tuple(block.section for block in blocks),
+        "training": _resolve_selection(recipe.training, faults),
+    }
+    recipe = recipe.model_copy(update=resolved)
+    check(recipe, blocks, faults, check_files)
+    faults.raise_if_any(path)
+    return recipe
+
+
+def _read(path: Path) -> str:
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder. Name a recipe's YAML file.")
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise RecipeError(f"There is no recipe {path}.{nearest(path.name, beside)}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _validate(data: dict[str, Any], faults: Faults) -> tuple[Recipe, set[Loc]]:
+    """Make the sections. What is faulty is noted and taken out, so that the rest is checked too.
+
+    Returns:
+        A recipe, of which only the faultless parts mean anything, and the sections taken out whole.
+    """
+    data = copy.deepcopy(data)
+    dropped: set[Loc] = set()
+    while True:
+        try:
+            return Recipe.model_validate(data), dropped
+        except ValidationError as error:
+            translate(error, _KEYS, faults)
+            for detail in error.errors(include_url=False):
+                loc = detail["loc"]
+                while isinstance(loc[-1], int):  # a list with a faulty item goes as a whole
+                    loc = loc[:-1]
+                section = section_of(detail["loc"])
+                if detail["type"] == "missing" or len(loc) <= len(section):
+                    loc = section
+                if loc == section:
+                    dropped.add(section)
+                _take_out(data, loc)
+                faults.removed.add(loc)
+
+
+def _take_out(data: dict[str, Any], loc: Loc) -> None:
+    """Remove the value at a path, and put a stand-in where something is needed."""
+    parent: Any = data
+    for part in loc[:-1]:
+        parent = parent.get(part, {}) if isinstance(parent, dict) else parent[part]
+    if isinstance(parent, list):
+        parent[int(loc[-1])] = {"task": "-", "format": "text", "cells": {}}
+    else:
+        parent.pop(loc[-1], None)
+    needed = {"format_version": FORMAT_VERSION, "name": "recipe", "tasks": {}, "data": []}
+    if len(loc) == 1 and loc[0] in needed:
+        data[str(loc[0])] = needed[str(loc[0])]
+
+
+def _backbone(reference: str, folder: Path) -> str:
+    """Make a backbone's folder absolute; ids and ``builtin:`` names stay as they are."""
+    local = folder / Path(reference).expanduser()
+    return os.path.normpath(local) if local.is_dir() else reference
+
+
+def _resolve_selection(training: TrainingSection, faults: Faults) -> TrainingSection:
+    if isinstance(training.select_by, str):
+        return training
+    cells = []
+    for number, text in enumerate(training.select_by):
+        cell = Cell.parse(text)
+        try:
+            cells.append(str(cell._replace(language=resolve(cell.language))))
+        except UnknownNameError as error:
+            faults.add(("training", "select_by", number), str(error))
+            faults.broken.add(("training",))
+    return training.model_copy(update={"select_by": tuple(cells)})

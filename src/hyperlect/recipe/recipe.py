@@ -1,0 +1,184 @@
+"""The recipe: an experiment as typed, validated data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..data.examples import SPLITS, Source, Split
+from ..errors import unknown
+from ..grid import Cell, Grid, Kind
+from ..hypernet.config import HypernetConfig
+from ..tasks import Task, TaskType, inventory
+from .document import dump_document
+from .sections import (
+    CellFiles,
+    DataBlock,
+    EvaluationSection,
+    Method,
+    Section,
+    TaskSection,
+    Text,
+    TrainingSection,
+)
+
+FORMAT_VERSION = 1
+
+_KINDS = {
+    "supervised": (Kind.SUPERVISED,),
+    "unseen combination": (Kind.UNSEEN_COMBINATION,),
+    "unseen language": (Kind.TEXT_ONLY, Kind.UNTOUCHED),
+    "all": tuple(Kind),
+}
+
+
+class Recipe(Section):
+    """What `load_recipe` gives: languages are ISO 639-3 codes, and file names absolute."""
+
+    format_version: Literal[1]
+    """The version of the recipe's form; write 1."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """The experiment's name, and its run folder's where no other is given."""
+    description: str = ""
+    """What the experiment is for, in a sentence."""
+    backbone: Text = "builtin:e5-small"
+    """The frozen encoder: builtin:e5-small, a hub id, or a folder."""
+    revision: Text | None = None
+    """The backbone's branch, tag or commit on the hub."""
+    method: Method = "hyperx"
+    """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone), adapters
+    (one trained adapter a task), head (no adapters at all)."""
+    max_length: Annotated[int, Field(ge=8)] = 256
+    """The longest input in sub-words; longer sentences are split into windows."""
+    hypernet: HypernetConfig = HypernetConfig()
+    """Sizes and variants of the hypernetwork."""
+    tasks: dict[str, TaskSection]
+    """Task → its type and labels."""
+    data: tuple[DataBlock, ...]
+    """Where the data of each task and language lies."""
+    training: TrainingSection = TrainingSection()
+    """How the model is trained."""
+    evaluation: EvaluationSection = EvaluationSection()
+    """How the grid is scored."""
+
+    def cells(self, split: Split) -> dict[Cell, list[Source]]:
+        """Return the sources of one part of every cell that has any, in the recipe's order.
+
+        What several blocks give for a cell is joined.
+        """
+        found: dict[Cell, list[Source]] = {}
+        for block in self.data:
+            for language, files in block.cells.items():
+                for name in getattr(files, split):
+                    source = make_source(block, files, split, name)
+                    found.setdefault(Cell(block.task, language), []).append(source)
+        return found
+
+    def grid(self) -> Grid:
+        """Return which cells are trained, and so of what kind any cell is."""
+        text_tasks = [name for name, task in self.tasks.items() if task.type is TaskType.MLM]
+        return Grid(self.cells("train"), text_tasks)
+
+    def task_types(self) -> dict[str, TaskType]:
+        """Return the type of every task, in the order of the heads."""
+        return {name: task.type for name, task in self.tasks.items()}
+
+    def task(self, name: str, found: Iterable[str] = ()) -> Task:
+        """Make a task with its label inventory.
+
+        Args:
+            name: the task's name.
+            found: the (mapped) labels of its training data, used where the recipe names none.
+
+        Raises:
+            UnknownNameError: the recipe has no such task.
+        """
+        if name not in self.tasks:
+            raise unknown("task", name, self.tasks)
+        section = self.tasks[name]
+        labels = section.inventory()
+        if labels is None:
+            labels = inventory(section.type, found)
+        return Task(name, section.type, labels, section.label_map)
+
+    def hypernet_config(self) -> HypernetConfig:
+        """Return the hypernetwork's configuration as the method has it.
+
+        Raises:
+            ValueError: without the language, nothing is left that tells cells apart.
+        """
+        if self.method != "task-hypernet":
+            return self.hypernet
+        sources = tuple(source for source in self.hypernet.sources if source != "language")
+        return dataclasses.replace(self.hypernet, sources=sources)
+
+    def selection_cells(self) -> list[Cell]:
+        """Return the cells whose dev scores pick the checkpoint that is kept, as they are listed.
+
+        Raw-text tasks have a say only where they are listed by name, or where there are no others.
+        """
+        chosen = self.training.select_by
+        if not isinstance(chosen, str):
+            return [Cell.parse(cell) for cell in chosen]
+        grid = self.grid()
+        only_text = not grid.labelled_languages
+        return [
+            cell
+            for cell in self.cells("dev")
+            if grid.kind(cell) in _KINDS[chosen] and (only_text or cell.task not in grid.text_tasks)
+        ]
+
+    def notes(self) -> list[str]:
+        """Return remarks on what is no fault but may not be what was meant."""
+        notes = []
+        if self.method == "head" and self.hypernet != HypernetConfig():
+            notes.append("hypernet: the method head has no adapters, so these settings do nothing.")
+        if not any(self.cells("dev").values()):
+            notes.append("data: there are no dev files, so the last checkpoint is the one kept.")
+        untested = [name for name in self.tasks if name not in {c.task for c in self.cells("test")}]
+        labelled = [name for name in untested if self.tasks[name].type is not TaskType.MLM]
+        if labelled:
+            notes.append(f"data: no test files for {', '.join(labelled)}; nothing will be scored.")
+        return notes
+
+    def dump(self) -> str:
+        """Write the recipe out as YAML, defaults and all; loading it gives an equal recipe."""
+        data = self.model_dump(mode="json")
+        data["data"] = [_plain_block(block) for block in self.data]
+        return dump_document(_escape(data))
+
+
+def make_source(block: DataBlock, files: CellFiles, split: Split, name: str) -> Source:
+    """Make the source of one file, or of one split on the hub."""
+    hub = block.format == "hub"
+    return Source(
+        format=block.format,
+        location=str(block.dataset) if hub else name,
+        fields=block.fields,
+        comment=block.comment,
+        config=(files.config or block.config) if hub else None,
+        revision=block.revision,
+        split=name if hub else None,
+        limit=getattr(block.limit, split),
+    )
+
+
+def _plain_block(block: DataBlock) -> dict[str, Any]:
+    plain = block.model_dump(mode="json", exclude_none=True)
+    for files in plain["cells"].values():
+        for split in SPLITS:
+            if not files[split]:
+                del files[split]
+    return plain
+
+
+def _escape(value: Any) -> Any:
+    """Keep a ``${`` that came out of an environment variable from being expanded again."""
+    if isinstance(value, dict):
+        return {key: _escape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value

@@ -1,0 +1,233 @@
+"""The sections of a recipe. A field is documented here once; `documentation` lists them all."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from ..data.examples import Format
+from ..errors import HyperlectError, nearest
+from ..grid import Cell
+from ..hypernet.config import HypernetConfig
+from ..tasks import OUTSIDE, TaskType, inventory
+
+Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
+METHODS: tuple[Method, ...] = get_args(Method)
+SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
+
+Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are faults, and nothing changes after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would quietly take true for 1
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError(f"is {str(value).lower()}, which does not fit here")
+        return value
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _selection(value: Any) -> Any:
+    """Accept the name of a selection, or a list of cells."""
+    if isinstance(value, str) and value in SELECTIONS:
+        return value
+    cells = _one_or_many(value)
+    if not isinstance(cells, list) or value in ("", []):
+        raise ValueError(_SELECTION_FORM)
+    for cell in cells:
+        try:
+            Cell.parse(cell if isinstance(cell, str) else "")
+        except HyperlectError:
+            hint = nearest(str(cell), SELECTIONS)
+            raise ValueError(f'{_SELECTION_FORM}, not "{cell}".{hint}') from None
+    return cells
+
+
+_SELECTION_FORM = f"must be {', '.join(SELECTIONS)}, or a list of cells such as [ner:fao, pos:fao]"
+
+
+def _column(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("must be a column's name or number")
+    return value
+
+
+class TaskSection(Section):
+    """One task."""
+
+    type: TaskType
+    """What is predicted: tagging, spans, classification, pairs or mlm."""
+    labels: tuple[Text, ...] | None = None
+    """The label inventory; for spans the entity types (LOC, not B-LOC). Without it, the labels
+    found in the training data."""
+    label_map: dict[str, Text] = {}
+    """Labels in the data → labels of the task. For spans it speaks of entity types, and O drops
+    one."""
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """A fixed share of the training steps. Tasks without one share the rest by their amount of
+    data and the temperature."""
+
+    def inventory(self) -> tuple[str, ...] | None:
+        """Return the labels as the head numbers them; None where the data decides."""
+        if self.labels is None:
+            return () if self.type is TaskType.MLM else None
+        if self.type is TaskType.SPANS:
+            return inventory(self.type, [OUTSIDE, *(f"B-{label}" for label in self.labels)])
+        return self.labels
+
+
+class LimitSection(Section):
+    """How much of each file, or of each split on the hub, is read, from its beginning."""
+
+    train: Positive | None = None
+    """At most this many examples of each training file."""
+    dev: Positive | None = None
+    """At most this many examples of each development file."""
+    test: Positive | None = None
+    """At most this many examples of each test file."""
+
+
+Files = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
+
+
+class CellFiles(Section):
+    """The data of one language: files, or the names of splits on the hub; several are joined."""
+
+    train: Files = ()
+    """What is trained on."""
+    dev: Files = ()
+    """What picks the checkpoint that is kept."""
+    test: Files = ()
+    """What is scored in the end."""
+    config: Text | None = None
+    """On the hub: the configuration of this language, in place of the block's."""
+
+
+class DataBlock(Section):
+    """Data of one task and one format."""
+
+    task: Text
+    """The task that the data is for."""
+    format: Format
+    """How it is written: conllu, columns, tsv, csv, jsonl, text or hub."""
+    fields: dict[str, Annotated[str | int, BeforeValidator(_column)]] = {}
+    """Which column holds what, as {label: upos}, {word: 1, label: 2} or {text: sentence}."""
+    comment: str = ""
+    """Lines of a column file that begin with this are comments."""
+    root: Text | None = None
+    """The folder that file names start from; by itself it starts from the recipe's folder."""
+    dataset: Text | None = None
+    """On the hub: the data set's id."""
+    config: Text | None = None
+    """On the hub: the configuration; {language} in it stands for the language as written."""
+    revision: Text | None = None
+    """On the hub: a branch, tag or commit."""
+    limit: LimitSection = LimitSection()
+    """At most how many examples are read of each file."""
+    cells: dict[str, CellFiles]
+    """Language → its train, dev and test files."""
+
+
+class TrainingSection(Section):
+    """How the model is trained."""
+
+    steps: Positive = 1000
+    """The number of optimiser steps."""
+    batch_size: Positive = 32
+    """Examples in a batch; one batch holds one cell."""
+    accumulate: Positive = 1
+    """Batches whose gradients are summed for one step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """The peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises from zero."""
+    decay: Literal["linear", "constant"] = "linear"
+    """What the learning rate does after that: fall to zero at the last step, or stay."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """The gradient norm to clip at; null for no clipping."""
+    temperature: Annotated[float, Field(ge=1)] = 5.0
+    """Cells are drawn in proportion to n^(1/temperature), n their number of batches."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """The seed of everything random."""
+    evaluate_every: Positive | None = None
+    """Steps between evaluations on the dev files; null for one at the end."""
+    patience: Positive | None = None
+    """Stop after this many evaluations without improvement; null to train all steps."""
+    select_by: str | tuple[str, ...] = "supervised"
+    """Which cells' dev scores pick the checkpoint that is kept: supervised, unseen combination,
+    unseen language, all, or a list of cells (ner:fao)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """The arithmetic of the backbone; auto is bf16 on a GPU that has it, else fp32."""
+    train_layer_norms: bool = False
+    """Whether the backbone's LayerNorms are trained too, as in the authors' released code."""
+    backbone_dropout: bool = False
+    """Whether the frozen backbone's own dropout is on while training."""
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout before the heads of word- and sentence-level tasks."""
+    save_every: Positive | None = None
+    """Steps between checkpoints to resume from; null for one at each evaluation."""
+    log_every: Positive = 10
+    """Steps between lines of the training log."""
+
+    _check_selection = field_validator("select_by", mode="before")(_selection)
+
+
+class EvaluationSection(Section):
+    """How the grid is scored."""
+
+    tokens_per_batch: Positive = 8192
+    """Sub-words in a batch, padding counted."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """The seed of what is masked when the perplexity of mlm is measured."""
+
+
+# Where in a recipe each section stands; "*" is any task, item or language.
+NESTED: dict[tuple[str, ...], type[Section] | type[HypernetConfig]] = {
+    ("hypernet",): HypernetConfig,
+    ("tasks", "*"): TaskSection,
+    ("data", "*"): DataBlock,
+    ("data", "*", "limit"): LimitSection,
+    ("data", "*", "cells", "*"): CellFiles,
+    ("training",): TrainingSection,
+    ("evaluation",): EvaluationSection,
+}
+
+
+def described(section: type[Any]) -> dict[str, str]:
+    """Return what each field of a section is documented to mean."""
+    if issubclass(section, BaseModel):
+        fields = section.model_fields
+        return {name: " ".join((f.description or "").split()) for name, f in fields.items()}
+    listed = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    ([\w, ]+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
+
+
+def documentation() -> dict[str, str]:
+    """Return every key of a recipe (``training.steps``, ``data.*.format``) with its meaning."""
+    from .recipe import Recipe
+
+    sections = {(): Recipe, **NESTED}
+    return {
+        ".".join((*place, name)): text
+        for place, section in sections.items()
+        for name, text in described(section).items()
+    }

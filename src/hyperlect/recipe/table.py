@@ -1,0 +1,85 @@
+"""The grid of a recipe as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from ..data.examples import SPLITS, Split
+from ..grid import Cell, Grid, Kind
+from ..languages import name as language_name
+from .recipe import Recipe
+
+MARKS = {
+    Kind.SUPERVISED: "●",
+    Kind.UNSEEN_COMBINATION: "◐",
+    Kind.TEXT_ONLY: "○",
+    Kind.UNTOUCHED: "·",
+}
+_NAMED_TASKS = 4  # with more tasks than this, the languages' names would not fit 80 columns
+
+
+def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Table:
+    """Lay the grid out, one language a row and one task a column.
+
+    Languages with labels come first, then those with raw text, then untouched ones.
+
+    Args:
+        recipe: what is shown.
+        counts: examples in each part of each cell; parts that were not counted show ``?``.
+
+    Returns:
+        A table that is readable at 80 columns. A cell reads ``● 600/60/200``: its kind's mark, and
+        the examples to train on, to select by and to score; ``◐ 200`` if it is scored only.
+    """
+    grid = recipe.grid()
+    parts = {split: set(recipe.cells(split)) for split in SPLITS}
+    cells = set().union(*parts.values())
+    named = len(recipe.tasks) <= _NAMED_TASKS
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.caption, table.caption_justify = _legend(grid, cells), "left"
+    table.add_column("language", no_wrap=True)
+    if named:
+        table.add_column("", no_wrap=True, overflow="ellipsis", max_width=16)
+    for task in recipe.tasks:
+        table.add_column(task, no_wrap=True)
+
+    def numbers(cell: Cell) -> str:
+        if cell not in cells:
+            return ""
+        shown = [_count(counts.get((s, cell))) if cell in parts[s] else "–" for s in SPLITS]
+        text = shown[2] if shown[:2] == ["–", "–"] else "/".join(shown)
+        return f"{MARKS[grid.kind(cell)]} {text}"
+
+    ordered = sorted({cell.language for cell in cells}, key=lambda code: (_group(grid, code), code))
+    for language, following in zip(ordered, [*ordered[1:], None], strict=True):
+        names = [language, language_name(language)] if named else [language]
+        last = following is not None and _group(grid, following) != _group(grid, language)
+        table.add_row(
+            *names, *(numbers(Cell(task, language)) for task in recipe.tasks), end_section=last
+        )
+    return table
+
+
+def _group(grid: Grid, language: str) -> int:
+    """Number the sorts of languages: with labels, with text alone, untouched."""
+    if language in grid.labelled_languages:
+        return 0
+    return 1 if language in grid.text_languages else 2
+
+
+def _count(examples: int | None) -> str:
+    if examples is None:
+        return "?"
+    return str(examples) if examples < 10_000 else f"{examples / 1000:.0f}k"
+
+
+def _legend(grid: Grid, cells: set[Cell]) -> str:
+    """Explain the marks, with the number of cells of each kind."""
+    lines = ["train/dev/test examples, or test examples alone"]
+    for kind, mark in MARKS.items():
+        number = sum(grid.kind(cell) is kind for cell in cells)
+        lines.append(f"{mark} {kind} ({number} {'cell' if number == 1 else 'cells'})")
+    return "\n".join(lines)

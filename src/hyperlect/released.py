@@ -1,0 +1,193 @@
+"""Models of the authors' released code (ahmetustun/hyperx) as hyperlect models.
+
+The released code names its parameters after its own modules; here they are renamed one by one,
+and nothing may be missing or left over.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel
+
+from . import languages as codes
+from .backbone import Backbone
+from .errors import Problems, RunError
+from .hypernet import HypernetConfig
+from .model import HyperX, HyperXConfig
+from .tasks import Task, TaskType
+from .weights import load_exactly
+
+_TASK_TYPES = {
+    "ner": TaskType.TAGGING,  # the released head knows labels by number only, not as IOB2
+    "pos": TaskType.TAGGING,
+    "mlm": TaskType.MLM,
+    "nli": TaskType.PAIRS,
+}
+_ENCODER = "encoder."
+_HYPERNET = "encoder.encoder.hypernet."
+_SOURCE = "encoder.encoder.hypernet_source_controller."
+_HEADS = "taskmodels_dict."
+
+# The released code's generators and ordinary LayerNorms → the adapter weight that each makes.
+_GENERATORS = {
+    "meta_down_sampler.weight_generator.0": "down_weight",
+    "meta_down_sampler.bias_generator.0": "down_bias",
+    "meta_up_sampler.weight_generator.0": "up_weight",
+    "meta_up_sampler.bias_generator.0": "up_bias",
+    "post_layernorm_hypernet.weight_generator": "after_weight",
+    "post_layernorm_hypernet.bias_generator": "after_bias",
+    "pre_layernorm_hypernet.weight_generator": "before_weight",
+    "pre_layernorm_hypernet.bias_generator": "before_bias",
+}
+_NORMS = {"post_layer_norm": "after", "pre_layer_norm": "before"}
+_MLM = {
+    "predictions.bias": "bias",
+    "predictions.transform.dense.weight": "dense.weight",
+    "predictions.transform.dense.bias": "dense.bias",
+    "predictions.transform.LayerNorm.weight": "norm.weight",
+    "predictions.transform.LayerNorm.bias": "norm.bias",
+    "predictions.decoder.weight": "decoder",
+}
+
+
+def from_released(
+    arguments: Mapping[str, Any], encoder_config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> HyperX:
+    """Build a `HyperX` from a model of the released code.
+
+    Args:
+        arguments: the released code's arguments by its own names (``adapter_dim``,
+            ``condition_to_layer_id``, …).
+        encoder_config: the configuration of its BERT, with ``num_labels`` by task.
+        state: its parameters under its own names (``encoder.encoder.hypernet.…``).
+
+    Returns:
+        A model in evaluation mode whose LayerNorms are trainable, as they are there. Its label
+        names are numbers, for the released code keeps no names with its weights. A parser
+        (``dep``) is left out with a warning.
+
+    Raises:
+        RunError: tensors are missing, left over or mis-shaped; every one is named.
+    """
+    names = {key.removeprefix("param/"): tensor for key, tensor in state.items()}
+    tasks, dropped = _tasks(arguments["tasks"], encoder_config.get("num_labels", {}))
+    if dropped:
+        warnings.warn(
+            f"hyperlect has no head for the released task {', '.join(dropped)}: left out.",
+            stacklevel=2,
+        )
+    config = HyperXConfig(
+        tasks=tuple(tasks),
+        languages=tuple(codes.resolve(code) for code in arguments["languages"]),
+        method="head" if arguments.get("no_hypernet") else "hyperx",
+        hypernet=_hypernet_config(arguments),
+        train_layer_norms=True,
+        tied_decoder=False,
+    )
+    sizes = {key: value for key, value in encoder_config.items() if key != "num_labels"}
+    encoder = BertModel(BertConfig(**sizes), add_pooling_layer=False)
+    model = HyperX(Backbone(encoder, reference="released"), config)
+    target = dict(model.named_parameters())
+    load_exactly(target, _rename(names, arguments, dropped, model.backbone.layers))
+    return model.eval()
+
+
+def _tasks(released: Sequence[str], num_labels: Mapping[str, int]) -> tuple[list[Task], list[str]]:
+    tasks = [
+        Task(name, _TASK_TYPES[name], tuple(str(i) for i in range(num_labels.get(name, 0))))
+        for name in released
+        if name in _TASK_TYPES
+    ]
+    return tasks, [name for name in released if name not in _TASK_TYPES]
+
+
+def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
+    def norm(place: str) -> str:
+        if not arguments.get(f"add_layer_norm_{place}_adapter"):
+            return "none"
+        return "generated" if arguments.get("conditional_layer_norm") else "ordinary"
+
+    projected = arguments.get("project_source_embeddings")
+    layered = arguments.get("condition_to_layer_id")
+    return HypernetConfig(
+        bottleneck=arguments["adapter_dim"],
+        projection=arguments["projected_source_embedding_dim"] if projected else None,
+        task_embedding=arguments["task_embedding_dim"],
+        language_embedding=arguments["language_embedding_dim"],
+        layer_embedding=arguments["layer_id_embedding_dim"],
+        source_hidden=arguments["source_hidden_dim"],
+        sources=("task", "language", "layer") if layered else ("task", "language"),
+        norm_before=norm("before"),  # type: ignore[arg-type]
+        norm_after=norm("after"),  # type: ignore[arg-type]
+        insertion="layer" if arguments.get("after_layer_output") else "feed_forward",
+        activation=arguments.get("adapter_non_linearity", "relu").lower(),
+    )
+
+
+def _rename(
+    state: Mapping[str, Tensor], arguments: Mapping[str, Any], dropped: Sequence[str], layers: int
+) -> dict[str, Tensor]:
+    """Give every tensor the name it has here. Raises `RunError` for those that fit nowhere."""
+    renamed: dict[str, Tensor] = {}
+    stacks: dict[str, dict[int, Tensor]] = {}
+    problems = Problems()
+    kept = [task for task in arguments["tasks"] if task not in dropped]
+    order = {
+        "task_embeddings": ("task", kept),
+        "lang_embeddings": ("language", list(arguments["languages"])),
+        "layer_id_embeddings": ("layer", [f"layer:{i}" for i in range(layers)]),
+    }
+    for name, tensor in state.items():
+        if name.startswith(_SOURCE):
+            table, _, entry = name.removeprefix(_SOURCE).partition(".")
+            if table == "source_embedding_MLP":
+                renamed[f"adapters.source.project.{entry}"] = tensor
+            elif table in order and entry in order[table][1]:
+                source, entries = order[table]
+                key = f"adapters.source.embeddings.{source}"
+                stacks.setdefault(key, {})[entries.index(entry)] = tensor
+            elif entry not in dropped:
+                problems.add(f"{name} is unexpected")
+        elif name.startswith(_HYPERNET):
+            layer, target = _generator_name(name.removeprefix(_HYPERNET))
+            if target is None:
+                problems.add(f"{name} is unexpected")
+            elif layer is None and ".norms." not in target:
+                renamed[target] = tensor
+            else:
+                stacks.setdefault(target, {})[layer or 0] = tensor
+        elif name.startswith(_HEADS):
+            task, _, rest = name.removeprefix(_HEADS).partition(".")
+            if task in dropped or rest == "cls.predictions.decoder.bias":  # the same as its bias
+                continue
+            renamed[f"heads.{task}.{_head_name(rest)}"] = tensor
+        elif not (name.endswith("position_ids") or ".pooler." in name):
+            renamed[f"backbone.encoder.{name.removeprefix(_ENCODER)}"] = tensor
+    problems.raise_if_any(RunError, "These tensors are not of a model of the released code:")
+    for key, rows in stacks.items():
+        renamed[key] = torch.stack([rows[i] for i in sorted(rows)])
+    return renamed
+
+
+def _generator_name(name: str) -> tuple[int | None, str | None]:
+    """Split ``[{layer}.]{module}.{weight|bias}`` into the layer and the name it has here."""
+    match = re.fullmatch(r"(?:(\d+)\.)?(.+)\.(weight|bias)", name)
+    if match is None:
+        return None, None
+    layer = None if match[1] is None else int(match[1])
+    if match[2] in _GENERATORS:
+        return layer, f"adapters.generator.maps.{_GENERATORS[match[2]]}.{match[3]}"
+    if match[2] in _NORMS:
+        return layer, f"adapters.generator.norms.{_NORMS[match[2]]}_{match[3]}"
+    return layer, None
+
+
+def _head_name(name: str) -> str:
+    rest = name.removeprefix("cls.").removeprefix("classifier.")
+    return _MLM.get(rest, f"linear.{rest}")

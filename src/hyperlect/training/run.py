@@ -1,0 +1,179 @@
+"""A run: the folder that training a recipe makes, and everything that goes into it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from rich.console import Console
+
+from ..backbone import load_backbone
+from ..errors import HyperlectError, RunError
+from ..grid import Cell
+from ..model import HyperX, HyperXConfig
+from ..preparation import Corpora, Key, read_corpora
+from ..recipe import Recipe, load_recipe
+from .checkpoint import has_checkpoint
+from .schedule import seed_everything
+from .trainer import State, Trainer
+
+RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
+    "recipe.yaml",
+    "versions.json",
+    "embeddings.json",
+    "training.json",
+)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | None = None) -> Path:
+    """Train a recipe into a new run folder.
+
+    Args:
+        recipe: what to train.
+        run: the folder to make; it must not exist yet, or be empty.
+        device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
+        console: where to show progress.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RunError: the folder is in use.
+        Interrupted: training was stopped; the run can be resumed.
+    """
+    if run.exists() and any(run.iterdir()):
+        how = f"resume it with --resume {run}" if has_checkpoint(run) else "remove it"
+        raise RunError(f"The run folder {run} is in use: {how}, or name another with --out.")
+    return _train(recipe, run, device, console or Console(stderr=True), resume=False)
+
+
+def resume(run: Path, device: str = "auto", console: Console | None = None) -> Path:
+    """Go on with an interrupted run; to the same numbers as if it had never stopped.
+
+    Raises:
+        RunError: there is nothing to resume.
+    """
+    if not (run / RECIPE).is_file():
+        raise RunError(f"{run} is not a run folder: it holds no {RECIPE}.")
+    if not has_checkpoint(run):
+        raise RunError(f"{run} holds no checkpoint. Start anew: hyperlect train {run / RECIPE}")
+    recipe = load_recipe(run / RECIPE)
+    return _train(recipe, run, device, console or Console(stderr=True), resume=True)
+
+
+def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
+    accelerator = make_accelerator(device, recipe.training.precision)
+    corpora = read_corpora(recipe)
+    backbone = load_backbone(recipe.backbone, recipe.revision)
+    length = min(recipe.max_length, backbone.max_length)
+    rows = corpora.encode(backbone.tokenizer, length)  # all splits, so that faults show now
+    seed_everything(recipe.training.seed, "initial weights")
+    model = HyperX(backbone, model_config(recipe, corpora))
+    trainer = Trainer(
+        model,
+        rows=_split(rows, "train"),
+        dev=_split(rows, "dev"),
+        settings=recipe.training,
+        selection=frozenset(recipe.selection_cells()),
+        shares={name: task.share for name, task in recipe.tasks.items() if task.share},
+        run=run,
+        accelerator=accelerator,
+        console=console,
+        tokens_per_batch=recipe.evaluation.tokens_per_batch,
+    )
+    if accelerator.is_main_process:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+        _write_json(run / VERSIONS, versions(accelerator))
+    if resume:
+        trainer.resume()
+    state = trainer.train()
+    if accelerator.is_main_process:
+        _finish(run, model, state)
+    return run
+
+
+def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
+    """Return the configuration of the model that a recipe describes."""
+    grid = recipe.grid()
+    return HyperXConfig(
+        tasks=tuple(corpora.tasks.values()),
+        languages=tuple(grid.languages),
+        trained=tuple(sorted(grid.trained)),
+        method=recipe.method,
+        hypernet=recipe.hypernet_config(),
+        train_layer_norms=recipe.training.train_layer_norms,
+        head_dropout=recipe.training.head_dropout,
+    )
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """Choose device and precision; "auto" takes bf16 where the GPU computes with it.
+
+    On CPUs without matrix units bf16 is slower than fp32, so "auto" never takes it there.
+
+    Raises:
+        HyperlectError: the device asked for is not there.
+    """
+    there = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device not in there:
+        raise HyperlectError(f'Unknown device "{device}". Known: {", ".join(DEVICES)}.')
+    if not there[device]:
+        usable = ", ".join(name for name, usable in there.items() if usable)
+        raise HyperlectError(f'There is no device "{device}" here. Usable: {usable}.')
+    cpu = device == "cpu" or (device == "auto" and not (there["cuda"] or there["mps"]))
+    bf16 = precision == "bf16" or (
+        precision == "auto" and not cpu and there["cuda"] and torch.cuda.is_bf16_supported()
+    )
+    # Each step touches one task's head, so most parameters have no gradient in most steps.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused])
+
+
+def versions(accelerator: Accelerator) -> dict[str, str]:
+    """Return what a result depends on besides the recipe."""
+    packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+    found = {name: metadata.version(name) for name in packages}
+    device = accelerator.device.type
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or device
+    return {
+        **found,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device}: {name}",
+        "processes": str(accelerator.num_processes),
+        "threads": str(torch.get_num_threads()),
+        "precision": accelerator.mixed_precision,
+    }
+
+
+def _finish(run: Path, model: HyperX, state: State) -> None:
+    """Write the trained model and what the report needs."""
+    model.save_pretrained(run)
+    done = {"steps": state.step, "seconds": round(state.seconds, 2), "best": state.best}
+    _write_json(run / TRAINING, done)
+    names, vectors = model.language_vectors()
+    if names:
+        labelled = model.grid.labelled_languages
+        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
+        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
+        _write_json(run / EMBEDDINGS, data)
+
+
+def _split(rows: dict[Key, object], split: str) -> dict[Cell, object]:
+    return {cell: encoded for (name, cell), encoded in rows.items() if name == split}
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

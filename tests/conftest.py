@@ -1,0 +1,28 @@
+"""Settings of every test: no hub, and a cache of the session's own.
+
+Tests marked ``backbone`` use the machine's own cache, since setting up the built-in backbone
+takes long.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hyperlect-cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(
+    request: pytest.FixtureRequest, session_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if request.node.get_closest_marker("backbone") is None:
+        monkeypatch.setenv("HYPERLECT_CACHE", str(session_cache))

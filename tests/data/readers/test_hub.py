@@ -1,0 +1,146 @@
+"""The hub reader on folders made here: `load_dataset` treats them as it treats a hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from hyperlect.data.examples import Example, Source
+from hyperlect.data.readers import read
+from hyperlect.errors import DataError
+
+WORDS = {"words": "tokens", "labels": "ner_tags"}
+TEXT = {"text": "text", "label": "label"}
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    words = Dataset.from_dict(
+        {"tokens": [["Nuuk", "!"], ["ok"]], "ner_tags": [[1, 0], [0]], "langs": [["kl"], ["kl"]]},
+        features=Features(
+            {
+                "tokens": List(Value("string")),
+                "ner_tags": List(ClassLabel(names=["O", "B-LOC"])),
+                "langs": List(Value("string")),
+            }
+        ),
+    )
+    texts = Dataset.from_dict(
+        {"text": ["a", "", "c"], "label": [1, 0, -1], "number": [7, 8, 9]},
+        features=Features(
+            {
+                "text": Value("string"),
+                "label": ClassLabel(names=["no", "yes"]),
+                "number": Value("int64"),
+            }
+        ),
+    )
+    root = tmp_path / "data-set"
+    for path, data in {
+        "kal/train.parquet": words,
+        "kal/test.parquet": words.select([1]),
+        "topics/train.parquet": texts.select([0, 1]),
+        "topics/test.parquet": texts,
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        data.to_parquet(str(root / path))
+    (root / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: kal\n  data_files:\n"
+        "  - {split: train, path: kal/train.parquet}\n  - {split: test, path: kal/test.parquet}\n"
+        "- config_name: topics\n  data_files:\n"
+        "  - {split: train, path: topics/train.parquet}\n"
+        "  - {split: test, path: topics/test.parquet}\n---\n"
+    )
+    return root
+
+
+def failure(source: Source, word_level: bool) -> str:
+    with pytest.raises(DataError) as caught:
+        read(source, word_level)
+    return str(caught.value)
+
+
+def test_words_and_class_names_of_a_configuration(folder: Path) -> None:
+    source = Source("hub", str(folder), WORDS, config="kal", split="train")
+    assert read(source, True) == [
+        Example(("Nuuk", "!"), ("B-LOC", "O"), line=1),
+        Example(("ok",), ("O",), line=2),
+    ]
+
+
+def test_texts_and_an_empty_one_that_nobody_can_mend(folder: Path) -> None:
+    source = Source("hub", str(folder), TEXT, config="topics", split="train")
+    assert read(source, False) == [
+        Example(text="a", label="yes", line=1),
+        Example(text="", label="no", line=2),
+    ]
+
+
+def test_numbers_that_are_no_classes_are_labels_too(folder: Path) -> None:
+    fields = {"text": "text", "label": "number"}
+    source = Source("hub", str(folder), fields, config="topics", split="train", limit=1)
+    assert read(source, False) == [Example(text="a", label="7", line=1)]
+
+
+def test_words_can_be_read_as_text(folder: Path) -> None:
+    source = Source("hub", str(folder), {"text": "tokens"}, config="kal", split="train")
+    assert [example.text for example in read(source, False)] == ["Nuuk !", "ok"]
+
+
+def test_a_withheld_label_is_named_with_its_row(folder: Path) -> None:
+    message = failure(Source("hub", str(folder), TEXT, config="topics", split="test"), False)
+    assert message.endswith(f"{folder}/topics/test, row 3: the label is empty")
+
+
+def test_a_missing_column_lists_those_present(folder: Path) -> None:
+    fields = {"words": "token", "labels": "ner_tags"}
+    message = failure(Source("hub", str(folder), fields, config="kal", split="train"), True)
+    assert 'no column "token". Did you mean "tokens"?' in message
+    assert "tokens, ner_tags, langs" in message
+
+
+def test_a_missing_split_lists_the_splits(folder: Path) -> None:
+    message = failure(Source("hub", str(folder), WORDS, config="kal"), True)
+    assert "split is not given; the data set has train, test" in message
+
+
+def test_unknown_split_and_configuration_are_named(folder: Path) -> None:
+    assert "nope" in failure(Source("hub", str(folder), WORDS, config="kal", split="nope"), True)
+    assert "kalx" in failure(Source("hub", str(folder), WORDS, config="kalx", split="train"), True)
+
+
+def test_config_revision_and_split_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def load_dataset(path: str, **options: object) -> Dataset:
+        asked.update(options, path=path)
+        return Dataset.from_dict({"text": ["a"], "label": ["x"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = Source("hub", "some/one", TEXT, config="fo", revision="v2", split="test")
+    assert read(source, False) == [Example(text="a", label="x", line=1)]
+    assert asked == {"path": "some/one", "name": "fo", "revision": "v2", "split": "test"}
+
+
+def test_a_data_set_that_has_moved_is_said_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, **options: object) -> Dataset:
+        raise RuntimeError("Dataset scripts are no longer supported")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    message = failure(Source("hub", "wikiann", WORDS, config="fo", split="test"), True)
+    assert "Dataset scripts are no longer supported" in message
+    assert 'The data set has moved to "unimelb-nlp/wikiann"' in message
+
+
+def test_no_progress_bars(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    read(Source("hub", str(folder), WORDS, config="kal", split="test"), True)
+    assert "%|" not in capfd.readouterr().err

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hyperlect.data.batching import by_length, collate, length_grouped, make_batch, row_lengths
+from hyperlect.data.encoding import encode, encode_inputs
+from hyperlect.tasks import Task, TaskType
+from tests.data.made import corpus, tagged
+from tests.tiny import FAMILY_NAMES, byte_tokenizer, tiny_backbone, wordpiece_tokenizer
+
+POS = Task("pos", TaskType.TAGGING, ("DET", "NOUN"))
+TOPIC = Task("topic", TaskType.CLASSIFICATION, ("animals", "places"))
+MLM = Task("mlm", TaskType.MLM)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_word_level_batch(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    encoded = encode(tagged("the/DET cats/NOUN", "dog/NOUN", "a/DET"), POS, tokenizer, 64, tmp_path)
+    batch = make_batch(encoded, [2, 0], POS, tokenizer, "eng")
+    pad = tokenizer.pad_token_id
+    assert (batch.task, batch.language, batch.rows) == ("pos", "eng", [2, 0])
+    assert batch.input_ids.tolist() == [
+        [*encoded[2]["input_ids"], pad, pad], encoded[0]["input_ids"],
+    ]  # fmt: skip
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.token_type_ids is not None
+    assert batch.token_type_ids.tolist() == [[0] * 5] * 2
+    assert batch.positions is not None
+    assert batch.positions.tolist() == [
+        [False, True, False, False, False], [False, True, True, False, False],
+    ]  # fmt: skip
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [0, 0, 1]
+    assert batch.input_ids.dtype == batch.attention_mask.dtype == batch.labels.dtype == torch.int64
+
+
+def test_labels_follow_positions_in_row_major_order(tmp_path: Path):
+    tokenizer = byte_tokenizer()
+    sentences = ["xyz/NOUN the/DET", "a/DET cat/NOUN dogs/NOUN a/DET", "the/DET " * 40]
+    encoded = encode(tagged(*sentences), POS, tokenizer, 24, tmp_path)
+    batch = make_batch(encoded, range(len(encoded)), POS, tokenizer, "eng")
+    assert batch.positions is not None
+    assert batch.labels is not None
+    assert batch.token_type_ids is None
+    flat = [label for row in encoded for label in row["labels"]]
+    assert batch.labels.tolist() == flat
+    read = batch.input_ids[batch.positions]
+    assert tokenizer.convert_ids_to_tokens(read)[1:4] == ["Ġthe", "Ġa", "Ġcat"]
+
+
+def test_sentence_level_batch(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    texts = corpus([{"text": "a cat", "label": "animals"}, {"text": "Oslo", "label": "places"}])
+    encoded = encode(texts, TOPIC, tokenizer, 64, tmp_path)
+    batch = make_batch(encoded, [1, 0], TOPIC, tokenizer, "eng")
+    assert batch.positions is None
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 0]
+
+
+def test_unlabelled_batch():
+    tokenizer = wordpiece_tokenizer()
+    batch = collate(encode_inputs([["a", "cat"]], POS, tokenizer, 64), POS, tokenizer, "eng")
+    assert batch.labels is None
+    assert batch.rows == [0]
+    assert batch.positions is not None
+    assert batch.positions.sum() == 2
+
+
+def test_masked_batch(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    lines = corpus([{"text": "the old cat sees the river " * 5}, {"text": "Anna"}])
+    encoded = encode(lines, MLM, tokenizer, 64, tmp_path)
+    batch, again = (
+        make_batch(encoded, [0, 1], MLM, tokenizer, "eng", generator(5)) for _ in range(2)
+    )
+    assert batch.positions is not None
+    assert batch.labels is not None
+    plain = collate(list(encoded), TOPIC, tokenizer, "eng").input_ids
+    assert batch.labels.tolist() == plain[batch.positions].tolist()
+    assert torch.equal(batch.input_ids[~batch.positions], plain[~batch.positions])
+    assert batch.positions.any(dim=1).all()
+    assert not batch.positions[batch.attention_mask == 0].any()
+    assert torch.equal(batch.input_ids, again.input_ids)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_every_family_reads_a_batch(family: str):
+    backbone = tiny_backbone(family)
+    rows = encode_inputs([["the", "cat"], ["Anna"] * 70], POS, backbone.tokenizer, 64)
+    batch = collate(rows, POS, backbone.tokenizer, "eng").to("cpu")
+    hidden, _ = backbone(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    assert hidden.shape == (*batch.input_ids.shape, 32)
+    assert hidden.isfinite().all()
+
+
+def test_moving_a_batch_keeps_the_rest():
+    tokenizer = wordpiece_tokenizer()
+    batch = collate(encode_inputs([["a"]], POS, tokenizer, 64), POS, tokenizer, "eng", None, [7])
+    moved = batch.to("meta")
+    assert moved.input_ids.device.type == "meta"
+    assert moved.positions is not None
+    assert moved.positions.device.type == "meta"
+    assert (moved.task, moved.language, moved.rows, moved.labels) == ("pos", "eng", [7], None)
+    assert batch.input_ids.device.type == "cpu"
+
+
+def test_row_lengths(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    encoded = encode(tagged("the/DET cat/NOUN", "a/DET"), POS, tokenizer, 64, tmp_path)
+    assert row_lengths(encoded) == [4, 3]
+    assert row_lengths(encoded.select([1])) == [3]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 4), (4, 4), (5, 4), (1000, 16), (0, 4)])
+def test_length_grouped_takes_each_row_once(rows: int, size: int):
+    lengths = torch.randint(1, 60, (rows,), generator=generator(rows)).tolist()
+    batches = length_grouped(lengths, size, generator())
+    assert sorted(index for batch in batches for index in batch) == list(range(rows))
+    assert sorted(map(len, batches), reverse=True)[:-1] == [size] * max(0, len(batches) - 1)
+    assert length_grouped(lengths, size, generator()) == batches
+    if rows > 100:
+        assert length_grouped(lengths, size, generator(1)) != batches
+
+
+def test_length_grouped_pads_little_and_mixes():
+    lengths = torch.randint(5, 60, (4000,), generator=generator()).tolist()
+    batches = length_grouped(lengths, 16, generator())
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    assert padded / sum(lengths) < 1.05
+    means = [sum(lengths[i] for i in batch) / len(batch) for batch in batches[:20]]
+    assert max(means) - min(means) > 15  # not sorted across batches
+
+
+def test_by_length_keeps_to_the_budget():
+    lengths = [3, 50, 7, 7, 12, 200, 1]
+    batches = by_length(lengths, 100)
+    assert batches[0] == [5]  # longer than the budget: alone
+    assert [index for batch in batches for index in batch] == [5, 1, 4, 2, 3, 0, 6]
+    for batch in batches[1:]:
+        assert max(lengths[i] for i in batch) * len(batch) <= 100
+    assert by_length([5] * 5, 1000, batch_size=2) == [[0, 1], [2, 3], [4]]
+    assert by_length([], 100) == []

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hyperlect import languages
+from hyperlect.errors import HyperlectError, UnknownNameError
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("fao", "fao"),
+        ("fo", "fao"),
+        ("FO", "fao"),
+        (" fao ", "fao"),
+        ("zh", "zho"),
+        ("zh-Hant", "zho"),
+        ("zh-yue", "yue"),
+        ("cmn", "zho"),
+        ("sw", "swh"),
+        ("swa", "swh"),
+        ("swc", "swc"),
+        ("ar", "arb"),
+        ("ary", "ary"),
+        ("nb", "nob"),
+        ("nn", "nno"),
+        ("no", "nor"),
+        ("no-nyn", "nno"),
+        ("fa", "pes"),
+        ("ku", "kmr"),
+        ("et", "est"),
+        ("eng_Latn", "eng"),
+        ("pt-BR", "por"),
+        ("ger", "deu"),
+        ("iw", "heb"),
+        ("tl", "tgl"),
+        ("tgl", "tgl"),
+        ("sh", "hbs"),
+        ("kpv", "kpv"),
+        ("qaf", "qaf"),
+        ("qtz", "qtz"),
+        ("Faroese", "fao"),
+        ("norwegian bokmål", "nob"),
+        ("Swahili", "swh"),
+    ],
+)
+def test_resolve(written: str, code: str) -> None:
+    assert languages.resolve(written) == code
+
+
+def test_every_result_of_the_table_resolves_to_itself() -> None:
+    for code in (*languages._ONE_LANGUAGE.values(), *languages._KEPT_APART):
+        assert languages.resolve(code) == code
+
+
+@pytest.mark.parametrize("written", ["", "xyz", "und", "mul", "zxx", "zz-ZZ", "x-own", "en-", "a"])
+def test_what_is_no_language_is_refused(written: str) -> None:
+    with pytest.raises(UnknownNameError, match="ISO 639-3") as caught:
+        languages.resolve(written)
+    assert f'"{written}"' in str(caught.value)
+    assert isinstance(caught.value, HyperlectError)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("Feroese", '"Faroese" (fao)'), ("Swahilli", '"Swahili" (swh)')]
+)
+def test_a_misspelt_name_gets_the_nearest(written: str, meant: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        languages.resolve(written)
+    assert f"Did you mean {meant}?" in str(caught.value)
+
+
+def test_a_name_with_more_behind_it_is_not_taken_for_the_name() -> None:
+    with pytest.raises(UnknownNameError):
+        languages.resolve("Frenchified English")
+
+
+def test_a_name_that_several_languages_share_is_refused() -> None:
+    with pytest.raises(UnknownNameError):
+        languages.resolve("Sorbian")
+
+
+@pytest.mark.parametrize(
+    ("code", "english"),
+    [
+        ("fao", "Faroese"),
+        ("swh", "Swahili"),
+        ("arb", "Standard Arabic"),
+        ("nob", "Norwegian Bokmål"),
+        ("tgl", "Tagalog"),
+        ("hbs", "Serbo-Croatian"),
+        ("qaf", "qaf"),
+        ("xyz", "xyz"),
+        ("not a code", "not a code"),
+    ],
+)
+def test_name(code: str, english: str) -> None:
+    assert languages.name(code) == english
+
+
+def test_importing_the_module_loads_no_tables() -> None:
+    probe = (
+        "import sys, hyperlect.languages; "
+        "print([m for m in sys.modules if m.startswith(('langcodes', 'language_data'))])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,128 @@
+"""Parity with the authors' released code, forward and gradients."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hyperlect.errors import RunError
+from hyperlect.model import HyperX
+from hyperlect.released import from_released
+
+PARITY = Path(__file__).parent / "parity"
+CELLS = ["ner:tr", "ner:en", "pos:ar", "mlm:fo"]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    return load_file(PARITY / "paper_default.safetensors")
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict:
+    return json.loads((PARITY / "paper_default.json").read_text())
+
+
+def build(tensors: dict, facts: dict) -> HyperX:
+    state = {k.removeprefix("param/"): v for k, v in tensors.items() if k.startswith("param/")}
+    with pytest.warns(UserWarning, match="dep"):
+        return from_released(facts["hyperx_args"], facts["bert_config"], state)
+
+
+def run(model: HyperX, tensors: dict, cell: str) -> dict[str, torch.Tensor]:
+    task, language = cell.split(":")
+    output = model(
+        tensors["input/input_ids"].long(),
+        tensors["input/attention_mask"].long(),
+        task=task,
+        language=language,
+        output_hidden_states=True,
+    )
+    index = torch.tensor([list(model.tasks).index(task), model.language_index(language)])
+    source = model.adapters.source(index[:1], index[1:])[0]
+    weights = model.generate([(task, language)])[0]
+    found = {"last_hidden_state": output.last_hidden_state, "logits": output.logits}
+    found |= {f"hidden_states.{i}": h for i, h in enumerate(output.hidden_states)}
+    for layer in range(model.backbone.layers):
+        found[f"gen.{layer}.source_embedding"] = source[layer]
+        for name, tensor in weights[layer].items():
+            found[f"gen.{layer}.{name.replace('after', 'post_ln')}"] = tensor
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", CELLS)
+def test_forward_is_that_of_the_released_code(tensors, facts, cell, dtype):
+    model = build(tensors, facts).to(dtype)
+    found = run(model, tensors, cell)
+    expected = {
+        key.removeprefix(f"out/{cell}/"): value
+        for key, value in tensors.items()
+        if key.startswith(f"out/{cell}/") and not key.endswith("/loss")
+    }
+    assert found.keys() == expected.keys()
+    real = tensors["input/attention_mask"].bool()
+    for name, value in expected.items():
+        mine = found[name].detach().double()
+        if mine.shape[:2] == real.shape:  # what padding holds means nothing
+            mine, value = mine[real], value[real]
+        if dtype is torch.float32:
+            assert (mine - value).abs().max() <= 1e-4, name
+        else:
+            scale = value.double().abs().max()
+            assert ((mine - value.double()).abs().max() / scale) <= 1e-6, name
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])
+def test_gradients_are_those_of_the_released_code(tensors, facts, dtype, tolerance):
+    model = build(tensors, facts).to(dtype)
+    output = model(
+        tensors["input/input_ids"].long(),
+        tensors["input/attention_mask"].long(),
+        task="ner",
+        language="tr",
+    )
+    output.logits.square().sum().backward()
+    expected = {k.removeprefix("grad/ner:tr/"): v for k, v in tensors.items() if "grad/" in k}
+    maps = "adapters.generator.maps"
+    names = {
+        "encoder.encoder.hypernet.meta_up_sampler.weight_generator.0": f"{maps}.up_weight",
+        "encoder.encoder.hypernet.meta_up_sampler.bias_generator.0": f"{maps}.up_bias",
+        "encoder.encoder.hypernet.meta_down_sampler.weight_generator.0": f"{maps}.down_weight",
+        "encoder.encoder.hypernet.meta_down_sampler.bias_generator.0": f"{maps}.down_bias",
+        "encoder.encoder.hypernet.post_layernorm_hypernet.weight_generator": f"{maps}.after_weight",
+        "encoder.encoder.hypernet.post_layernorm_hypernet.bias_generator": f"{maps}.after_bias",
+        "encoder.encoder.hypernet_source_controller.source_embedding_MLP": "adapters.source.project",
+        "taskmodels_dict.ner.cls": "heads.ner.linear",
+        "encoder.embeddings": "backbone.encoder.embeddings",
+        "encoder.encoder.layer": "backbone.encoder.encoder.layer",
+    }
+    parameters = dict(model.named_parameters())
+    checked = 0
+    for released, value in expected.items():
+        prefix = next((p for p in names if released.startswith(p + ".")), None)
+        if prefix is not None:
+            mine = parameters[names[prefix] + released.removeprefix(prefix)].grad
+        else:
+            table, entry = released.split("_embeddings.")
+            source = {"task": "task", "lang": "language", "layer_id": "layer"}[
+                table.rpartition(".")[2]
+            ]
+            row = {"ner": 0, "tr": 1}.get(entry) if source != "layer" else int(entry[-1])
+            mine = parameters[f"adapters.source.embeddings.{source}"].grad[row]
+        scale = value.double().abs().max()
+        assert (mine.double() - value.double()).abs().max() <= tolerance * scale, released
+        checked += 1
+    assert checked == len(expected) > 20
+
+
+def test_a_missing_and_an_unexpected_tensor_are_named(tensors, facts):
+    state = {k: v for k, v in tensors.items() if k.startswith("param/")}
+    moved = state.pop("param/taskmodels_dict.ner.cls.bias")
+    state["param/taskmodels_dict.ner.cls.basis"] = moved
+    with pytest.warns(UserWarning), pytest.raises(RunError) as error:
+        from_released(facts["hyperx_args"], facts["bert_config"], state)
+    assert "heads.ner.linear.bias is missing" in str(error.value)
+    assert "heads.ner.linear.basis is unexpected" in str(error.value)
