@@ -43,6 +43,12 @@ _METRICS = {
 
 OUTSIDE = "O"
 
+UPOS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
+    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
+"""The universal parts of speech (Universal Dependencies, version 2)."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -65,10 +71,10 @@ class Task:
     def map_label(self, label: str) -> str:
         """Apply the label map to one label as it stands in the data.
 
-        ``B-DATE`` with ``{DATE: O}`` becomes ``O``; with ``{GPE: LOC}``, ``I-GPE`` becomes
-        ``I-LOC``.
+        For spans it maps entity types: ``B-DATE`` with ``{DATE: O}`` becomes ``O``; with
+        ``{GPE: LOC}``, ``I-GPE`` becomes ``I-LOC``. A whole tag may be named too: ``{"-": O}``.
         """
-        if self.type is not TaskType.SPANS:
+        if self.type is not TaskType.SPANS or label in self.label_map:
             return self.label_map.get(label, label)
         prefix, dash, entity = label.partition("-")
         if not dash or entity not in self.label_map:

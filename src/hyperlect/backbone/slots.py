@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..hypernet import AdapterWeights, adapt
 
@@ -25,12 +26,20 @@ class AdapterSlots:
     """
 
     def __init__(self, modules: Sequence[nn.Module], activation: str, eps: float) -> None:
+        self.modules = list(modules)
         self.activation = activation
         self.eps = eps
         self._weights: list[AdapterWeights] | None = None
-        self._handles = [
-            module.register_forward_hook(self._hook(layer)) for layer, module in enumerate(modules)
-        ]
+        self._handles: list[RemovableHandle] = []
+        self.insert()
+
+    def insert(self) -> None:
+        """Put the hooks in, if they are not."""
+        if not self._handles:
+            self._handles = [
+                module.register_forward_hook(self._hook(layer))
+                for layer, module in enumerate(self.modules)
+            ]
 
     def _hook(self, layer: int) -> Any:
         def apply(_module: nn.Module, _inputs: Any, output: Any) -> Any:

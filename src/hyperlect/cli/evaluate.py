@@ -47,7 +47,7 @@ def evaluate(
       hyperlect evaluate runs/mine --cells ner:fao pos:isl
       hyperlect evaluate runs/mine --split dev --json > dev.json
     """  # noqa: D301
-    run = run_folder(run)
+    run = run_folder(run, finished=True)
     # The parser gives an option one value: what follows the first cell comes as arguments.
     given = [text for group in [*(cells or ()), *(more_cells or ())] for text in group.split(",")]
     chosen = [Cell.parse(text) for text in given if text]

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import HyperlectError
-from .inputs import Inputs, Reading, open_inputs
-from .outputs import WRITERS
+from ..languages import resolve
+from .inputs import Inputs, Reading, check_file, open_inputs
+from .outputs import Form, Writer, about
 from .shared import Device, DeviceOption, libraries, out, remark, run_folder, torch_device
 
 if TYPE_CHECKING:
     from ..model import HyperX
-
-
-class Form(StrEnum):
-    """How predictions are written."""
-
-    TEXT = "text"
-    CONLL = "conll"
-    JSONL = "jsonl"
 
 
 def predict(
@@ -78,6 +70,8 @@ def predict(
       hyperlect predict runs/mine --task pos --language fo words.tsv --format conll > tagged.tsv
       hyperlect predict runs/mine --task topic --language Faroese news.txt --format jsonl
     """  # noqa: D301
+    check_file(file)
+    resolve(language)  # a misspelt one is told before the model is loaded
     model = load(run, device)
     inputs = open_inputs(file, model.task(task), reading)
     if form is Form.CONLL and not model.task(task).type.reads_words:
@@ -86,30 +80,32 @@ def predict(
         )
     if inputs.remark:
         remark(inputs.remark)
-    run_inputs(model, inputs, task, language, form)
+    label(model, inputs, Writer(form, model.task(task), out()), language)
 
 
 def load(run: str, device: Device) -> HyperX:
     """Load a model from a run folder or the hub."""
     path = Path(run)
-    if path.exists() or run.count("/") != 1:
-        run_folder(path)
+    on_hub = run.count("/") == 1 and not path.parent.is_dir()
+    if not on_hub and not (path / "model.json").is_file():
+        run_folder(path, finished=True)
     with libraries():
         from ..model import HyperX
 
         return HyperX.from_pretrained(run, device=torch_device(device))
 
 
-def run_inputs(model: HyperX, inputs: Inputs, task: str, language: str, form: Form) -> None:
+def label(model: HyperX, inputs: Inputs, writer: Writer, language: str) -> None:
     """Predict chunk by chunk, so that files of any size pass through."""
-    console, writer = out(), WRITERS[form]()
     told = False
     for chunk in inputs.chunks():
-        predictions = model.predict([given.value for given in chunk], task, language)
+        predictions = model.predict([given.value for given in chunk], writer.task.name, language)
+        if not told:
+            remark(about(predictions[0]))
+            writer.head(predictions[0])
+            told = True
         for given, prediction in zip(chunk, predictions, strict=True):
-            if not told:
-                remark(about(prediction))
-                told = True
-            writer.write(console, prediction, given)
+            writer.write(prediction, given)
+        writer.flush()
     if not told:
         raise HyperlectError(f"{inputs.name} holds nothing to predict for.")

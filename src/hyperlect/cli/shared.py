@@ -116,9 +116,16 @@ def torch_device(wanted: Device) -> str:
     return wanted
 
 
-def run_folder(path: Path) -> Path:
-    """Return a run folder. Raises `RunError` that says what the path is instead."""
+def run_folder(path: Path, finished: bool = False) -> Path:
+    """Return a run folder. Raises `RunError` that says what the path is instead.
+
+    Args:
+        path: what was named.
+        finished: whether it must hold a trained model.
+    """
     if (path / "recipe.yaml").is_file():
+        if finished and not (path / "model.safetensors").is_file():
+            raise RunError(f"{path} is not finished. Go on: hyperlect train --resume {path}")
         return path
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         raise RunError(f"{path} is a recipe. Train it first: hyperlect train {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,7 @@ def content_digest(examples: Dataset) -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=4)  # by identity: a large tokenizer takes a tenth of a second
 def tokenizer_digest(tokenizer: Any) -> str:
     """Return a SHA-256 of all that decides how a tokenizer encodes."""
     state = plain_backend(tokenizer).to_str() + f"|types={makes_types(tokenizer)}"

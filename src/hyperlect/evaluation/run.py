@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ def about(recipe: Recipe, run: Path) -> dict[str, Any]:
         "steps": training["steps"],
         "backbone": recipe.backbone,
         "seconds": training["seconds"],
+        "date": datetime.date.today().isoformat(),
     }
 
 

@@ -10,26 +10,10 @@ from ..errors import nearest
 from ..grid import Cell
 from ..tasks import OUTSIDE, TaskType
 from .faults import Faults
+from .formats import check_format
 from .placed import PlacedBlock
 from .recipe import Recipe
 from .sections import TaskSection
-
-_TABLES = ("tsv", "csv", "jsonl", "hub")
-_FORMATS = {
-    TaskType.TAGGING: ("conllu", "columns", *_TABLES),
-    TaskType.SPANS: ("conllu", "columns", *_TABLES),
-    TaskType.CLASSIFICATION: _TABLES,
-    TaskType.PAIRS: _TABLES,
-    TaskType.MLM: ("text", "conllu", "columns", *_TABLES),
-}
-_TABLE_FIELDS = {
-    TaskType.TAGGING: ("words", "labels"),
-    TaskType.SPANS: ("words", "labels"),
-    TaskType.CLASSIFICATION: ("text", "label"),
-    TaskType.PAIRS: ("text", "pair", "label"),
-    TaskType.MLM: ("text",),
-}
-_FIELDS = {"conllu": ("label",), "columns": ("word", "label"), "text": ()}
 
 
 def check(recipe: Recipe, blocks: Sequence[PlacedBlock], faults: Faults, check_files: bool) -> None:
@@ -129,33 +113,13 @@ def _check_block(block: PlacedBlock, recipe: Recipe, faults: Faults) -> None:
             faults.add((*cell_loc, "config"), f"goes with format hub, not {section.format}")
     task = recipe.tasks.get(section.task)
     if task is not None:
-        _check_format(block, task.type, faults)
+        check_format(block, task.type, faults)
     elif not faults.is_broken("tasks"):
         known = ", ".join(recipe.tasks) or "none"
         hint = nearest(section.task, recipe.tasks)
         faults.add(
             (*loc, "task"), f'there is no task "{section.task}" under tasks.{hint} Known: {known}.'
         )
-
-
-def _check_format(block: PlacedBlock, task_type: TaskType, faults: Faults) -> None:
-    section, loc = block.section, block.loc
-    if section.format not in _FORMATS[task_type]:
-        fitting = ", ".join(_FORMATS[task_type])
-        faults.add(
-            (*loc, "format"),
-            f"{section.format} cannot hold a task of type {task_type}; use one of {fitting}",
-        )
-        return
-    known = _FIELDS.get(section.format, _TABLE_FIELDS[task_type])
-    for field in section.fields:
-        if field not in known:
-            listed = ", ".join(known) or "none"
-            hint = nearest(field, known)
-            faults.add(
-                (*loc, "fields", field),
-                f"{section.format} has no such field for {task_type}.{hint} Known: {listed}.",
-            )
 
 
 def _check_files(block: PlacedBlock, faults: Faults) -> None:

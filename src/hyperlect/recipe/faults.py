@@ -86,21 +86,42 @@ class Faults:
 Sections = Mapping[tuple[str, ...], tuple[str, ...]]
 
 
-def translate(error: ValidationError, keys: Sections, faults: Faults) -> None:
+def translate(
+    error: ValidationError, data: Any, keys: Sections, faults: Faults
+) -> list[tuple[Loc, str]]:
     """Note every fault that pydantic found, in words that do not speak of pydantic.
 
     Args:
         error: what pydantic raised.
+        data: what it read.
         keys: the known keys of each section.
         faults: takes them, and which sections are broken.
+
+    Returns:
+        The path of each fault, and its sort as pydantic calls it.
     """
+    found = []
     for detail in error.errors(include_url=False):
-        loc = tuple(part for part in detail["loc"] if part != "[key]")
-        unknown_key = detail["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+        kind = detail["type"]
+        loc = detail["loc"] if kind == "missing" else _existing(detail["loc"], data)
+        found.append((loc, kind))
         faults.broken.add(section_of(loc))
-        if loc in faults.unset or loc in faults.removed:
-            continue
-        faults.add(loc, _unknown_key(loc, keys) if unknown_key else _words(detail))
+        if loc not in faults.unset and loc not in faults.removed:
+            unknown_key = kind in ("extra_forbidden", "unexpected_keyword_argument")
+            faults.add(loc, _unknown_key(loc, keys) if unknown_key else _words(detail))
+    return found
+
+
+def _existing(loc: Loc, data: Any) -> Loc:
+    """Cut off what pydantic adds to a path (the member of a union), which is in no recipe."""
+    for length, part in enumerate(loc):
+        inside = data if isinstance(data, dict) else {}
+        if isinstance(data, list):
+            inside = dict(enumerate(data))
+        if part not in inside:
+            return loc[:length]
+        data = inside[part]
+    return loc
 
 
 def section_of(loc: Loc) -> Loc:

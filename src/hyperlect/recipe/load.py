@@ -93,15 +93,12 @@ def _validate(data: dict[str, Any], faults: Faults) -> tuple[Recipe, set[Loc]]:
         try:
             return Recipe.model_validate(data), dropped
         except ValidationError as error:
-            translate(error, _KEYS, faults)
-            for detail in error.errors(include_url=False):
-                loc = detail["loc"]
-                while isinstance(loc[-1], int):  # a list with a faulty item goes as a whole
-                    loc = loc[:-1]
-                section = section_of(detail["loc"])
-                if detail["type"] == "missing" or len(loc) <= len(section):
+            for loc, kind in translate(error, data, _KEYS, faults):
+                section = section_of(loc)
+                while isinstance(loc[-1], int) and loc != section:
+                    loc = loc[:-1]  # a list with a faulty item goes as a whole
+                if kind == "missing" or loc == section:
                     loc = section
-                if loc == section:
                     dropped.add(section)
                 _take_out(data, loc)
                 faults.removed.add(loc)

@@ -12,7 +12,7 @@ from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
 from ..hypernet.config import HypernetConfig
-from ..tasks import OUTSIDE, TaskType, inventory
+from ..tasks import OUTSIDE, UPOS, TaskType, inventory
 
 Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -62,6 +62,14 @@ def _selection(value: Any) -> Any:
 _SELECTION_FORM = f"must be {', '.join(SELECTIONS)}, or a list of cells such as [ner:fao, pos:fao]"
 
 
+def _label_names(value: Any) -> Any:
+    if isinstance(value, str):
+        if value.lower() != "upos":
+            raise ValueError(f'must be a list of labels, or upos, not "{value}"')
+        return UPOS
+    return value
+
+
 def _column(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("must be a column's name or number")
@@ -73,9 +81,9 @@ class TaskSection(Section):
 
     type: TaskType
     """What is predicted: tagging, spans, classification, pairs or mlm."""
-    labels: tuple[Text, ...] | None = None
-    """The label inventory; for spans the entity types (LOC, not B-LOC). Without it, the labels
-    found in the training data."""
+    labels: Annotated[tuple[Text, ...], BeforeValidator(_label_names)] | None = None
+    """The label inventory; for spans the entity types (LOC, not B-LOC); upos stands for the 17
+    universal parts of speech. Without it, the labels found in the training data."""
     label_map: dict[str, Text] = {}
     """Labels in the data → labels of the task. For spans it speaks of entity types, and O drops
     one."""

@@ -18,7 +18,8 @@ MARKS = {
     Kind.TEXT_ONLY: "○",
     Kind.UNTOUCHED: "·",
 }
-_NAMED_TASKS = 4  # with more tasks than this, the languages' names would not fit 80 columns
+_WIDTH = 80  # columns that the table should fit
+_SHORTEST = len("language")
 
 
 def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Table:
@@ -37,14 +38,6 @@ def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Tab
     grid = recipe.grid()
     parts = {split: set(recipe.cells(split)) for split in SPLITS}
     cells = set().union(*parts.values())
-    named = len(recipe.tasks) <= _NAMED_TASKS
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.caption, table.caption_justify = _legend(grid, cells), "left"
-    table.add_column("language", no_wrap=True)
-    if named:
-        table.add_column("", no_wrap=True, overflow="ellipsis", max_width=16)
-    for task in recipe.tasks:
-        table.add_column(task, no_wrap=True)
 
     def numbers(cell: Cell) -> str:
         if cell not in cells:
@@ -54,13 +47,23 @@ def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Tab
         return f"{MARKS[grid.kind(cell)]} {text}"
 
     ordered = sorted({cell.language for cell in cells}, key=lambda code: (_group(grid, code), code))
-    for language, following in zip(ordered, [*ordered[1:], None], strict=True):
-        names = [language, language_name(language)] if named else [language]
+    rows = [[numbers(Cell(task, language)) for task in recipe.tasks] for language in ordered]
+    widths = [max(map(len, column)) for column in zip(recipe.tasks, *rows, strict=True)]
+    gaps = 2 * (len(widths) + 1)
+    room = max(_SHORTEST, _WIDTH - len("code") - sum(widths) - gaps)
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.caption, table.caption_justify = _legend(grid, cells), "left"
+    for heading in ("code", "language", *recipe.tasks):
+        table.add_column(heading, no_wrap=True)
+    for language, following, row in zip(ordered, [*ordered[1:], None], rows, strict=True):
         last = following is not None and _group(grid, following) != _group(grid, language)
-        table.add_row(
-            *names, *(numbers(Cell(task, language)) for task in recipe.tasks), end_section=last
-        )
+        table.add_row(language, _shorten(language_name(language), room), *row, end_section=last)
     return table
+
+
+def _shorten(name: str, room: int) -> str:
+    return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 
 def _group(grid: Grid, language: str) -> int:
@@ -73,7 +76,7 @@ def _group(grid: Grid, language: str) -> int:
 def _count(examples: int | None) -> str:
     if examples is None:
         return "?"
-    return str(examples) if examples < 10_000 else f"{examples / 1000:.0f}k"
+    return str(examples) if examples < 10_000 else f"{examples // 1000}k"
 
 
 def _legend(grid: Grid, cells: set[Cell]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -127,9 +129,16 @@ def read_run(folder: Path) -> Run:
         results=_read_results(folder),
         curves=_read_curves(folder / "metrics.jsonl"),
         embeddings=_read_embeddings(folder / "embeddings.json"),
-        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else None,
+        recipe=_without_folders(recipe.read_text("utf-8")) if recipe.is_file() else None,
         versions=_read_versions(folder / "versions.json"),
     )
+
+
+def _without_folders(recipe: str) -> str:
+    """Write … for the folder that all files of a recipe share: a page is shown to others."""
+    paths = re.findall(r"(?<=[\s'\"])/[^\s'\",\]]+", recipe)
+    shared = os.path.commonpath(paths) if len(paths) > 1 else ""
+    return recipe if len(shared) < 2 else recipe.replace(f"{shared}/", "…/").replace(shared, "…")
 
 
 def _read_results(folder: Path) -> Results:

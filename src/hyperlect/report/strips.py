@@ -74,7 +74,6 @@ def _strip(axes: Axes, y: float, strip: Strip, scale: Scale, colour: str) -> Non
     scored = sorted((cell for cell in strip.cells if cell.scored), key=lambda cell: cell.value)
     places = [_x(scale, cell.value) for cell in scored]
     axes.scatter(places, [y] * len(places), s=30, color=colour, alpha=0.32, linewidths=0, zorder=2)
-    metric = strip.cells[0].metric
     write(axes, (WIDTH - 2, y), figure_text(strip.mean), 13, INK, "right", weight="bold")
     if len(scored) > 2 and not strip.label:
         _ends(axes, y, scored, places)

@@ -1,0 +1,152 @@
+"""Hyper-X against two baselines on the real mixed recipe, several seeds each.
+
+Every method trains the same cells for the same steps in the same harness:
+
+- hyperx: the recipe as it stands;
+- task-hypernet: the same model conditioned on task and layer alone;
+- head: one head a task on the frozen backbone, without adapters.
+
+Runs that are finished are not repeated, so the script can be stopped and started again.
+
+    HYPERLECT_DATA=… python benchmarks/mixed_small.py [--seeds 1 2 3] [--set training.steps=1000]
+
+It writes results/mixed-small/: summary.json (mean and standard deviation over seeds by task and
+kind), cells.csv (every score of every run), and the report of the first Hyper-X run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, machine
+from rich.console import Console
+from rich.table import Table
+
+from hyperlect.evaluation import evaluate_run
+from hyperlect.evaluation.results import read_results
+from hyperlect.recipe import load_recipe
+from hyperlect.report import write_report
+from hyperlect.training import resume, start
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "mixed-small.yaml"
+METHODS = ("hyperx", "task-hypernet", "head")
+OUT = RESULTS / "mixed-small"
+
+
+def run_one(method: str, seed: int, overrides: list[str], console: Console) -> dict[str, Any]:
+    """Train and evaluate one method with one seed, unless that is done already."""
+    run = ROOT / "runs" / "mixed-small" / f"{method}-{seed}"
+    if not (run / "results.json").is_file():
+        console.rule(f"{method}, seed {seed}")
+        if not (run / "training.json").is_file():
+            own = [f"method={method}", f"training.seed={seed}"]
+            if run.exists():
+                resume(run, console=console)
+            else:
+                start(load_recipe(RECIPE, [*overrides, *own]), run, console=console)
+        began = time.monotonic()
+        evaluate_run(run, console=console)
+        console.print(f"evaluated in {time.monotonic() - began:.0f} s")
+    return read_results(run)
+
+
+def summarise(results: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Average over seeds: one row a method, task and kind."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for (method, _), data in results.items():
+        for average in data["averages"]:
+            groups[average["task"], average["kind"], method].append(average)
+    return [
+        {
+            "task": task,
+            "kind": kind,
+            "method": method,
+            "metric": averages[0]["metric"],
+            "mean": round(statistics.mean(a["mean"] for a in averages), 2),
+            "std": round(statistics.stdev(a["mean"] for a in averages), 2)
+            if len(averages) > 1
+            else None,
+            "seeds": len(averages),
+            "cells": averages[0]["cells"],
+        }
+        for (task, kind, method), averages in groups.items()
+    ]
+
+
+def table(rows: list[dict[str, Any]], methods: list[str]) -> Table:
+    shown = Table(title="mean ± standard deviation over seeds", title_justify="left")
+    for column in ("task", "kind of cell", "metric", "cells", *methods):
+        shown.add_column(column)
+    by_line: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        by_line[row["task"], row["kind"]][row["method"]] = row
+    for (task, kind), found in by_line.items():
+        first = next(iter(found.values()))
+        scores = [
+            f"{found[m]['mean']:.1f} ± {found[m]['std'] or 0:.1f}" if m in found else "–"
+            for m in methods
+        ]
+        shown.add_row(task, kind, first["metric"], str(first["cells"]), *scores)
+    return shown
+
+
+def write_cells(results: dict[tuple[str, int], dict[str, Any]]) -> None:
+    with (OUT / "cells.csv").open("w", encoding="utf-8", newline="") as file:
+        columns = ("task", "language", "kind", "metric", "score", "examples", "units", "unit")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["method", "seed", *columns])
+        for (method, seed), data in results.items():
+            for cell in data["cells"]:
+                row = {**cell, "score": round(cell["score"], 3)}
+                writer.writerow([method, seed, *(row[column] for column in columns)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    arguments = parser.parse_args()
+    console = Console()
+    results = {
+        (method, seed): run_one(method, seed, arguments.overrides, console)
+        for seed in arguments.seeds
+        for method in arguments.methods
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    rows = summarise(results)
+    runs = [
+        {
+            "method": method,
+            "seed": seed,
+            "steps": data["steps"],
+            "training_seconds": data["seconds"],
+        }
+        for (method, seed), data in results.items()
+    ]
+    summary = {
+        "recipe": "recipes/mixed-small.yaml",
+        "overrides": arguments.overrides,
+        "rows": rows,
+        "runs": runs,
+        "machine": machine(),
+    }
+    text = json.dumps(summary, indent=1, ensure_ascii=False)
+    (OUT / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_cells(results)
+    first = ROOT / "runs" / "mixed-small" / f"{arguments.methods[0]}-{arguments.seeds[0]}"
+    write_report([first], OUT / "report.html")
+    console.print(table(rows, arguments.methods))
+    console.print(f"written to {OUT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

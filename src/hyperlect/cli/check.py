@@ -1,0 +1,142 @@
+"""hyperlect check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import DataError, HyperlectError, Problems, RunError
+from .shared import libraries, out, run_folder, warn
+
+if TYPE_CHECKING:
+    from ..preparation import Corpora
+    from ..recipe import Recipe
+    from ..tasks import Task
+
+SHOWN_LABELS = 40
+
+
+def check(
+    place: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE|RUN", help="A recipe's YAML file, or a run folder.", show_default=False
+        ),
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting of the recipe first, as train does; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    encode: Annotated[
+        bool,
+        typer.Option(
+            "--encode", help="Also load the backbone and split all words, as training will."
+        ),
+    ] = False,
+) -> None:
+    """Look for faults without training or running anything.
+
+    Of a recipe: its settings, that all data can be read, labels, and test data among the training
+    data; the grid is shown. Of a run: that its files are whole and fit each other.
+
+    \b
+    Examples:
+      hyperlect check recipes/mixed-small.yaml
+      hyperlect check mine.yaml --set method=head --encode
+      hyperlect check runs/mine
+    """  # noqa: D301
+    if place.is_dir():
+        if changes or encode:
+            raise HyperlectError("--set and --encode go with a recipe, not with a run folder.")
+        check_run(run_folder(place))
+    else:
+        check_recipe(place, changes or (), encode)
+
+
+def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
+    """Validate a recipe, read its data, and show the grid."""
+    with libraries():
+        from ..preparation import read_corpora
+        from ..recipe import check_table, load_recipe
+
+        recipe = load_recipe(path, changes)
+        corpora = read_corpora(recipe)
+    console = out()
+    console.print(f"[bold]{recipe.name}[/]: method {recipe.method}, backbone {recipe.backbone}")
+    console.print(check_table(recipe, corpora.counts()))
+    for task in corpora.tasks.values():
+        console.print(describe(task), markup=False)
+    console.print()
+    check_labels(corpora)
+    for overlap in corpora.overlaps:
+        warn(str(overlap), console)
+    for note in recipe.notes():
+        warn(note, console)
+    if encode:
+        console.print(encoded(recipe, corpora))
+    console.print("No faults found.", style="green")
+
+
+def describe(task: Task) -> str:
+    """Return a task's labels on one line; of spans, the entity types."""
+    labels = [label[2:] for label in task.labels if label.startswith("B-")] or list(task.labels)
+    shown = " ".join(labels[:SHOWN_LABELS])
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return f"{task.name}: {task.type}, {len(labels)} labels: {shown}{more}"
+
+
+def check_labels(corpora: Corpora) -> None:
+    """Raise `DataError` with every label of any part that its task does not know."""
+    from ..data.labels import label_ids
+
+    problems = Problems()
+    for (_, cell), examples in corpora.examples.items():
+        task = corpora.tasks[cell.task]
+        if task.labels:
+            try:
+                label_ids(examples, task)
+            except DataError as error:
+                problems.add(str(error))
+    problems.raise_if_any(DataError, "The data cannot be used as it stands:")
+
+
+def encoded(recipe: Recipe, corpora: Corpora) -> str:
+    """Encode everything, which fills the cache that training reads, and sum it up."""
+    with libraries():
+        from ..backbone import load_backbone
+
+        backbone = load_backbone(recipe.backbone, recipe.revision)
+    longest = min(recipe.max_length, backbone.max_length)
+    rows = corpora.encode(backbone.tokenizer, longest)
+    lengths = [len(ids) for data in rows.values() for ids in data["input_ids"]]
+    examples = sum(corpora.counts().values())
+    return (
+        f"Encoded {examples:,} examples as {len(lengths):,} inputs of {sum(lengths):,} sub-words; "
+        f"the longest has {max(lengths)} of at most {longest}."
+    )
+
+
+def check_run(run: Path) -> None:
+    """Check the files of a run folder one by one, and show what each holds."""
+    with libraries():
+        from . import run_files
+    problems = Problems()
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, found in run_files.read_all(run):
+        if isinstance(found, Exception):
+            problems.add(f"{name}: {found}")
+            table.add_row("[red]✗[/]", name, "[red]faulty[/]")
+        else:
+            table.add_row("[green]✓[/]" if found else "–", name, found or "[dim]not there[/]")
+    out().print(table)
+    problems.raise_if_any(RunError, f"{run} is not whole:")
+    out().print("No faults found.", style="green")

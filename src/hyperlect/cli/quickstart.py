@@ -1,0 +1,105 @@
+"""hyperlect quickstart: the whole of it, on data that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rich.console import Console
+
+from .inputs import Given
+from .outputs import Form, Writer, about
+from .predict import load
+from .shared import PACKAGE, Device, DeviceOption, err, libraries, out, remark, torch_device
+from .train import start_run
+
+RECIPE = PACKAGE / "data" / "sample" / "quickstart.yaml"
+RUN = Path("runs/quickstart")
+TASK, LANGUAGE = "ner", "eng"
+SENTENCE = "Last spring Ingrid Larsen flew from Nairobi to the University of Coimbra."
+NEXT = """
+All of it is in {run}. Next:
+  open {page} in a browser
+  hyperlect predict {run} --task ner --language fao     names in Faroese, which it never saw
+  hyperlect check {run}/recipe.yaml                     the recipe, to copy and put your data in
+  hyperlect train YOUR_RECIPE.yaml                      train it"""
+
+
+def quickstart(
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="RUN",
+            help=f"The run folder to make. [dim]default: {RUN}[/]",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train fewer or more steps than the recipe says."),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Train, evaluate, report and predict on data that comes with hyperlect.
+
+    Word classes are learned in some languages and names in others; then both are scored in all
+    of them, and in languages without any training data. It takes a few minutes and no network.
+
+    \b
+    Examples:
+      hyperlect quickstart
+      hyperlect quickstart --steps 50 --out /tmp/quickstart
+    """  # noqa: D301
+    run = run or free(RUN)
+    console = out()
+    with libraries():
+        from ..evaluation import evaluate_run, results_table
+        from ..preparation import read_corpora
+        from ..recipe import check_table, load_recipe
+        from ..report import write_report
+
+        recipe = load_recipe(RECIPE, overrides(steps))
+        counts = read_corpora(recipe).counts()
+    _title(console, "1. The data", "columns are tasks; numbers are sentences")
+    console.print(check_table(recipe, counts))
+    _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")
+    start_run(recipe, run, device)
+    _title(console, "3. Results", "on test sentences, none of them trained on")
+    results = evaluate_run(run, device=torch_device(device), console=err())
+    console.print(results_table(results))
+    page = write_report([run])
+    _title(console, "4. A new sentence", "names in English, where only word classes were learned")
+    show_sentence(run, device, console)
+    console.print(NEXT.format(run=run, page=page), markup=False)
+
+
+def free(wanted: Path) -> Path:
+    """Return the wanted folder, or one like it with a number, where that is taken."""
+    run, number = wanted, 1
+    while run.exists() and any(run.iterdir()):
+        number += 1
+        run = wanted.with_name(f"{wanted.name}-{number}")
+    if run != wanted:
+        remark(f"{wanted} is there already; this goes into {run}.")
+    return run
+
+
+def overrides(steps: int | None) -> list[str]:
+    """Return what --steps changes of the recipe."""
+    return [] if steps is None else [f"training.steps={steps}", f"training.warmup={steps // 10}"]
+
+
+def show_sentence(run: Path, device: Device, console: Console) -> None:
+    """Label one sentence that is in no corpus."""
+    model = load(str(run), device)
+    (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
+    console.print(f"{about(prediction)}:", style="dim", markup=False)
+    given = Given(list(prediction.words), SENTENCE)
+    Writer(Form.TEXT, model.task(TASK), console).write(prediction, given)
+
+
+def _title(console: Console, title: str, remark: str) -> None:
+    console.print(f"\n[bold]{title}[/] [dim]({remark})[/]")
