@@ -71,8 +71,9 @@ class Problems:
         return bool(self.messages)
 
     def text(self, heading: str) -> str:
-        """Lay the faults out under a heading, one a line."""
-        lines = [heading, *(f"  - {message}" for message in self.messages[: self.shown])]
+        """Lay the faults out under a heading, one a line; further lines of one are indented."""
+        shown = (message.replace("\n", "\n  ") for message in self.messages[: self.shown])
+        lines = [heading, *(f"  - {message}" for message in shown)]
         hidden = len(self.messages) - self.shown
         if hidden > 0:
             lines.append(f"  … and {hidden} more")

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 TOKENS_PER_BATCH = 4096
 
-# A run of letters, marks and digits is a word (with inner apostrophes and hyphens); Han
-# characters stand alone, for there the bounds of words are not written; so does every other sign.
+# A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
+# points, commas and colons between digits); Han characters stand alone, for there the bounds of
+# words are not written; so does every other sign, with the marks on it. Invisible characters are
+# no words of their own; those that join letters (in Persian, in Indic scripts) stay inside.
 _WORD = regex.compile(
-    r"\p{Han}|[\p{L}\p{M}\p{N}--\p{Han}]+(?:['’\-][\p{L}\p{M}\p{N}--\p{Han}]+)*|\S", regex.V1
+    r"""
+    [\p{L}\p{N}--\p{Han}] [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]*
+    (?: (?: ['’\-] | (?<=\p{N})[.,:](?=\p{N}) ) [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]+ )*
+    | (?= [^\s\p{Cc}\p{Cf}] ) \X
+    """,
+    regex.V1 | regex.VERBOSE,
 )
 
 
@@ -105,6 +112,8 @@ def predict(
     spec = model.task(task)
     if spec.type is TaskType.MLM:
         raise HyperlectError(f'The task "{task}" models raw text; it has no labels to predict.')
+    if isinstance(inputs, str):
+        raise DataError("The inputs are one text. Give a list of them, even of a single one.")
     code = language if language in model.languages else codes.resolve(language)
     given = [_as_given(item, spec) for item in inputs]
     rows = encode_inputs(given, spec, model.tokenizer, model.backbone.max_length)
@@ -188,22 +197,20 @@ def forward_rows(
         Each batch (its `rows` index `rows`) with the model's output.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    with model.eval_mode():
-        for indices in by_length(lengths, tokens_per_batch):
-            batch = collate([rows[i] for i in indices], task, model.tokenizer, language, generator)
-            batch.rows = indices
-            batch = batch.to(model.device)
-            yield (
-                batch,
-                model(
-                    batch.input_ids,
-                    batch.attention_mask,
-                    token_type_ids=batch.token_type_ids,
-                    task=task.name,
-                    language=language,
-                    positions=batch.positions,
-                ),
+    for indices in by_length(lengths, tokens_per_batch):
+        batch = collate([rows[i] for i in indices], task, model.tokenizer, language, generator)
+        batch.rows = indices
+        batch = batch.to(model.device)
+        with model.eval_mode():  # left before each yield, so that the caller is not in it
+            output = model(
+                batch.input_ids,
+                batch.attention_mask,
+                token_type_ids=batch.token_type_ids,
+                task=task.name,
+                language=language,
+                positions=batch.positions,
             )
+        yield batch, output
 
 
 def _as_given(item: str | Sequence[str], task: Task) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,8 @@ class Corpora:
         """Encode the given splits with a tokenizer; kept in the cache.
 
         Raises:
-            DataError: labels that their task does not know, with file and line, all at once.
+            DataError: labels that their task does not know, with file and line, or data that
+                yields no rows, all at once.
         """
         encoded: dict[Key, Dataset] = {}
         problems = Problems()
@@ -55,9 +56,12 @@ class Corpora:
             if split in splits:
                 task = self.tasks[cell.task]
                 try:
-                    encoded[split, cell] = encode(dataset, task, tokenizer, max_length)
+                    rows = encoded[split, cell] = encode(dataset, task, tokenizer, max_length)
                 except DataError as error:
                     problems.add(str(error))
+                    continue
+                if not len(rows):
+                    problems.add(f"{cell} {split}: the tokenizer knows nothing of this text")
         problems.raise_if_any(DataError, "The data cannot be used as it stands:")
         return encoded
 
@@ -66,6 +70,7 @@ def read_corpora(
     recipe: Recipe,
     splits: Sequence[Split] = SPLITS,
     tasks: Mapping[str, Task] | None = None,
+    cells: Collection[Cell] | None = None,
     cache: Path | None = None,
 ) -> Corpora:
     """Read the data of a recipe.
@@ -74,6 +79,7 @@ def read_corpora(
         recipe: what to read.
         splits: which splits.
         tasks: tasks whose inventories are known already, as for a trained run.
+        cells: only these; all by default.
         cache: the cache folder; the user's own by default.
 
     Raises:
@@ -84,6 +90,8 @@ def read_corpora(
     problems = Problems()
     for split in splits:
         for cell, sources in recipe.cells(split).items():
+            if cells is not None and cell not in cells:
+                continue
             word_level = recipe.tasks[cell.task].type.reads_words
             try:
                 examples[split, cell] = read_corpus(sources, word_level, cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackboneError
+from ..errors import BackboneError, HyperlectError, Problems
 from .builtin import builtin_folder
 from .families import Family, family_of
 
@@ -152,26 +153,46 @@ def load_backbone(reference: str, revision: str | None = None) -> Backbone:
     Raises:
         BackboneError: it cannot be found, is of an unsupported family, or lacks weights.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
     source = reference
     if reference.startswith(BUILTIN):
         source = str(builtin_folder(reference.removeprefix(BUILTIN)))
-    try:
+    elif reference.startswith("~"):
+        source = str(Path(reference).expanduser())
+    with _explained(reference, source):
+        written, _ = PretrainedConfig.get_config_dict(source, revision=revision)
+        # Before transformers reads it, which may not know the type, and cannot list ours.
+        family = family_of(written["model_type"]) if "model_type" in written else None
         config = AutoConfig.from_pretrained(source, revision=revision)
-        family = family_of(config.model_type)
+        family = family or family_of(config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         encoder, mlm_start = _load_encoder(source, revision, config, family)
-    except (OSError, ValueError) as error:
-        missing_folder = reference.startswith((".", "/", "~")) and not Path(reference).exists()
-        hint = "There is no such folder." if missing_folder else str(error).strip().split("\n")[0]
-        raise BackboneError(f'The backbone "{reference}" cannot be loaded. {hint}') from error
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(
             f'The backbone "{reference}" has no fast tokenizer (tokenizer.json), which word '
             "alignment needs."
         )
+    # Where there are no tokenizer files, transformers makes a tokenizer without a vocabulary.
+    if len(tokenizer) < len(tokenizer.all_special_tokens) + 8:
+        raise BackboneError(
+            f'The backbone "{reference}" brings no tokenizer: tokenizer.json is missing or empty.'
+        )
     return Backbone(encoder, tokenizer, reference, revision, mlm_start)
+
+
+@contextlib.contextmanager
+def _explained(reference: str, source: str) -> Iterator[None]:
+    """Turn what transformers raises, which may be anything, into an error for the person."""
+    try:
+        yield
+    except HyperlectError:
+        raise
+    except Exception as error:
+        missing_folder = source.startswith((".", "/")) and not Path(source).exists()
+        said = textwrap.shorten(str(error), 300, placeholder=" …")
+        hint = "There is no such folder." if missing_folder else said
+        raise BackboneError(f'The backbone "{reference}" cannot be loaded. {hint}') from error
 
 
 def _load_encoder(
@@ -184,19 +205,29 @@ def _load_encoder(
     extra = {"add_pooling_layer": False} if family.pooler and not has_head else {}
     with _quiet():
         model, info = loader.from_pretrained(
-            source, revision=revision, dtype=torch.float32, output_loading_info=True, **extra
+            source,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named and refused below
+            **extra,
         )
     encoder = model.base_model
     missing = sorted(info["missing_keys"])
     inside = f"{model.base_model_prefix}." if has_head else ""
-    lacking = [key for key in missing if key.startswith(inside)]
-    misshapen = [str(key) for key in info["mismatched_keys"]]
-    if lacking or misshapen:
-        named = ", ".join((lacking + misshapen)[:5])
-        raise BackboneError(f'The weights of "{source}" do not fit its configuration: {named}.')
-    # A head that is only partly there (old DeBERTa files) would be random: leave it.
-    complete = has_head and not missing
-    return encoder, _mlm_start(model, config, family) if complete else None
+    problems = Problems()
+    for key in missing:
+        if key.startswith(inside):
+            problems.add(f"{key} is missing")
+    for key, found, wanted in sorted(info["mismatched_keys"]):
+        problems.add(f"{key} has the shape {tuple(found)}, not {tuple(wanted)}")
+    heading = f'The weights of "{source}" do not fit its configuration:'
+    problems.raise_if_any(BackboneError, heading)
+    # A head that is only partly there (old DeBERTa files) would be random, and one with a decoder
+    # of its own would not be itself with the word embeddings as decoder: leave both.
+    decoder = model.get_output_embeddings() if has_head and not missing else None
+    whole = decoder is not None and decoder.weight is encoder.get_input_embeddings().weight
+    return encoder, _mlm_start(model, config, family) if whole else None
 
 
 def _mlm_start(model: nn.Module, config: Any, family: Family) -> MlmStart:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from ..errors import DataError
 from ..grid import Cell
 from ..model import HyperX
 from ..prediction import TOKENS_PER_BATCH, forward_rows, label_rows
@@ -16,14 +17,12 @@ from ..tasks import Task, TaskType
 from .metrics import Score, score
 from .results import CellResult
 
-MASK_SEED = 20221207
-"""The masks of evaluation are the same for every model, so that perplexities compare."""
-
 
 def fill(
     model: HyperX,
     rows: Mapping[Cell, Any],
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    seed: int = 1,
     done: Callable[[CellResult], None] = lambda result: None,
 ) -> list[CellResult]:
     """Score every cell.
@@ -32,13 +31,23 @@ def fill(
         model: what to score.
         rows: encoded rows (with labels) by cell.
         tokens_per_batch: sub-words a forward pass, padding counted.
+        seed: of the masks of masked language modelling. They follow from it and from
+            `tokens_per_batch`; perplexities compare between models that have the same ones.
         done: called with each result as it comes.
+
+    Raises:
+        DataError: a cell has no rows, so that any score would be made up.
     """
     results = []
     for cell, encoded in rows.items():
         task = model.task(cell.task)
         loaded = list(encoded)  # once out of Arrow: evaluation reads each row several times
-        scored = _score_cell(model, loaded, task, cell.language, tokens_per_batch)
+        if not loaded:
+            raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
+        if task.type is TaskType.MLM:
+            scored = _perplexity(model, loaded, task, cell.language, tokens_per_batch, seed)
+        else:
+            scored = _score_labels(model, loaded, task, cell.language, tokens_per_batch)
         result = CellResult(
             task=cell.task,
             language=cell.language,
@@ -56,11 +65,9 @@ def fill(
     return results
 
 
-def _score_cell(
+def _score_labels(
     model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
 ) -> Score:
-    if task.type is TaskType.MLM:
-        return _perplexity(model, rows, task, language, tokens)
     gold: dict[int, list[str]] = {}
     for row in rows:  # the windows of a sentence follow each other
         gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
@@ -70,13 +77,13 @@ def _score_cell(
 
 
 def _perplexity(
-    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
+    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int, seed: int
 ) -> Score:
-    """exp of the mean negative log-likelihood at masked positions (15 %, fixed masks)."""
-    generator = torch.Generator().manual_seed(MASK_SEED)
+    """exp of the mean negative log-likelihood at masked positions (15 %, the same each time)."""
+    generator = torch.Generator().manual_seed(seed)
     total, count = 0.0, 0
     for batch, output in forward_rows(model, rows, task, language, tokens, generator):
         assert batch.labels is not None
         total += F.cross_entropy(output.logits.float(), batch.labels, reduction="sum").item()
         count += len(batch.labels)
-    return Score(math.exp(min(total / max(count, 1), 700)), count, "masked sub-words")
+    return Score(math.exp(min(total / count, 700)), count, "masked sub-words")

@@ -43,14 +43,15 @@ def evaluate_run(
 
     Raises:
         RunError: the run is not finished.
-        HyperlectError: there is nothing to score.
+        HyperlectError: there is nothing to score, a wanted cell has no data, or data is faulty.
     """
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = load_recipe(run / "recipe.yaml", check_files=False)  # only those scored are needed
+    described = about(recipe, run)
+    chosen = _choose(list(recipe.cells(split)), cells, split)
     model = HyperX.from_pretrained(run, device=device)
-    corpora = read_corpora(recipe, [split], model.tasks)
+    corpora = read_corpora(recipe, [split], model.tasks, chosen)
     length = min(recipe.max_length, model.backbone.max_length)
     rows = {cell: data for (_, cell), data in corpora.encode(model.tokenizer, length).items()}
-    chosen = _choose(list(rows), cells, split)
     with _bar(console) as progress:
         bar = progress.add_task("", total=len(chosen), note="")
 
@@ -58,9 +59,9 @@ def evaluate_run(
             note = f"{result.task}:{result.language} {result.metric} {result.score:.1f}"
             progress.update(bar, advance=1, note=note)
 
-        wanted = {cell: rows[cell] for cell in chosen}
-        results = fill(model, wanted, recipe.evaluation.tokens_per_batch, show)
-    data = results_data(about(recipe, run), results)
+        section = recipe.evaluation
+        results = fill(model, rows, section.tokens_per_batch, section.seed, show)
+    data = results_data(described, results)
     if cells is None and split == "test":
         write_results(run, data)
     return data
@@ -89,7 +90,7 @@ def _choose(there: list[Cell], wanted: Sequence[Cell] | None, split: str) -> lis
         raise HyperlectError(f"The recipe of this run names no {split} data.")
     if wanted is None:
         return there
-    chosen = [Cell(task, resolve(language)) for task, language in wanted]
+    chosen = list(dict.fromkeys(Cell(task, resolve(language)) for task, language in wanted))
     for cell in chosen:
         if cell not in there:
             raise unknown(f"cell with {split} data", str(cell), [str(known) for known in there])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from ..data.examples import SPLITS, Split
 from ..errors import nearest
 from ..grid import Cell
@@ -48,6 +50,8 @@ def _check_task(name: str, task: TaskSection, faults: Faults) -> None:
     loc = ("tasks", name)
     if not name.replace("-", "").replace("_", "").isalnum():
         faults.add(loc, "a task's name is made of letters, digits, - and _")
+    elif hasattr(nn.ModuleDict, name):  # where the heads are kept under their tasks' names
+        faults.add(loc, "PyTorch keeps this name for itself; choose another")
     if task.type is TaskType.MLM:
         for key in ("labels", "label_map"):
             if getattr(task, key):
@@ -71,6 +75,7 @@ def _check_task(name: str, task: TaskSection, faults: Faults) -> None:
                 faults.add(
                     (*loc, "labels"), f'list entity types, not tags: "{label[2:]}", not "{label}"'
                 )
+        allowed += [f"{prefix}-{label}" for label in task.labels for prefix in "BI"]
     for source, target in task.label_map.items():
         if target not in allowed:
             hint = nearest(target, allowed)
@@ -107,7 +112,7 @@ def _check_block(block: PlacedBlock, recipe: Recipe, faults: Faults) -> None:
         faults.add((*loc, "cells"), "is empty; write language: {train: …, dev: …, test: …}")
     for language, files in section.cells.items():
         cell_loc = (*loc, "cells", block.keys[language])
-        if not any(getattr(files, split) for split in SPLITS):
+        if not any(getattr(files, split) for split in SPLITS) and not faults.is_broken(*loc):
             faults.add(cell_loc, "has neither train nor dev nor test files")
         if files.config and not hub:
             faults.add((*cell_loc, "config"), f"goes with format hub, not {section.format}")

@@ -203,8 +203,6 @@ class EvaluationSection(Section):
 
     tokens_per_batch: Positive = 8192
     """Sub-words in a batch, padding counted."""
-    seed: Annotated[int, Field(ge=0)] = 1
-    """The seed of what is masked when the perplexity of mlm is measured."""
 
 
 # Where in a recipe each section stands; "*" is any task, item or language.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import RunError
+from ..errors import Problems, RunError
 from ..weights import load_exactly, load_tensors, save_tensors
 
 FORMAT_VERSION = 1
@@ -26,6 +26,7 @@ _WEIGHTS, _BEST, _OPTIMIZER, _STATE = (
     "optimizer.safetensors",
     "state.json",
 )
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 def save_checkpoint(
@@ -55,6 +56,7 @@ def save_checkpoint(
     (partial / _STATE).write_text(text + "\n", encoding="utf-8")
     old = run / f"{FOLDER}.old"
     if (run / FOLDER).exists():
+        shutil.rmtree(old, ignore_errors=True)  # an earlier crash may have left one
         (run / FOLDER).replace(old)
     partial.replace(run / FOLDER)
     shutil.rmtree(old, ignore_errors=True)
@@ -110,14 +112,27 @@ def _restore_moments(
     optimizer: torch.optim.Optimizer,
     moments: Mapping[str, Tensor],
 ) -> None:
+    """Give the optimiser its moments back. A parameter has all of them, or none yet."""
+    problems = Problems()
+    by_name: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
         name, _, kind = key.rpartition("/")
+        by_name.setdefault(name, {})[kind] = value
         if name not in parameters:
-            raise RunError(f"The checkpoint holds moments of {name}, which the model has not.")
-        parameter = parameters[name]
-        if kind != "step" and value.shape != parameter.shape:
-            raise RunError(f"The checkpoint's {key} has the shape {tuple(value.shape)}.")
-        # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
-        fused = optimizer.defaults.get("fused")
-        device = parameter.device if kind != "step" or fused else "cpu"
-        optimizer.state.setdefault(parameter, {})[kind] = value.to(device)
+            problems.add(f"{key} is unexpected")
+        elif kind != "step" and value.shape != parameters[name].shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(parameters[name].shape)}"
+            problems.add(f"{key} has the shape {shapes}")
+    for name, state in by_name.items():
+        for kind in _MOMENTS:
+            if kind not in state:
+                problems.add(f"{name}/{kind} is missing")
+    problems.raise_if_any(RunError, "The checkpoint's optimizer does not fit the model:")
+    # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
+    fused = optimizer.defaults.get("fused")
+    for name, state in by_name.items():
+        device = parameters[name].device
+        optimizer.state[parameters[name]] = {
+            kind: value.to(device if kind != "step" or fused else "cpu")
+            for kind, value in state.items()
+        }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,12 +24,22 @@ class Monitor:
         steps: how many steps the run has.
         start: the step it starts or resumes from.
         console: where the live line is shown.
+        losses: by task, what came together since the last log line of a run that is resumed;
+            changed in place.
     """
 
-    def __init__(self, run: Path | None, steps: int, start: int, console: Console) -> None:
+    def __init__(
+        self,
+        run: Path | None,
+        steps: int,
+        start: int,
+        console: Console,
+        losses: dict[str, list[float]] | None = None,
+    ) -> None:
         self.run = run
         self.console = console
-        self.losses: dict[str, list[float]] = defaultdict(list)
+        self.start = start
+        self.losses = {} if losses is None else losses
         self.tokens = 0
         self.clock = time.monotonic()
         self._shown: dict[str, float] = {}
@@ -62,7 +73,7 @@ class Monitor:
 
     def step(self, task: str, loss: float, tokens: int, last: bool) -> None:
         """Take note of one (micro-)batch; `last` where it completes an optimiser step."""
-        self.losses[task].append(loss)
+        self.losses.setdefault(task, []).append(loss)
         self.tokens += tokens
         if last:
             self._progress.advance(self._bar)
@@ -87,13 +98,18 @@ class Monitor:
         self.write(event)
         self.scalars(step, {f"loss/{task}": loss for task, loss in mean.items()})
         self.scalars(step, {"learning_rate": learning_rate, "tokens_per_second": speed})
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget losses and restart the clock, as after an evaluation."""
         self.losses.clear()
         self.tokens = 0
         self.clock = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock by which the speed of training is told."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.clock += time.monotonic() - began
 
     def write(self, event: dict[str, Any]) -> None:
         """Append one event to metrics.jsonl."""
@@ -108,21 +124,35 @@ class Monitor:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.run / TENSORBOARD))
+            # Of an earlier try, TensorBoard hides what lies past the step that is resumed from.
+            purge = self.start + 1 if self.start else None
+            self._writer = SummaryWriter(str(self.run / TENSORBOARD), purge_step=purge)
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def say(self, message: str) -> None:
         """Print a line above the live one, and keep it in log.txt."""
         if self.run is not None:
-            self.console.print(message, highlight=False)
-            with (self.run / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+            say(self.run, self.console, message)
+
+
+def say(run: Path, console: Console, message: str) -> None:
+    """Print a line, and keep it in a run folder's log.txt."""
+    console.print(message, highlight=False, markup=False)
+    with (run / LOG).open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
 
 def _drop_after(path: Path, step: int) -> None:
     """Remove events past the step that a run resumes from; they will be written again."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line in lines if _is_until(line, step)]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except ValueError:  # cut off by a crash
+        return False

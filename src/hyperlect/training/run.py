@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from ..model import HyperX, HyperXConfig
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
+from .monitor import say
 from .schedule import seed_everything
 from .trainer import State, Trainer
 
@@ -47,6 +49,8 @@ def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | No
         RunError: the folder is in use.
         Interrupted: training was stopped; the run can be resumed.
     """
+    if run.is_file():
+        raise RunError(f"{run} is a file. Name a folder that does not exist yet with --out.")
     if run.exists() and any(run.iterdir()):
         how = f"resume it with --resume {run}" if has_checkpoint(run) else "remove it"
         raise RunError(f"The run folder {run} is in use: {how}, or name another with --out.")
@@ -69,6 +73,7 @@ def resume(run: Path, device: str = "auto", console: Console | None = None) -> P
 
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
     accelerator = make_accelerator(device, recipe.training.precision)
+    accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
     corpora = read_corpora(recipe)
     backbone = load_backbone(recipe.backbone, recipe.revision)
     length = min(recipe.max_length, backbone.max_length)
@@ -85,12 +90,14 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         run=run,
         accelerator=accelerator,
         console=console,
-        tokens_per_batch=recipe.evaluation.tokens_per_batch,
+        evaluation=recipe.evaluation,
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         (run / RECIPE).write_text(recipe.dump(), encoding="utf-8")
         _write_json(run / VERSIONS, versions(accelerator))
+        for overlap in corpora.overlaps if not resume else ():
+            say(run, console, f"Evaluation data is among the training data: {overlap}")
     if resume:
         trainer.resume()
     state = trainer.train()
@@ -138,6 +145,8 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     )
     # Each step touches one task's head, so most parameters have no gradient in most steps.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # It keeps its first device and precision for the whole process; a later run may want others.
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused])
 
 

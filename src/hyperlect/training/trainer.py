@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..data.batching import Batch, make_batch, row_lengths
 from ..data.sampling import CellSampler
@@ -23,11 +20,13 @@ from ..errors import HyperlectError
 from ..evaluation import fill, selection_score
 from ..grid import Cell
 from ..model import HyperX
-from ..recipe import TrainingSection
+from ..recipe import EvaluationSection, TrainingSection
 from ..weights import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
+from .loss import batch_loss, check_finite
 from .monitor import Monitor
 from .schedule import derived_seed, learning_rate, seed_everything
+from .stop import StopRequest
 
 
 class Interrupted(HyperlectError):
@@ -44,6 +43,7 @@ class State:
         waited: evaluations since then.
         seconds: time spent in training so far.
         finished: whether training came to its end (or stopped early).
+        losses: by task, those that no line of the log has told of yet.
     """
 
     step: int = 0
@@ -51,6 +51,7 @@ class State:
     waited: int = 0
     seconds: float = 0.0
     finished: bool = False
+    losses: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Trainer:
         run: the run folder.
         accelerator: device, precision and processes.
         console: where progress is shown.
-        tokens_per_batch: of evaluation.
+        evaluation: the recipe's evaluation section.
     """
 
     model: HyperX
@@ -82,7 +83,7 @@ class Trainer:
     run: Path
     accelerator: Accelerator
     console: Console
-    tokens_per_batch: int = 4096
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ class Trainer:
             fused=self.accelerator.device.type in ("cpu", "cuda"),
         )
         self.best_weights: dict[str, Tensor] | None = None
-        self._stop = False
+        self.stop = StopRequest()
 
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint."""
@@ -124,9 +125,13 @@ class Trainer:
         main = self.accelerator.is_main_process
         wrapped = self.accelerator.prepare_model(self.model)
         monitor = Monitor(
-            self.run if main else None, self.settings.steps, self.state.step, self.console
+            self.run if main else None,
+            self.settings.steps,
+            self.state.step,
+            self.console,
+            losses=self.state.losses,
         )
-        with monitor, self._signals():
+        with monitor, self.stop:
             while self.state.step < self.settings.steps and not self.state.finished:
                 began = time.monotonic()
                 self._step(wrapped, monitor)
@@ -168,8 +173,10 @@ class Trainer:
             with self.accelerator.autocast():
                 loss = batch_loss(wrapped, batch)
             self.accelerator.backward(loss / settings.accumulate)
-            last = micro == settings.accumulate - 1
-            monitor.step(batch.task, loss.item(), int(batch.attention_mask.sum()), last)
+            value = loss.item()
+            check_finite(value, batch, step + 1)
+            tokens = int(batch.attention_mask.sum()) * self.accelerator.num_processes
+            monitor.step(batch.task, value, tokens, last=micro == settings.accumulate - 1)
         if settings.clip:
             self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
         self.optimizer.step()
@@ -192,12 +199,13 @@ class Trainer:
         if step % settings.log_every == 0 or last:
             monitor.log(step, self.optimizer.param_groups[0]["lr"])
         if self.dev and ((settings.evaluate_every and step % settings.evaluate_every == 0) or last):
-            self._evaluate(monitor)
-            monitor.reset()
+            with monitor.paused():
+                self._evaluate(monitor)
         every = settings.save_every or settings.evaluate_every
         if every and step % every == 0 and not last:
-            self.save()
-        if self._stop:
+            with monitor.paused():
+                self.save()
+        if self.stop.agreed(self.accelerator):
             self.save()
             raise Interrupted(
                 f"Stopped at step {step} of {settings.steps}; everything is saved. "
@@ -206,9 +214,11 @@ class Trainer:
 
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the development cells; keep the weights if they are the best so far."""
-        results = fill(self.model, self.dev, self.tokens_per_batch)
+        section = self.evaluation
+        results = fill(self.model, self.dev, section.tokens_per_batch, section.seed)
         chosen = [r for r in results if Cell(r.task, r.language) in self.selection]
-        selection = selection_score(chosen)
+        # GPUs may differ in the last digit; what is best is decided in one place.
+        (selection,) = broadcast_object_list([selection_score(chosen)])
         best = selection is not None and (self.state.best is None or selection > self.state.best)
         if best:
             self.state.best, self.state.waited = selection, 0
@@ -231,33 +241,3 @@ class Trainer:
         if patience and self.state.waited >= patience:
             self.state.finished = True
             monitor.say(f"step {step}: no better for {patience} evaluations, stopping early")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn the first SIGINT or SIGTERM into a stop after the step; the second is immediate."""
-
-        def request(number: int, frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def batch_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy of a batch's task over its words, texts or masked sub-words."""
-    output = model(
-        batch.input_ids,
-        batch.attention_mask,
-        token_type_ids=batch.token_type_ids,
-        task=batch.task,
-        language=batch.language,
-        positions=batch.positions,
-    )
-    assert batch.labels is not None
-    return F.cross_entropy(output.logits.float(), batch.labels)

@@ -1,0 +1,80 @@
+"""Every recipe in recipes/ is a good one, on the corpora that its header speaks of."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hyperlect.data.examples import SPLITS, Split
+from hyperlect.grid import Cell, Kind
+from hyperlect.recipe import Recipe, check_table, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+HELD_OUT = {"fao", "hsb", "wol", "grn", "gug", "pcm"}  # languages kept for adding later on
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Load a recipe with empty files wherever it names one."""
+    monkeypatch.setenv("HYPERLECT_DATA", str(tmp_path))
+
+    def loaded(path: Path) -> Recipe:
+        recipe = load_recipe(path, check_files=False)
+        for split in SPLITS:
+            for source in chain(*recipe.cells(split).values()):
+                file = Path(source.location)
+                if source.format != "hub" and file.is_relative_to(tmp_path):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.touch()
+        assert load_recipe(path) == recipe
+        return recipe
+
+    return loaded
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_load(path: Path, load) -> None:  # type: ignore[no-untyped-def]
+    recipe = load(path)
+    assert recipe.name == path.stem
+    assert recipe.notes() == []
+    commands = re.findall(r"^# .*hyperlect (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert "train" in commands
+    assert not HELD_OUT & {cell.language for split in SPLITS for cell in recipe.cells(split)}
+
+
+@pytest.fixture
+def mixed(load) -> Recipe:  # type: ignore[no-untyped-def]
+    recipe = load(next(path for path in RECIPES if path.stem == "mixed-small"))
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def test_mixed_small_has_every_kind_of_cell(mixed: Recipe) -> None:
+    grid = mixed.grid()
+    kinds = {(cell.task, grid.kind(cell)) for cell in mixed.cells("test")}
+    assert kinds == {(task, kind) for task in ("pos", "ner", "topic") for kind in Kind}
+    languages = {t: {c.language for c in grid.trained if c.task == t} for t in mixed.tasks}
+    assert not languages["pos"] & languages["ner"]
+
+
+def test_mixed_small_maps_the_labels_of_all_its_corpora(mixed: Recipe) -> None:
+    task = mixed.task("ner")
+    kept = {"B-PERSON": "B-PER", "I-GPE": "I-LOC", "B-ORGANISATION": "B-ORG", "B-PER": "B-PER"}
+    assert {label: task.map_label(label) for label in kept} == kept
+    assert {task.map_label(label) for label in ("-", "I-DATE", "B-OTH", "B-MISC")} == {"O"}
+
+
+def test_its_table_fits_80_columns(mixed: Recipe) -> None:
+    counts: dict[tuple[Split, Cell], int] = {
+        (split, cell): 600 for split in SPLITS for cell in mixed.cells(split)
+    }
+    console = Console(width=80, record=True, color_system=None)
+    console.print(check_table(mixed, counts))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("●" in line for line in lines) > len(mixed.grid().languages)
+    assert not any(re.search(r"\d…|/…", line) for line in lines)
