@@ -26,7 +26,7 @@ class Cell(NamedTuple):
     def parse(cls, text: str) -> Cell:
         """Read ``task:language``. Raises `HyperlectError` when it has another form."""
         task, colon, language = text.partition(":")
-        if not (task and colon and language):
+        if not (task and colon and language) or ":" in language:
             raise HyperlectError(f'"{text}" is not a cell. Write task:language, as in ner:fao.')
         return cls(task, language)
 

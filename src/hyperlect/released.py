@@ -15,20 +15,25 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from . import languages as codes
-from .backbone import Backbone
+from .backbone import Backbone, MlmStart
 from .errors import Problems, RunError
+from .heads import MlmHead
 from .hypernet import HypernetConfig
 from .model import HyperX, HyperXConfig
 from .tasks import Task, TaskType
 from .weights import load_exactly
 
-_TASK_TYPES = {
-    "ner": TaskType.TAGGING,  # the released head knows labels by number only, not as IOB2
-    "pos": TaskType.TAGGING,
-    "mlm": TaskType.MLM,
-    "nli": TaskType.PAIRS,
+# The labels that the released code gives its two word-level tasks, in its order.
+_LABELS = {
+    "ner": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
+    "pos": (
+        *("NOUN", "PUNCT", "ADP", "NUM", "SYM", "SCONJ", "ADJ", "PART", "DET"),
+        *("CCONJ", "PROPN", "PRON", "X", "_", "ADV", "INTJ", "VERB", "AUX"),
+    ),
 }
+_TASKS = (*_LABELS, "mlm")
+# Names of non-linearities that differ from those of hyperlect.
+_ACTIVATIONS = {"swish": "silu", "gelu_python": "gelu", "leakyrelu": "leaky_relu"}
 _ENCODER = "encoder."
 _HYPERNET = "encoder.encoder.hypernet."
 _SOURCE = "encoder.encoder.hypernet_source_controller."
@@ -65,46 +70,85 @@ def from_released(
         arguments: the released code's arguments by its own names (``adapter_dim``,
             ``condition_to_layer_id``, …).
         encoder_config: the configuration of its BERT, with ``num_labels`` by task.
-        state: its parameters under its own names (``encoder.encoder.hypernet.…``).
+        state: its parameters under its own names (``encoder.encoder.hypernet.…``). The encoder
+            may be repeated under each task (``taskmodels_dict.ner.bert.…``), as in its
+            checkpoints.
 
     Returns:
-        A model in evaluation mode whose LayerNorms are trainable, as they are there. Its label
-        names are numbers, for the released code keeps no names with its weights. A parser
-        (``dep``) is left out with a warning.
+        A model in evaluation mode whose LayerNorms are trainable, as they are there. Labels have
+        the released code's names where their number is the released one, else numbers. A parser
+        (``dep``) is left out with a warning. Saving the model records the argument
+        ``model_name_or_path`` as its backbone.
 
     Raises:
-        RunError: tensors are missing, left over or mis-shaped; every one is named.
+        RunError: tensors are missing, left over or mis-shaped, every one named; or hyperlect
+            cannot do what the arguments say.
     """
-    names = {key.removeprefix("param/"): tensor for key, tensor in state.items()}
+    names = _without_repeats({k.removeprefix("param/"): tensor for k, tensor in state.items()})
     tasks, dropped = _tasks(arguments["tasks"], encoder_config.get("num_labels", {}))
     if dropped:
         warnings.warn(
             f"hyperlect has no head for the released task {', '.join(dropped)}: left out.",
             stacklevel=2,
         )
-    config = HyperXConfig(
-        tasks=tuple(tasks),
-        languages=tuple(codes.resolve(code) for code in arguments["languages"]),
-        method="head" if arguments.get("no_hypernet") else "hyperx",
-        hypernet=_hypernet_config(arguments),
-        train_layer_norms=True,
-        tied_decoder=False,
-    )
-    sizes = {key: value for key, value in encoder_config.items() if key != "num_labels"}
-    encoder = BertModel(BertConfig(**sizes), add_pooling_layer=False)
-    model = HyperX(Backbone(encoder, reference="released"), config)
+    try:
+        config = HyperXConfig(
+            tasks=tuple(tasks),
+            languages=tuple(arguments["languages"]),
+            method="head" if arguments.get("no_hypernet") else "hyperx",
+            hypernet=_hypernet_config(arguments),
+            train_layer_norms=True,
+            head_dropout=encoder_config.get("hidden_dropout_prob", 0.1),
+            # Which of the two it is depends on the order of the tasks there.
+            tied_decoder=not any(name.endswith("predictions.decoder.weight") for name in names),
+        )
+    except ValueError as error:
+        raise RunError(
+            f"These arguments of the released code are not supported: {error}."
+        ) from error
+    model = HyperX(_backbone(arguments, encoder_config), config)
     target = dict(model.named_parameters())
     load_exactly(target, _rename(names, arguments, dropped, model.backbone.layers))
     return model.eval()
 
 
+def _without_repeats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep one copy of the encoder, which checkpoints repeat under each task."""
+    kept: dict[str, Tensor] = {}
+    problems = Problems()
+    for name, tensor in state.items():
+        once = re.sub(rf"^{_HEADS}[^.]+\.bert\.", _ENCODER, name)
+        if once not in kept:
+            kept[once] = tensor
+        elif not torch.equal(kept[once], tensor):
+            problems.add(f"{name} differs from the same tensor elsewhere")
+    problems.raise_if_any(RunError, "The tasks of the released model have different encoders:")
+    return kept
+
+
+def _backbone(arguments: Mapping[str, Any], encoder_config: Mapping[str, Any]) -> Backbone:
+    sizes = {key: value for key, value in encoder_config.items() if key != "num_labels"}
+    bert = BertConfig(**sizes)
+    head = MlmHead(bert.hidden_size, bert.vocab_size)  # for its shapes: the weights are loaded
+    start = MlmStart(bert.hidden_act, bert.layer_norm_eps, head.state_dict())
+    encoder = BertModel(bert, add_pooling_layer=False)
+    reference = arguments.get("model_name_or_path") or ""
+    return Backbone(encoder, reference=reference, mlm_start=start)
+
+
 def _tasks(released: Sequence[str], num_labels: Mapping[str, int]) -> tuple[list[Task], list[str]]:
-    tasks = [
-        Task(name, _TASK_TYPES[name], tuple(str(i) for i in range(num_labels.get(name, 0))))
-        for name in released
-        if name in _TASK_TYPES
-    ]
-    return tasks, [name for name in released if name not in _TASK_TYPES]
+    tasks = []
+    for name in released:
+        if name == "mlm":
+            tasks.append(Task(name, TaskType.MLM))
+        elif name in _LABELS:
+            count = num_labels.get(name, len(_LABELS[name]))
+            named = count == len(_LABELS[name])
+            labels = _LABELS[name] if named else tuple(map(str, range(count)))
+            # Numbers are no IOB2 tags, so what they mark cannot be scored as spans.
+            spans = name == "ner" and named
+            tasks.append(Task(name, TaskType.SPANS if spans else TaskType.TAGGING, labels))
+    return tasks, [name for name in released if name not in _TASKS]
 
 
 def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
@@ -115,6 +159,7 @@ def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
 
     projected = arguments.get("project_source_embeddings")
     layered = arguments.get("condition_to_layer_id")
+    activation = arguments.get("adapter_non_linearity", "relu").lower()
     return HypernetConfig(
         bottleneck=arguments["adapter_dim"],
         projection=arguments["projected_source_embedding_dim"] if projected else None,
@@ -126,7 +171,7 @@ def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
         norm_before=norm("before"),  # type: ignore[arg-type]
         norm_after=norm("after"),  # type: ignore[arg-type]
         insertion="layer" if arguments.get("after_layer_output") else "feed_forward",
-        activation=arguments.get("adapter_non_linearity", "relu").lower(),
+        activation=_ACTIVATIONS.get(activation, activation),
     )
 
 
@@ -135,7 +180,7 @@ def _rename(
 ) -> dict[str, Tensor]:
     """Give every tensor the name it has here. Raises `RunError` for those that fit nowhere."""
     renamed: dict[str, Tensor] = {}
-    stacks: dict[str, dict[int, Tensor]] = {}
+    stacks: dict[str, dict[int, tuple[str, Tensor]]] = {}
     problems = Problems()
     kept = [task for task in arguments["tasks"] if task not in dropped]
     order = {
@@ -151,7 +196,7 @@ def _rename(
             elif table in order and entry in order[table][1]:
                 source, entries = order[table]
                 key = f"adapters.source.embeddings.{source}"
-                stacks.setdefault(key, {})[entries.index(entry)] = tensor
+                stacks.setdefault(key, {})[entries.index(entry)] = name, tensor
             elif entry not in dropped:
                 problems.add(f"{name} is unexpected")
         elif name.startswith(_HYPERNET):
@@ -161,7 +206,7 @@ def _rename(
             elif layer is None and ".norms." not in target:
                 renamed[target] = tensor
             else:
-                stacks.setdefault(target, {})[layer or 0] = tensor
+                stacks.setdefault(target, {})[layer or 0] = name, tensor
         elif name.startswith(_HEADS):
             task, _, rest = name.removeprefix(_HEADS).partition(".")
             if task in dropped or rest == "cls.predictions.decoder.bias":  # the same as its bias
@@ -169,10 +214,28 @@ def _rename(
             renamed[f"heads.{task}.{_head_name(rest)}"] = tensor
         elif not (name.endswith("position_ids") or ".pooler." in name):
             renamed[f"backbone.encoder.{name.removeprefix(_ENCODER)}"] = tensor
+    counts = {f"adapters.source.embeddings.{source}": len(rows) for source, rows in order.values()}
+    shared = 1 if arguments.get("condition_to_layer_id") else layers
+    for key, rows in stacks.items():
+        _check_rows(key, rows, counts.get(key, shared), problems)
     problems.raise_if_any(RunError, "These tensors are not of a model of the released code:")
     for key, rows in stacks.items():
-        renamed[key] = torch.stack([rows[i] for i in sorted(rows)])
+        renamed[key] = torch.stack([rows[i][1] for i in sorted(rows)])
     return renamed
+
+
+def _check_rows(
+    key: str, rows: Mapping[int, tuple[str, Tensor]], count: int, problems: Problems
+) -> None:
+    """Note which of the tensors that become one here are missing, left over or mis-shaped."""
+    for row in sorted(set(range(count)) - rows.keys()):
+        problems.add(f"{key} lacks its row {row}")
+    shape = next(iter(rows.values()))[1].shape
+    for row, (name, tensor) in rows.items():
+        if row >= count:
+            problems.add(f"{name} is unexpected")
+        elif tensor.shape != shape:
+            problems.add(f"{name} has the shape {tuple(tensor.shape)}, others {tuple(shape)}")
 
 
 def _generator_name(name: str) -> tuple[int | None, str | None]:

@@ -1,8 +1,9 @@
-"""Reading and writing tensors: safetensors only, and exactly or not at all."""
+"""Finding, reading and writing tensors: safetensors only, and exactly or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -51,3 +52,38 @@ def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
     problems.raise_if_any(RunError, "The weights do not fit the model:")
     for name, tensor in target.items():
         tensor.copy_(state[name])
+
+
+def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Path:
+    """Return the folder that holds the files of a saved model, fetched from the hub if need be.
+
+    Args:
+        source: a folder, or a hub id (owner/name) where there is no such folder.
+        revision: a branch, tag or commit on the hub.
+        names: the files that make a model.
+
+    Raises:
+        RunError: there is neither, or a file is missing.
+    """
+    folder = Path(source).expanduser()
+    if not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source)):
+        folder = _fetch(str(source), revision, names)
+    for name in names:
+        if not (folder / name).is_file():
+            raise RunError(
+                f"{source} holds no trained model: {name} is missing. Give the folder that "
+                "`hyperlect train` made."
+            )
+    return folder
+
+
+def _fetch(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names)))
+    except (OSError, ValueError) as error:  # what the hub's client raises derives from these
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(
+            f'There is no folder "{hub_id}", nor a model on the hub: {reason}'
+        ) from error

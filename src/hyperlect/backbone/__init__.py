@@ -1,7 +1,8 @@
 """Loading an encoder, and where adapters act in each family of encoders."""
 
-from .backbone import Backbone, MlmStart, load_backbone
+from .backbone import Backbone, MlmStart
 from .families import FAMILIES, Family, family_of
+from .loading import load_backbone
 from .slots import AdapterSlots
 
 __all__ = [

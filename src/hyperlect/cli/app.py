@@ -52,17 +52,17 @@ def _options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Say which this is."),
     ] = False,
 ) -> None:
-    """One small network that writes the adapters of a frozen encoder for any task and language.
+    """One network that writes the adapters of a frozen encoder for any language.
 
-    Trained on whatever labelled data there is, it is used for the combinations of task and
-    language that have none.
+    It is trained on whatever labelled data there is, and used for the
+    combinations of task and language that have none.
 
     \b
     Begin with:
-      hyperlect quickstart            all of it in a few minutes, on data that comes with it
-      hyperlect train recipe.yaml     your own data
-      hyperlect VERB --help           what a verb takes, with examples
-    """  # noqa: D301 (typer wants its \b as a control character)
+      hyperlect quickstart          all of it in minutes, on data that ships with it
+      hyperlect train RECIPE.yaml   your own data
+      hyperlect VERB --help         what a verb takes, with examples
+    """
     quiet(debug)
 
 

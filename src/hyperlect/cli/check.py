@@ -45,15 +45,16 @@ def check(
 ) -> None:
     """Look for faults without training or running anything.
 
-    Of a recipe: its settings, that all data can be read, labels, and test data among the training
-    data; the grid is shown. Of a run: that its files are whole and fit each other.
+    A recipe: its settings, its data, its labels, and whether test data is among
+    the training data; the grid is shown. A run: whether its files are whole and
+    fit each other.
 
     \b
     Examples:
       hyperlect check recipes/mixed-small.yaml
       hyperlect check mine.yaml --set method=head --encode
       hyperlect check runs/mine
-    """  # noqa: D301
+    """
     if place.is_dir():
         if changes or encode:
             raise HyperlectError("--set and --encode go with a recipe, not with a run folder.")

@@ -9,8 +9,17 @@ from typing import Annotated
 import typer
 
 from ..grid import Cell
-from .shared import Device, DeviceOption, RunArgument, err, libraries, out, remark, run_folder
-from .shared import torch_device
+from .shared import (
+    Device,
+    DeviceOption,
+    RunArgument,
+    err,
+    libraries,
+    out,
+    remark,
+    run_folder,
+    torch_device,
+)
 
 
 class Part(StrEnum):
@@ -25,12 +34,14 @@ def evaluate(
     cells: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TASK:LANGUAGE …",
-            help="Score only these cells. [dim]default: all that have data[/]",
+            metavar="TASK:LANGUAGE",
+            help="Score only these cells, one or several. [dim]default: all that have data[/]",
             show_default=False,
         ),
     ] = None,
-    more_cells: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
+    more_cells: Annotated[
+        list[str] | None, typer.Argument(hidden=True, metavar="TASK:LANGUAGE")
+    ] = None,
     split: Annotated[Part, typer.Option(help="Which part of the data.")] = Part.TEST,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
@@ -46,7 +57,7 @@ def evaluate(
       hyperlect evaluate runs/mine
       hyperlect evaluate runs/mine --cells ner:fao pos:isl
       hyperlect evaluate runs/mine --split dev --json > dev.json
-    """  # noqa: D301
+    """
     run = run_folder(run, finished=True)
     # The parser gives an option one value: what follows the first cell comes as arguments.
     given = [text for group in [*(cells or ()), *(more_cells or ())] for text in group.split(",")]

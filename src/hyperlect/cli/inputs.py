@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ..errors import DataError, nearest
 from ..tasks import Task, TaskType
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 CHUNK = 1000
 PEEKED = 100
@@ -106,7 +102,7 @@ def open_inputs(file: str, task: Task, reading: Reading) -> Inputs:
     remark = ""
     if reading is Reading.AUTO:
         reading, lines = _recognise(file, lines)
-        remark = _REMARKS[reading]
+        remark = _TYPING if _typed(file) else _REMARKS[reading]
     if reading is Reading.CONLLU:
         if file == "-":
             raise DataError(
@@ -123,18 +119,23 @@ _REMARKS = {
     Reading.WORDS: "Reading a word a line (--input raw: a sentence a line).",
     Reading.CONLLU: "Reading the words of a CoNLL-U file.",
 }
+_TYPING = "Type a sentence a line; Ctrl-D ends."
 
 
 def _chunk(file: str) -> int:
     """Answer at once where someone types."""
-    return 1 if file == "-" and sys.stdin.isatty() else CHUNK
+    return 1 if _typed(file) else CHUNK
+
+
+def _typed(file: str) -> bool:
+    return file == "-" and sys.stdin.isatty()
 
 
 def _recognise(file: str, lines: Iterator[str]) -> tuple[Reading, Iterator[str]]:
     """Tell how word-level input is laid out; the lines looked at are put back."""
     if file.endswith(".conllu"):
         return Reading.CONLLU, lines
-    if file == "-" and sys.stdin.isatty():
+    if _typed(file):
         return Reading.RAW, lines
     head = list(islice(lines, PEEKED))
     lines = chain(head, lines)
@@ -203,16 +204,19 @@ def _pair(lines: Iterable[str], name: str) -> Iterator[Given]:
 
 def _lines(file: str, name: str) -> Iterator[str]:
     """Go through the lines of a file or stdin, without their ends."""
-    opened: AbstractContextManager[BinaryIO]
-    opened = nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb")
-    with opened as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{name}:{number}: this line is not UTF-8 ({error.reason}). "
-                    "Save the text as UTF-8."
-                ) from None
-            yield text.rstrip("\r\n")
+    if file == "-":
+        yield from _decoded(sys.stdin.buffer, name)
+        return
+    with Path(file).open("rb") as stream:
+        yield from _decoded(stream, name)
 
+
+def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}:{number}: this line is not UTF-8 ({error.reason}). Save the text as UTF-8."
+            ) from None
+        yield text.rstrip("\r\n")

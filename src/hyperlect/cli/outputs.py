@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from ..grid import Kind
+from ..languages import name
 from ..tasks import Task, TaskType
 from .inputs import Given
 
@@ -32,6 +34,14 @@ def about(prediction: Prediction) -> str:
     """Say what sort of cell predictions come from, and whose vector stands for the language."""
     cell = f"{prediction.task}:{prediction.language}"
     return f"{cell} ({prediction.kind}; language vector: {prediction.language_source})"
+
+
+def explained(prediction: Prediction) -> str:
+    """Say the same to someone who does not know the words yet."""
+    language = f"{name(prediction.language)} ({prediction.language})"
+    meaning = Kind(prediction.kind).meaning
+    vector = f"language vector: {prediction.language_source}"
+    return f"{prediction.task} in {language}: {prediction.kind} ({meaning}); {vector}."
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from ..errors import HyperlectError
 from ..languages import resolve
 from .inputs import Inputs, Reading, check_file, open_inputs
-from .outputs import Form, Writer, about
+from .outputs import Form, Writer, explained
 from .shared import Device, DeviceOption, libraries, out, remark, run_folder, torch_device
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def predict(
     task: Annotated[str, typer.Option(help="A task of the run, as ner.", show_default=False)],
     language: Annotated[
         str,
-        typer.Option(
-            help="Any language, trained or not: fao, fo or Faroese.", show_default=False
-        ),
+        typer.Option(help="Any language, trained or not: fao, fo or Faroese.", show_default=False),
     ],
     file: Annotated[
         str,
@@ -59,17 +57,17 @@ def predict(
 ) -> None:
     """Label sentences with one task in one language.
 
-    Sentences are split into words and signs where they come as raw text. Of word files the first
-    column is read, whatever else is in them; lines that begin with "# " are comments. Tasks over
-    whole texts read a text a line; those over pairs, two texts a line with a tab between. Empty
-    lines are skipped.
+    Raw sentences are split into words and signs. Of word files the first column
+    is read, and lines that begin with "# " are comments. Tasks over whole texts
+    read a text a line; tasks over pairs two texts a line, with a tab between.
+    Empty lines are skipped.
 
     \b
     Examples:
-      echo "Jógvan býr í Tórshavn." | hyperlect predict runs/mine --task ner --language fao
-      hyperlect predict runs/mine --task pos --language fo words.tsv --format conll > tagged.tsv
-      hyperlect predict runs/mine --task topic --language Faroese news.txt --format jsonl
-    """  # noqa: D301
+      hyperlect predict runs/mine --task ner --language fao text.txt
+      hyperlect predict runs/mine --task ner --language Faroese   (type, or pipe)
+      hyperlect predict runs/mine --task pos --language fo w.tsv --format conll
+    """
     check_file(file)
     resolve(language)  # a misspelt one is told before the model is loaded
     model = load(run, device)
@@ -101,7 +99,7 @@ def label(model: HyperX, inputs: Inputs, writer: Writer, language: str) -> None:
     for chunk in inputs.chunks():
         predictions = model.predict([given.value for given in chunk], writer.task.name, language)
         if not told:
-            remark(about(predictions[0]))
+            remark(explained(predictions[0]))
             writer.head(predictions[0])
             told = True
         for given, prediction in zip(chunk, predictions, strict=True):

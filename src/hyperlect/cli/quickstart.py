@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from rich.console import Console
 
 from .inputs import Given
-from .outputs import Form, Writer, about
+from .outputs import Form, Writer, explained
 from .predict import load
 from .shared import PACKAGE, Device, DeviceOption, err, libraries, out, remark, torch_device
 from .train import start_run
@@ -20,11 +19,13 @@ RUN = Path("runs/quickstart")
 TASK, LANGUAGE = "ner", "eng"
 SENTENCE = "Last spring Ingrid Larsen flew from Nairobi to the University of Coimbra."
 NEXT = """
-All of it is in {run}. Next:
-  open {page} in a browser
-  hyperlect predict {run} --task ner --language fao     names in Faroese, which it never saw
-  hyperlect check {run}/recipe.yaml                     the recipe, to copy and put your data in
-  hyperlect train YOUR_RECIPE.yaml                      train it"""
+Next:
+  Open {page} in a browser.
+  Names in Faroese, which it has never seen (type sentences, or give a file):
+    hyperlect predict {run} --task ner --language fao
+  Your own data: copy {recipe}, change it, then
+    hyperlect check MINE.yaml
+    hyperlect train MINE.yaml"""
 
 
 def quickstart(
@@ -45,14 +46,15 @@ def quickstart(
 ) -> None:
     """Train, evaluate, report and predict on data that comes with hyperlect.
 
-    Word classes are learned in some languages and names in others; then both are scored in all
-    of them, and in languages without any training data. It takes a few minutes and no network.
+    Word classes are learned in six languages and names in six others; both are
+    then scored in all twelve, and in three without any training data. It takes
+    some minutes and needs no network.
 
     \b
     Examples:
       hyperlect quickstart
       hyperlect quickstart --steps 50 --out /tmp/quickstart
-    """  # noqa: D301
+    """
     run = run or free(RUN)
     console = out()
     with libraries():
@@ -73,7 +75,7 @@ def quickstart(
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")
     show_sentence(run, device, console)
-    console.print(NEXT.format(run=run, page=page), markup=False)
+    console.print(NEXT.format(run=run, page=page, recipe=RECIPE), markup=False)
 
 
 def free(wanted: Path) -> Path:
@@ -96,7 +98,7 @@ def show_sentence(run: Path, device: Device, console: Console) -> None:
     """Label one sentence that is in no corpus."""
     model = load(str(run), device)
     (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
-    console.print(f"{about(prediction)}:", style="dim", markup=False)
+    console.print(explained(prediction), style="dim", markup=False)
     given = Given(list(prediction.words), SENTENCE)
     Writer(Form.TEXT, model.task(TASK), console).write(prediction, given)
 

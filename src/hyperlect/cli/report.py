@@ -14,7 +14,7 @@ from .shared import libraries, out, run_folder
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN…", help="One run folder, or several.", show_default=False),
+        typer.Argument(metavar="RUN", help="One run folder, or several.", show_default=False),
     ],
     page: Annotated[
         Path | None,
@@ -29,13 +29,13 @@ def report(
 ) -> None:
     """Write one HTML page about a run, or about several side by side.
 
-    The runs must have been evaluated. The page needs no network and no other file.
+    The runs must have been evaluated. The page needs no network, no other file.
 
     \b
     Examples:
       hyperlect report runs/mine
       hyperlect report runs/mine runs/baseline --out comparison.html
-    """  # noqa: D301
+    """
     if page is not None and page.is_dir():
         raise HyperlectError(f"{page} is a folder. Name a file: --out {page / 'report.html'}")
     folders = [run_folder(run) for run in runs]

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import HyperlectError, RunError
 from ..evaluation import read_results
+from ..grid import Cell
 from ..model import HyperX
 from ..recipe import load_recipe
 from ..training.checkpoint import has_checkpoint, load_checkpoint
@@ -34,17 +35,20 @@ def read_all(run: Path) -> Iterator[tuple[str, str | Exception]]:
 
 def _recipe(run: Path) -> str:
     recipe = load_recipe(run / "recipe.yaml", check_files=False)
-    return f"{recipe.name}, method {recipe.method}, {_counted(recipe.grid().trained, 'cell')}"
+    trained = recipe.grid().trained
+    if (run / "model.json").is_file():
+        model = json.loads((run / "model.json").read_text(encoding="utf-8"))
+        differing = trained ^ {Cell(*cell) for cell in model["trained"]}
+        if differing:
+            listed = ", ".join(sorted(map(str, differing)))
+            raise RunError(f"its training cells are not those of model.json: {listed}")
+    return f"{recipe.name}, method {recipe.method}, {_counted(trained, 'cell')} trained"
 
 
 def _model(run: Path) -> str:
     if not (run / "model.safetensors").is_file() and has_checkpoint(run):
         raise RunError(f"not written yet; go on with: hyperlect train --resume {run}")
     model = HyperX.from_pretrained(run)
-    trained = load_recipe(run / "recipe.yaml", check_files=False).grid().trained
-    if model.grid.trained != trained:
-        differing = ", ".join(sorted(map(str, model.grid.trained ^ trained)))
-        raise RunError(f"its cells are not those of recipe.yaml; these differ: {differing}")
     weights = sum(parameter.numel() for parameter in model.own_parameters().values())
     tasks, languages = _counted(model.tasks, "task"), _counted(model.languages, "language")
     return f"{weights:,} weights, {tasks}, {languages}"

@@ -57,15 +57,15 @@ def train(
 ) -> None:
     """Train a recipe into a run folder.
 
-    Ctrl-C stops after the step at hand and saves everything; --resume goes on from there, to the
-    same numbers.
+    Ctrl-C stops after the step at hand and saves everything; --resume goes on
+    from there, to the same numbers.
 
     \b
     Examples:
       hyperlect train recipes/mixed-small.yaml
-      hyperlect train mine.yaml --out runs/mine-2 --set training.seed=2 --set training.steps=500
+      hyperlect train mine.yaml --out runs/mine-2 --set training.steps=500
       hyperlect train --resume runs/mine-2
-    """  # noqa: D301
+    """
     if (recipe is None) == (resume is None):
         raise HyperlectError("Name a recipe to train, or a run to go on with: --resume RUN.")
     if recipe is None:

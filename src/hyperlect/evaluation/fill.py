@@ -17,12 +17,15 @@ from ..tasks import Task, TaskType
 from .metrics import Score, score
 from .results import CellResult
 
+MASK_SEED = 20221207
+"""The masks of evaluation follow from it and from `tokens_per_batch`, whatever the model, so that
+perplexities compare."""
+
 
 def fill(
     model: HyperX,
     rows: Mapping[Cell, Any],
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    seed: int = 1,
     done: Callable[[CellResult], None] = lambda result: None,
 ) -> list[CellResult]:
     """Score every cell.
@@ -31,8 +34,6 @@ def fill(
         model: what to score.
         rows: encoded rows (with labels) by cell.
         tokens_per_batch: sub-words a forward pass, padding counted.
-        seed: of the masks of masked language modelling. They follow from it and from
-            `tokens_per_batch`; perplexities compare between models that have the same ones.
         done: called with each result as it comes.
 
     Raises:
@@ -45,7 +46,7 @@ def fill(
         if not loaded:
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         if task.type is TaskType.MLM:
-            scored = _perplexity(model, loaded, task, cell.language, tokens_per_batch, seed)
+            scored = _perplexity(model, loaded, task, cell.language, tokens_per_batch)
         else:
             scored = _score_labels(model, loaded, task, cell.language, tokens_per_batch)
         result = CellResult(
@@ -77,10 +78,10 @@ def _score_labels(
 
 
 def _perplexity(
-    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int, seed: int
+    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
 ) -> Score:
     """exp of the mean negative log-likelihood at masked positions (15 %, the same each time)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(MASK_SEED)
     total, count = 0.0, 0
     for batch, output in forward_rows(model, rows, task, language, tokens, generator):
         assert batch.labels is not None

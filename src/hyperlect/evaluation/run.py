@@ -51,7 +51,8 @@ def evaluate_run(
     model = HyperX.from_pretrained(run, device=device)
     corpora = read_corpora(recipe, [split], model.tasks, chosen)
     length = min(recipe.max_length, model.backbone.max_length)
-    rows = {cell: data for (_, cell), data in corpora.encode(model.tokenizer, length).items()}
+    encoded = corpora.encode(model.tokenizer, length)
+    rows = {cell: encoded[split, cell] for cell in chosen}
     with _bar(console) as progress:
         bar = progress.add_task("", total=len(chosen), note="")
 
@@ -59,8 +60,7 @@ def evaluate_run(
             note = f"{result.task}:{result.language} {result.metric} {result.score:.1f}"
             progress.update(bar, advance=1, note=note)
 
-        section = recipe.evaluation
-        results = fill(model, rows, section.tokens_per_batch, section.seed, show)
+        results = fill(model, rows, recipe.evaluation.tokens_per_batch, show)
     data = results_data(described, results)
     if cells is None and split == "test":
         write_results(run, data)

@@ -28,7 +28,8 @@ def results_table(data: Mapping[str, Any]) -> Group:
         data: as `results.read_results` gives them.
 
     Returns:
-        The grid (languages × tasks, each score with the mark of its kind) and the averages.
+        The grid (languages × tasks, each score with the mark of its kind and the number of
+        examples) and the averages.
     """
     return Group(_grid(data), Text(), _averages(data), _legend(data))
 
@@ -40,7 +41,7 @@ def _grid(data: Mapping[str, Any]) -> Table:
     table = Table(title=f"{data['name']}: results by cell", title_justify="left")
     table.add_column("language")
     for task, metric in metrics.items():
-        table.add_column(f"{task}\n{metric}", justify="right")
+        table.add_column(f"{task}\n{metric}  n", justify="right")
     for language in sorted({cell.language for cell in cells}):
         row: list[str | Text] = [f"{language}  {name(language)}"]
         for task in metrics:
@@ -49,7 +50,8 @@ def _grid(data: Mapping[str, Any]) -> Table:
                 row.append("")
                 continue
             mark, colour = MARKS[cell.kind]
-            row.append(Text(f"{cell.score:.1f}{mark or ' '}", style=colour))
+            shown = (f"{cell.score:.1f}{mark or ' '}", colour)
+            row.append(Text.assemble(shown, (f" {cell.examples}", "dim")))
         table.add_row(*row)
     return table
 
@@ -75,7 +77,7 @@ def _averages(data: Mapping[str, Any]) -> Table:
 def _legend(data: Mapping[str, Any]) -> Text:
     """Explain the marks that occur."""
     seen = {cell["kind"] for cell in data["cells"]}
-    lines = []
+    lines = [Text("n is the number of sentences or texts", style="dim")]
     for kind in Kind:
         mark, colour = MARKS[str(kind)]
         if str(kind) in seen:

@@ -22,14 +22,14 @@ class MlmHead(nn.Module):
         vocabulary: size of the vocabulary.
         activation: transformers' name of the non-linearity; "linear" for none.
         eps: epsilon of the LayerNorm.
-        tied: whether the decoder is the encoder's frozen word embeddings; otherwise the head has
-            a decoder of its own, as some models of the released code do.
+
+    The decoder is the encoder's frozen word embeddings, unless the head has one of its own, as
+    some models of the released code do (see `start`).
     """
 
     def __init__(
-        self, hidden: int, vocabulary: int, activation: str = "linear", eps: float = 1e-12,
-        tied: bool = True,
-    ) -> None:  # fmt: skip
+        self, hidden: int, vocabulary: int, activation: str = "linear", eps: float = 1e-12
+    ) -> None:
         super().__init__()
         self.activation = activation
         self.activate = ACT2FN[activation]
@@ -39,17 +39,20 @@ class MlmHead(nn.Module):
         self.norm = nn.LayerNorm(hidden, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.decoder: nn.Parameter | None = None
-        if not tied:
-            self.decoder = nn.Parameter(torch.empty(vocabulary, hidden).normal_(std=0.02))
 
     @classmethod
-    def start(cls, backbone: Backbone) -> MlmHead:
-        """Make the head that training on `backbone` starts from."""
+    def start(cls, backbone: Backbone, tied: bool = True) -> MlmHead:
+        """Make the head that training on `backbone` starts from.
+
+        A decoder of its own (not `tied`) starts from the word embeddings.
+        """
         own = backbone.mlm_start
-        if own is None:
-            return cls(backbone.hidden_size, backbone.vocabulary)
-        head = cls(backbone.hidden_size, backbone.vocabulary, own.activation, own.eps)
-        head.load_state_dict(own.state)
+        head = cls(backbone.hidden_size, backbone.vocabulary)
+        if own is not None:
+            head = cls(backbone.hidden_size, backbone.vocabulary, own.activation, own.eps)
+            head.load_state_dict(own.state)
+        if not tied:
+            head.decoder = nn.Parameter(backbone.word_embeddings.detach().clone())
         return head
 
     def forward(self, hidden: Tensor, positions: Tensor | None, embeddings: Tensor) -> Tensor:

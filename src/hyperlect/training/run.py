@@ -14,7 +14,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 
 from ..backbone import load_backbone
-from ..errors import HyperlectError, RunError
+from ..devices import choose_device
+from ..errors import RunError
 from ..grid import Cell
 from ..model import HyperX, HyperXConfig
 from ..preparation import Corpora, Key, read_corpora
@@ -30,7 +31,6 @@ RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
     "embeddings.json",
     "training.json",
 )
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | None = None) -> Path:
@@ -90,7 +90,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         run=run,
         accelerator=accelerator,
         console=console,
-        evaluation=recipe.evaluation,
+        tokens_per_batch=recipe.evaluation.tokens_per_batch,
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
@@ -128,26 +128,17 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     Raises:
         HyperlectError: the device asked for is not there.
     """
-    there = {
-        "auto": True,
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if device not in there:
-        raise HyperlectError(f'Unknown device "{device}". Known: {", ".join(DEVICES)}.')
-    if not there[device]:
-        usable = ", ".join(name for name, usable in there.items() if usable)
-        raise HyperlectError(f'There is no device "{device}" here. Usable: {usable}.')
-    cpu = device == "cpu" or (device == "auto" and not (there["cuda"] or there["mps"]))
+    device = choose_device(device)
     bf16 = precision == "bf16" or (
-        precision == "auto" and not cpu and there["cuda"] and torch.cuda.is_bf16_supported()
+        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
     )
     # Each step touches one task's head, so most parameters have no gradient in most steps.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # It keeps its first device and precision for the whole process; a later run may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused])
+    return Accelerator(
+        cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused]
+    )
 
 
 def versions(accelerator: Accelerator) -> dict[str, str]:

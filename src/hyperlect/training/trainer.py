@@ -20,7 +20,7 @@ from ..errors import HyperlectError
 from ..evaluation import fill, selection_score
 from ..grid import Cell
 from ..model import HyperX
-from ..recipe import EvaluationSection, TrainingSection
+from ..recipe import TrainingSection
 from ..weights import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loss import batch_loss, check_finite
@@ -71,7 +71,7 @@ class Trainer:
         run: the run folder.
         accelerator: device, precision and processes.
         console: where progress is shown.
-        evaluation: the recipe's evaluation section.
+        tokens_per_batch: of evaluation.
     """
 
     model: HyperX
@@ -83,7 +83,7 @@ class Trainer:
     run: Path
     accelerator: Accelerator
     console: Console
-    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    tokens_per_batch: int = 4096
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
@@ -214,8 +214,7 @@ class Trainer:
 
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the development cells; keep the weights if they are the best so far."""
-        section = self.evaluation
-        results = fill(self.model, self.dev, section.tokens_per_batch, section.seed)
+        results = fill(self.model, self.dev, self.tokens_per_batch)
         chosen = [r for r in results if Cell(r.task, r.language) in self.selection]
         # GPUs may differ in the last digit; what is best is decided in one place.
         (selection,) = broadcast_object_list([selection_score(chosen)])

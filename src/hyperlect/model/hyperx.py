@@ -3,72 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import languages as codes
-from .backbone import AdapterSlots, Backbone, load_backbone
-from .errors import RunError, unknown
-from .grid import Cell, Grid
-from .heads import MlmHead, SequenceHead, TokenHead
-from .hypernet import UNTRAINED, AdapterWeights, Hypernet, HypernetConfig, OrdinaryAdapters
-from .prediction import Prediction, predict
-from .tasks import Task, TaskType
-from .weights import load_exactly, load_tensors, save_tensors
+from .. import languages as codes
+from ..backbone import AdapterSlots, Backbone, load_backbone
+from ..errors import RunError, unknown
+from ..grid import Grid
+from ..heads import MlmHead, SequenceHead, TokenHead
+from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, OrdinaryAdapters
+from ..prediction import Prediction, predict
+from ..tasks import Task, TaskType
+from ..weights import load_exactly, load_tensors, locate, save_tensors
+from .config import FORMAT_VERSION, HyperXConfig, read_config
 
-FORMAT_VERSION = 1
-METHODS = ("hyperx", "task-hypernet", "adapters", "head")
 CONFIG_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
-
-
-@dataclass(frozen=True)
-class HyperXConfig:
-    """Everything but weights that makes a model.
-
-    Attributes:
-        tasks: every task with its labels.
-        languages: those that have a vector of their own, ISO 639-3.
-        trained: the cells with training data, from which the kind of any cell follows.
-        method: "hyperx"; or a baseline: "task-hypernet" (conditioned on task and layer only),
-            "adapters" (one trained adapter a task), "head" (no adapters at all).
-        hypernet: sizes and variants of the hypernetwork and its adapters.
-        train_layer_norms: whether the backbone's LayerNorms are trained too.
-        head_dropout: dropout before word- and sentence-level heads.
-        tied_decoder: whether `mlm` decodes with the backbone's word embeddings.
-    """
-
-    tasks: tuple[Task, ...]
-    languages: tuple[str, ...]
-    trained: tuple[Cell, ...] = ()
-    method: str = "hyperx"
-    hypernet: HypernetConfig = field(default_factory=HypernetConfig)
-    train_layer_norms: bool = False
-    head_dropout: float = 0.1
-    tied_decoder: bool = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {**asdict(self), "hypernet": self.hypernet.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> HyperXConfig:
-        """Read what `to_dict` wrote."""
-        tasks = tuple(
-            Task(t["name"], TaskType(t["type"]), tuple(t["labels"]), t["label_map"])
-            for t in data["tasks"]
-        )
-        plain = {
-            "languages": tuple(data["languages"]),
-            "trained": tuple(Cell(*cell) for cell in data["trained"]),
-            "hypernet": HypernetConfig(**data["hypernet"]),
-        }
-        return cls(**{**data, **plain, "tasks": tasks})
 
 
 @dataclass(frozen=True)
@@ -124,9 +79,7 @@ class HyperX(nn.Module):
     def _make_head(self, task: Task) -> nn.Module:
         hidden, dropout = self.backbone.hidden_size, self.config.head_dropout
         if task.type is TaskType.MLM:
-            if not self.config.tied_decoder:
-                return MlmHead(hidden, self.backbone.vocabulary, "gelu", tied=False)
-            return MlmHead.start(self.backbone)
+            return MlmHead.start(self.backbone, tied=self.config.tied_decoder)
         head = TokenHead if task.type.reads_words else SequenceHead
         return head(hidden, len(task.labels), dropout)
 
@@ -158,20 +111,32 @@ class HyperX(nn.Module):
         return self.languages.index(code) if code in self.languages else UNTRAINED
 
     def language_source(self, language: str) -> str:
-        """Say whose vector stands for a language: its own, or the mean of the trained ones."""
-        own = self.language_index(language) != UNTRAINED
-        return "own vector" if own else "mean of the trained languages"
+        """Say whose vector stands for a language: its own, or the mean of the trained ones.
+
+        "not used" in models that read no language: most baselines.
+        """
+        row = self.language_index(language)
+        if not self._reads_language:
+            return "not used"
+        return "own vector" if row != UNTRAINED else "mean of the trained languages"
+
+    @property
+    def _reads_language(self) -> bool:
+        return self.config.method == "hyperx" and "language" in self.config.hypernet.sources
 
     def generate(self, cells: Sequence[tuple[str, str]]) -> AdapterWeights | None:
         """Generate the adapter weights of some cells, leading dimensions (cells, layers).
 
         Returns None for a model without adapters. Gradients flow into the hypernetwork.
+
+        Raises:
+            UnknownNameError: no such task, or no such language.
         """
-        if self.adapters is None:
-            return None
         names = list(self.tasks)
         tasks = [names.index(self.task(task).name) for task, _ in cells]
         rows = [self.language_index(language) for _, language in cells]
+        if self.adapters is None:
+            return None
         index = torch.tensor([tasks, rows], device=self.device)
         weights: AdapterWeights = self.adapters(index[0], index[1])
         return weights
@@ -231,9 +196,9 @@ class HyperX(nn.Module):
 
     def language_vectors(self) -> tuple[list[str], Tensor]:
         """Return the languages and their vectors, (languages, e); empty without language input."""
-        if isinstance(self.adapters, Hypernet) and "language" in self.config.hypernet.sources:
+        if isinstance(self.adapters, Hypernet) and self._reads_language:
             table = self.adapters.source.embeddings["language"]
-            return self.languages, table.detach().cpu()
+            return list(self.languages), table.detach().cpu()
         return [], torch.empty(0, 0)
 
     @contextmanager
@@ -259,7 +224,16 @@ class HyperX(nn.Module):
         return own
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.json and model.safetensors (without the backbone's weights)."""
+        """Write model.json and model.safetensors (without the backbone's weights).
+
+        Raises:
+            RunError: the backbone was not loaded from anywhere, so it could not be found again.
+        """
+        if not self.backbone.reference:
+            raise RunError(
+                "This model's backbone exists in memory only. Save it, and give its folder or hub "
+                "id as the backbone's reference, so that the model can be loaded again."
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         data = {
@@ -286,42 +260,12 @@ class HyperX(nn.Module):
             device: where to put it ("cpu", "cuda", "mps"); the CPU by default.
 
         Raises:
-            RunError: the folder is incomplete, of another format version, or a tensor is missing,
-                unexpected or mis-shaped.
+            RunError: the folder is incomplete or malformed, of another format version, or a tensor
+                is missing, unexpected or mis-shaped.
+            BackboneError: the backbone cannot be loaded.
         """
-        folder = _locate(source, revision)
-        data = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        version = data.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise RunError(
-                f"{folder / CONFIG_FILE} has format_version {version}; this hyperlect reads "
-                f"{FORMAT_VERSION}."
-            )
-        backbone = load_backbone(**data.pop("backbone"))
-        model = cls(backbone, HyperXConfig.from_dict(data))
+        folder = locate(source, revision, (CONFIG_FILE, WEIGHTS_FILE))
+        reference, config = read_config(folder / CONFIG_FILE)
+        model = cls(load_backbone(*reference), config)
         load_exactly(model.own_parameters(), load_tensors(folder / WEIGHTS_FILE))
         return model.eval().to(device or "cpu")
-
-
-def _locate(source: str | Path, revision: str | None) -> Path:
-    """Return the folder that holds a saved model, fetching it from the hub if need be."""
-    folder = Path(source)
-    if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith("."):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            names = [CONFIG_FILE, WEIGHTS_FILE]
-            return Path(snapshot_download(str(source), revision=revision, allow_patterns=names))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise RunError(
-                f'There is no folder "{source}", nor a model on the hub: {reason}'
-            ) from error
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise RunError(
-                f"{folder} holds no trained model: {name} is missing. Give the folder that "
-                "`hyperlect train` made."
-            )
-    return folder

@@ -1,0 +1,14 @@
+"""HyperX, its configuration, and how both are saved and loaded."""
+
+from .config import FORMAT_VERSION, METHODS, HyperXConfig
+from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX, HyperXOutput
+
+__all__ = [
+    "CONFIG_FILE",
+    "FORMAT_VERSION",
+    "METHODS",
+    "WEIGHTS_FILE",
+    "HyperX",
+    "HyperXConfig",
+    "HyperXOutput",
+]

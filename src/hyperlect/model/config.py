@@ -1,0 +1,121 @@
+"""What makes a model besides its weights, as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import languages as codes
+from ..errors import RunError
+from ..grid import Cell
+from ..hypernet import HypernetConfig
+from ..tasks import Task, TaskType
+
+FORMAT_VERSION = 1
+METHODS = ("hyperx", "task-hypernet", "adapters", "head")
+
+
+@dataclass(frozen=True)
+class HyperXConfig:
+    """Everything but weights that makes a model.
+
+    Attributes:
+        tasks: every task with its labels.
+        languages: those that have a vector of their own, ISO 639-3.
+        trained: the cells with training data, from which the kind of any cell follows.
+        method: "hyperx"; or a baseline: "task-hypernet" (conditioned on task and layer only),
+            "adapters" (one trained adapter a task), "head" (no adapters at all).
+        hypernet: sizes and variants of the hypernetwork and its adapters.
+        train_layer_norms: whether the backbone's LayerNorms are trained too.
+        head_dropout: dropout before word- and sentence-level heads.
+        tied_decoder: whether `mlm` decodes with the backbone's word embeddings.
+
+    Languages may be given in any usual form; they are kept as ISO 639-3. With the method
+    "task-hypernet" the language is taken out of the hypernetwork's sources.
+
+    Raises:
+        ValueError: there is no such method, a name is listed twice or cannot be a task's, or
+            the hypernetwork reads a language and there is none.
+        UnknownNameError: a language is not one.
+    """
+
+    tasks: tuple[Task, ...]
+    languages: tuple[str, ...]
+    trained: tuple[Cell, ...] = ()
+    method: str = "hyperx"
+    hypernet: HypernetConfig = field(default_factory=HypernetConfig)
+    train_layer_norms: bool = False
+    head_dropout: float = 0.1
+    tied_decoder: bool = True
+
+    def __post_init__(self) -> None:
+        languages = tuple(codes.resolve(code) for code in self.languages)
+        trained = tuple(Cell(task, codes.resolve(code)) for task, code in self.trained)
+        object.__setattr__(self, "languages", languages)
+        object.__setattr__(self, "trained", trained)
+        if self.method == "task-hypernet":
+            sources = tuple(name for name in self.hypernet.sources if name != "language")
+            object.__setattr__(self, "hypernet", replace(self.hypernet, sources=sources))
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> Iterator[str]:
+        if self.method not in METHODS:
+            yield f'method must be one of {", ".join(METHODS)}, not "{self.method}"'
+        names = [task.name for task in self.tasks]
+        for what, listed in (("task", names), ("language", self.languages)):
+            for twice in sorted({name for name in listed if listed.count(name) > 1}):
+                yield f'the {what} "{twice}" is listed twice'
+        for name in names:
+            # torch keeps the heads under their tasks' names, beside its own attributes.
+            if not name or "." in name or hasattr(nn.ModuleDict(), name):
+                yield f'a task cannot be called "{name}"'
+        if self.method == "hyperx" and "language" in self.hypernet.sources and not self.languages:
+            yield "languages is empty, and the hypernetwork reads a language"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {**asdict(self), "hypernet": self.hypernet.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HyperXConfig:
+        """Read what `to_dict` wrote."""
+        tasks = tuple(
+            Task(t["name"], TaskType(t["type"]), tuple(t["labels"]), t["label_map"])
+            for t in data["tasks"]
+        )
+        plain = {
+            "languages": tuple(data["languages"]),
+            "trained": tuple(Cell(*cell) for cell in data["trained"]),
+            "hypernet": HypernetConfig(**data["hypernet"]),
+        }
+        return cls(**{**data, **plain, "tasks": tasks})
+
+
+def read_config(path: Path) -> tuple[tuple[str, str | None], HyperXConfig]:
+    """Read a model's JSON file.
+
+    Returns:
+        The backbone's reference and revision, and the model's configuration.
+
+    Raises:
+        RunError: the file is malformed, or of another format version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise RunError(
+                f"{path} has format_version {version}; this hyperlect reads {FORMAT_VERSION}."
+            )
+        backbone = data.pop("backbone")
+        return (backbone["reference"], backbone["revision"]), HyperXConfig.from_dict(data)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        kind = type(error).__name__
+        raise RunError(f"{path} is malformed ({kind}: {error}).") from error

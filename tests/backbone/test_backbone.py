@@ -1,0 +1,108 @@
+"""The frozen encoder: what it computes is what transformers computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hyperlect.backbone import Backbone
+from hyperlect.errors import BackboneError
+from tests.tiny import FAMILY_NAMES, HIDDEN, LAYERS, POSITIONS, tiny_backbone, tiny_encoder
+
+IDS = torch.arange(5, 25).view(2, 10)
+MASK = torch.ones_like(IDS)
+MASK[1, 7:] = 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_hidden_states_are_those_of_transformers(family: str, training: bool):
+    plain, backbone = tiny_encoder(family).train(training), tiny_backbone(family).train(training)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        expected = plain(input_ids=IDS, attention_mask=MASK, output_hidden_states=True)
+        torch.manual_seed(1)
+        last, states = backbone(IDS, MASK, output_hidden_states=True)
+        torch.manual_seed(1)
+        alone, nothing = backbone(IDS, MASK)
+    assert torch.equal(last, expected.last_hidden_state)
+    assert torch.equal(alone, last)
+    assert nothing is None
+    assert len(states) == LAYERS + 1
+    for mine, theirs in zip(states, expected.hidden_states, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_recording_hidden_states_leaves_no_hook(family: str):
+    backbone = tiny_backbone(family)
+    backbone(IDS, MASK, output_hidden_states=True)
+    for module in backbone.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_token_types_are_passed_on():
+    plain, backbone = tiny_encoder("bert"), tiny_backbone("bert")
+    types = torch.zeros_like(IDS)
+    types[:, 5:] = 1
+    last, _ = backbone(IDS, MASK, types)
+    expected = plain(input_ids=IDS, attention_mask=MASK, token_type_ids=types).last_hidden_state
+    assert torch.equal(last, expected)
+    assert not torch.equal(last, backbone(IDS, MASK)[0])
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_sizes(family: str):
+    backbone = tiny_backbone(family)
+    assert (backbone.hidden_size, backbone.layers) == (HIDDEN, LAYERS)
+    assert backbone.vocabulary == len(backbone.tokenizer)
+    assert backbone.word_embeddings.shape == (backbone.vocabulary, HIDDEN)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_the_longest_input_fits_and_no_more(family: str):
+    backbone = tiny_backbone(family)
+    assert backbone.max_length == POSITIONS
+    ids = torch.full((1, POSITIONS), 6)
+    assert backbone(ids, torch.ones_like(ids))[0].shape == (1, POSITIONS, HIDDEN)
+    if family in ("bert", "roberta", "xlm-roberta"):  # the others know relative positions
+        longer = torch.full((1, POSITIONS + 1), 6)
+        with pytest.raises((IndexError, RuntimeError)):
+            backbone(longer, torch.ones_like(longer))
+
+
+def test_the_longest_input_is_also_the_tokenizers():
+    backbone = tiny_backbone("bert")
+    backbone.tokenizer.model_max_length = 20
+    assert backbone.max_length == 20
+    backbone.tokenizer.model_max_length = int(1e30)  # transformers' way of not knowing
+    assert backbone.max_length == POSITIONS
+    assert Backbone(tiny_encoder("xlm-roberta")).max_length == POSITIONS
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_everything_is_frozen_until_the_layer_norms_are_freed(family: str):
+    backbone = tiny_backbone(family)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    norms = {
+        f"encoder.{path}.{name}"
+        for path, module in backbone.encoder.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        for name, _ in module.named_parameters()
+    }
+    assert {f"encoder.{name}" for name, _ in backbone.layer_norms()} == norms
+    assert len(norms) > LAYERS
+    backbone.train_layer_norms()
+    free = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert free == norms
+
+
+def test_an_unsupported_encoder_is_refused():
+    from transformers import AlbertConfig, AlbertModel
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 9}
+    encoder = AlbertModel(AlbertConfig(**sizes, embedding_size=4))
+    with pytest.raises(BackboneError, match='"albert" are not supported'):
+        Backbone(encoder)

@@ -1,0 +1,52 @@
+"""The table of a terminal: every score with its mark, and the marks explained."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from hyperlect.evaluation import CellResult, results_data, results_table
+from hyperlect.grid import Kind
+
+
+def shown(*cells: CellResult) -> str:
+    console = Console(file=io.StringIO(), width=120, highlight=False)
+    console.print(results_table(results_data({"name": "mixed"}, cells)))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def cell(task: str, language: str, kind: Kind, score: float, examples: int) -> CellResult:
+    metric = "span F1" if task == "ner" else "accuracy"
+    return CellResult(task, language, str(kind), metric, score, examples, 99, "words")
+
+
+CELLS = (
+    cell("pos", "eng", Kind.SUPERVISED, 91.26, 8),
+    cell("ner", "eng", Kind.SUPERVISED, 55.0, 7),
+    cell("ner", "isl", Kind.UNSEEN_COMBINATION, 33.0, 6),
+    cell("pos", "fao", Kind.TEXT_ONLY, 44.0, 5),
+    cell("pos", "dan", Kind.UNTOUCHED, 22.0, 4),
+)
+
+
+def test_a_score_stands_with_its_mark_and_its_number_of_examples() -> None:
+    rows = [" ".join(line.replace("│", " ").split()) for line in shown(*CELLS).splitlines()]
+    assert "eng English 91.3 8 55.0 7" in rows
+    assert "isl Icelandic 33.0+ 6" in rows
+    assert "fao Faroese 44.0t 5" in rows
+    assert "dan Danish 22.0* 4" in rows
+
+
+def test_averages_are_listed_by_kind() -> None:
+    rows = [" ".join(line.replace("│", " ").split()) for line in shown(*CELLS).splitlines()]
+    assert "ner supervised span F1 55.0 1" in rows
+    assert "ner unseen combination + span F1 33.0 1" in rows
+    assert "pos unseen language, untouched * accuracy 22.0 1" in rows
+
+
+def test_only_the_kinds_that_occur_are_explained() -> None:
+    text = shown(CELLS[0], CELLS[2])
+    assert f"+ unseen combination: {Kind.UNSEEN_COMBINATION.meaning}" in text
+    assert Kind.TEXT_ONLY.meaning not in text
+    assert Kind.UNTOUCHED.meaning not in text

@@ -1,0 +1,350 @@
+"""Saving and loading: exact, and refused with every fault named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hyperlect.errors import BackboneError, RunError
+from hyperlect.hypernet import HypernetConfig
+from hyperlect.model import METHODS, HyperX, HyperXConfig
+from tests.hub import COMMIT, put_on_hub
+from tests.tiny import FAMILY_NAMES, save_tiny, saved_backbone, tiny_encoder
+
+from .made import LANGUAGES, MLM, NER, POS, TASKS, TRAINED, make, padded
+
+
+def saved(folder: Path, **settings: Any) -> HyperX:
+    """A model on an encoder that lies in `folder`/encoder, saved to `folder`/run."""
+    backbone = saved_backbone(folder / "encoder", settings.pop("family", "bert"))
+    model = make(backbone, **settings)
+    model.save_pretrained(folder / "run")
+    return model
+
+
+def outputs(model: HyperX) -> list[Tensor]:
+    cells = [("pos", "eng"), ("ner", "fao"), ("topic", "isl"), ("mlm", "tur")]
+    with torch.no_grad():
+        found = [
+            model(*padded(model.backbone), task=task, language=language) for task, language in cells
+        ]
+    return [tensor for out in found for tensor in (out.last_hidden_state, out.logits)]
+
+
+def assert_same(loaded: HyperX, model: HyperX) -> None:
+    assert loaded.config == model.config
+    assert loaded.languages == model.languages
+    own, theirs = loaded.own_parameters(), model.own_parameters()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+    for mine, other in zip(outputs(loaded), outputs(model), strict=True):
+        assert torch.equal(mine, other)
+
+
+def spoiled(folder: Path, change: Callable[[Any], Any]) -> str:
+    """Edit a saved model's tensors, and return what loading then says."""
+    path = folder / "run" / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    with pytest.raises(RunError) as error:
+        HyperX.from_pretrained(folder / "run")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("train_layer_norms", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_survives(method: str, train_layer_norms: bool, tmp_path: Path):
+    model = saved(tmp_path, method=method, train_layer_norms=train_layer_norms)
+    if train_layer_norms:
+        with torch.no_grad():
+            for _, parameter in model.backbone.layer_norms():
+                parameter.add_(0.1)
+        model.save_pretrained(tmp_path / "run")
+    loaded = HyperX.from_pretrained(tmp_path / "run")
+    assert_same(loaded, model)
+    assert not loaded.training
+    free = {name for name, p in loaded.named_parameters() if p.requires_grad}
+    assert free == loaded.own_parameters().keys()
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_every_family_survives(family: str, tmp_path: Path):
+    model = saved(tmp_path, family=family)
+    loaded = HyperX.from_pretrained(str(tmp_path / "run"))
+    assert_same(loaded, model)
+    assert loaded.tokenizer("Anna sees Oslo").input_ids
+
+
+@pytest.mark.parametrize(
+    "hypernet",
+    [
+        {"sources": ("task", "language"), "norm_before": "ordinary", "norm_after": "ordinary"},
+        {"projection": None, "insertion": "layer", "activation": "gelu", "norm_eps": 1e-3},
+    ],
+)
+def test_variants_survive(hypernet: dict, tmp_path: Path):
+    model = saved(tmp_path, hypernet=hypernet)
+    assert_same(HyperX.from_pretrained(tmp_path / "run"), model)
+
+
+def test_an_untied_decoder_survives(tmp_path: Path):
+    model = saved(tmp_path, tied_decoder=False)
+    assert "heads.mlm.decoder" in model.own_parameters()
+    assert_same(HyperX.from_pretrained(tmp_path / "run"), model)
+
+
+def test_a_trained_mlm_head_survives(tmp_path: Path):
+    backbone = saved_backbone(tmp_path / "encoder", mlm=True)
+    model = make(backbone)
+    model.save_pretrained(tmp_path / "run")
+    assert_same(HyperX.from_pretrained(tmp_path / "run"), model)
+
+
+def test_saving_again_writes_the_same_bytes(tmp_path: Path):
+    saved(tmp_path)
+    HyperX.from_pretrained(tmp_path / "run").save_pretrained(tmp_path / "again")
+    for name in ("model.json", "model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = saved(tmp_path)
+    put_on_hub("acme/mixed", tmp_path / "run", tmp_path / "cache", monkeypatch)
+    for revision in (None, COMMIT):
+        assert_same(HyperX.from_pretrained("acme/mixed", revision=revision), model)
+    with pytest.raises(RunError, match='no folder "acme/none", nor a model on the hub'):
+        HyperX.from_pretrained("acme/none")
+
+
+def test_a_hub_repository_that_holds_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put_on_hub("acme/bert", save_tiny(tmp_path / "encoder"), tmp_path / "cache", monkeypatch)
+    with pytest.raises(RunError, match=r"acme/bert holds no trained model: model.json is missing"):
+        HyperX.from_pretrained("acme/bert")
+
+
+def test_revision_of_the_backbone_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from hyperlect.backbone import load_backbone
+
+    put_on_hub("acme/bert", save_tiny(tmp_path / "made"), tmp_path / "cache", monkeypatch, ref="v1")
+    model = make(load_backbone("acme/bert", "v1"))
+    model.save_pretrained(tmp_path / "run")
+    loaded = HyperX.from_pretrained(tmp_path / "run")
+    assert (loaded.backbone.reference, loaded.backbone.revision) == ("acme/bert", "v1")
+    assert_same(loaded, model)
+
+
+def test_nothing_is_pickled_and_no_backbone_weight_is_saved(tmp_path: Path):
+    model = saved(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "model.json",
+        "model.safetensors",
+    ]
+    state = load_file(tmp_path / "run" / "model.safetensors")  # not a pickle, or this fails
+    assert state.keys() == model.own_parameters().keys()
+    assert not [name for name in state if name.startswith("backbone.")]
+
+
+def test_names_in_a_saved_model(tmp_path: Path):
+    """Frozen: models that people have saved must stay readable."""
+    maps = ["after", "before", "down", "up"]
+    hypernet = {"norm_before": "generated"}
+    saved(tmp_path, hypernet=hypernet, tasks=(POS, MLM), train_layer_norms=True)
+    norms = ["embeddings.LayerNorm"]
+    for layer in (0, 1):
+        inside = f"encoder.layer.{layer}"
+        norms += [f"{inside}.attention.output.LayerNorm", f"{inside}.output.LayerNorm"]
+    assert sorted(load_file(tmp_path / "run" / "model.safetensors")) == sorted(
+        [
+            *(f"adapters.source.embeddings.{name}" for name in ("language", "layer", "task")),
+            *(f"adapters.source.project.{i}.{part}" for i in (0, 2) for part in ("bias", "weight")),
+            *(
+                f"adapters.generator.maps.{name}_{weight}.{part}"
+                for name in maps
+                for weight in ("bias", "weight")
+                for part in ("bias", "weight")
+            ),
+            *(f"backbone.encoder.{norm}.{part}" for norm in norms for part in ("bias", "weight")),
+            *(f"heads.mlm.{name}" for name in ("bias", "dense.bias", "dense.weight")),
+            *(f"heads.mlm.{name}" for name in ("norm.bias", "norm.weight")),
+            *(f"heads.pos.linear.{name}" for name in ("bias", "weight")),
+        ]
+    )
+    ordinary = {"norm_before": "ordinary", "norm_after": "none"}
+    saved(tmp_path, hypernet=ordinary, tasks=(POS,))
+    state = load_file(tmp_path / "run" / "model.safetensors")
+    assert [name for name in state if ".norms." in name] == [
+        "adapters.generator.norms.before_bias",
+        "adapters.generator.norms.before_weight",
+    ]
+    saved(tmp_path, method="adapters", hypernet=ordinary, tasks=(POS,))
+    state = load_file(tmp_path / "run" / "model.safetensors")
+    assert sorted(name for name in state if name.startswith("adapters.")) == [
+        f"adapters.weights.{name}_{part}"
+        for name in ("before", "down", "up")
+        for part in ("bias", "weight")
+    ]
+
+
+def test_the_configuration_as_it_is_written(tmp_path: Path):
+    saved(tmp_path, tasks=(POS, NER), trained=TRAINED[:2])
+    data = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert (
+        data.pop("hypernet")
+        == HypernetConfig(bottleneck=4, projection=6, embedding=3, initial_std=0.3).to_dict()
+    )
+    assert data == {
+        "format_version": 1,
+        "backbone": {"reference": str(tmp_path / "encoder"), "revision": None},
+        "tasks": [
+            {"name": "pos", "type": "tagging", "labels": ["DET", "NOUN", "VERB"], "label_map": {}},
+            {
+                "name": "ner",
+                "type": "spans",
+                "labels": ["O", "B-LOC", "I-LOC"],
+                "label_map": {"GPE": "LOC", "DATE": "O"},
+            },
+        ],
+        "languages": ["eng", "isl", "tur"],
+        "trained": [["pos", "eng"], ["ner", "isl"]],
+        "method": "hyperx",
+        "train_layer_norms": False,
+        "head_dropout": 0.1,
+        "tied_decoder": True,
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_configurations_survive_json(method: str):
+    config = HyperXConfig(TASKS, LANGUAGES, TRAINED, method, HypernetConfig(projection=None))
+    assert HyperXConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_all_named(tmp_path: Path):
+    saved(tmp_path)
+
+    def spoil(state: dict[str, Tensor]) -> None:
+        state["heads.pos.linear.basis"] = state.pop("heads.pos.linear.bias")
+        state["adapters.source.embeddings.language"] = torch.zeros(2, 3)
+        del state["adapters.generator.maps.up_weight.weight"]
+
+    assert spoiled(tmp_path, spoil).split("\n") == [
+        "The weights do not fit the model:",
+        "  - adapters.generator.maps.up_weight.weight is missing",
+        "  - heads.pos.linear.bias is missing",
+        "  - heads.pos.linear.basis is unexpected",
+        "  - adapters.source.embeddings.language has the shape (2, 3), not (3, 3)",
+    ]
+
+
+def test_weights_that_do_not_fit_change_nothing(tmp_path: Path):
+    from hyperlect.weights import load_exactly
+
+    model = saved(tmp_path)
+    before = {name: tensor.detach().clone() for name, tensor in model.own_parameters().items()}
+    state = {name: tensor + 1 for name, tensor in before.items()}
+    state.pop("heads.pos.linear.bias")
+    with pytest.raises(RunError):
+        load_exactly(model.own_parameters(), state)
+    assert all(torch.equal(model.own_parameters()[name], before[name]) for name in before)
+
+
+def test_layer_norms_are_not_lost_when_they_are_not_asked_for(tmp_path: Path):
+    saved(tmp_path, train_layer_norms=True)
+    path = tmp_path / "run" / "model.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "train_layer_norms": False}))
+    with pytest.raises(RunError, match=r"embeddings.LayerNorm.weight is unexpected"):
+        HyperX.from_pretrained(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda data: data.update(format_version=2),
+            "has format_version 2; this hyperlect reads 1",
+        ),
+        (lambda data: data.pop("format_version"), "has format_version None"),
+        (lambda data: data.pop("tasks"), "malformed.*tasks"),
+        (lambda data: data.pop("backbone"), "malformed.*backbone"),
+        (lambda data: data.update(colour="blue"), "malformed.*colour"),
+        (lambda data: data["hypernet"].update(bottlneck=3), "malformed.*bottlneck"),
+        (lambda data: data["hypernet"].update(bottleneck=0), "bottleneck must be at least 1"),
+        (lambda data: data["tasks"][0].update(type="tags"), "malformed.*tags"),
+        (lambda data: data.update(method="hyper"), "method must be one of"),
+        (lambda data: data.update(languages=["eng", "qqqq"]), 'Unknown language "qqqq"'),
+    ],
+)
+def test_a_malformed_configuration_is_told(change: Callable[[Any], Any], said: str, tmp_path: Path):
+    saved(tmp_path)
+    path = tmp_path / "run" / "model.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(RunError, match=said) as error:
+        HyperX.from_pretrained(tmp_path / "run")
+    assert str(path) in str(error.value)
+
+
+def test_incomplete_folders(tmp_path: Path):
+    saved(tmp_path)
+    run = tmp_path / "run"
+    (run / "model.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"model.safetensors is damaged"):
+        HyperX.from_pretrained(run)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=r"model.safetensors is missing. Give the folder that"):
+        HyperX.from_pretrained(run)
+    (run / "model.json").write_text("{")
+    (run / "model.safetensors").touch()
+    with pytest.raises(RunError, match=r"model.json is malformed"):
+        HyperX.from_pretrained(run)
+
+
+@pytest.mark.parametrize("source", ["nowhere", "runs/", "runs/a b", "~/x", "a/b/c", "./x"])
+def test_what_is_neither_folder_nor_hub_id(source: str):
+    with pytest.raises(RunError, match=r"holds no trained model: model.json is missing"):
+        HyperX.from_pretrained(source)
+
+
+@pytest.mark.parametrize("source", ["runs/mixed-", "runs/a..b", "no/body"])
+def test_what_might_be_a_hub_id(source: str):
+    with pytest.raises(RunError, match=f'There is no folder "{source}", nor a model on the hub'):
+        HyperX.from_pretrained(source)
+
+
+def test_a_backbone_that_has_gone(tmp_path: Path):
+    saved(tmp_path)
+    (tmp_path / "encoder").rename(tmp_path / "elsewhere")
+    with pytest.raises(BackboneError, match="There is no such folder"):
+        HyperX.from_pretrained(tmp_path / "run")
+
+
+def test_a_backbone_of_another_size(tmp_path: Path):
+    saved(tmp_path)
+    tiny_encoder("bert", hidden=16).save_pretrained(tmp_path / "encoder")
+    with pytest.raises(RunError, match=r"up_weight.weight has the shape \(128, 6\), not \(64, 6\)"):
+        HyperX.from_pretrained(tmp_path / "run")
+
+
+def test_a_backbone_in_memory_cannot_be_found_again(tmp_path: Path):
+    model = make()
+    model.backbone.reference = ""
+    with pytest.raises(RunError, match="in memory only"):
+        model.save_pretrained(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_may_be_named(tmp_path: Path):
+    saved(tmp_path)
+    assert HyperX.from_pretrained(tmp_path / "run", device="cpu").device == torch.device("cpu")

@@ -1,0 +1,159 @@
+"""The run folder, devices and precision."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import hyperlect
+from hyperlect import HyperX
+from hyperlect.errors import DataError, HyperlectError
+from hyperlect.recipe import load_recipe
+from hyperlect.training import make_accelerator, start
+
+from ..project import HYPERNET, silent, train, write_project
+from .runs import events, weights
+
+EVALUATED = {"evaluate_every": 6}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    return train(write_project(folder, training=EVALUATED), folder / "run")
+
+
+def read(path: Path) -> dict[str, object]:
+    data: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def test_a_finished_run_holds_everything(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        "recipe.yaml", "versions.json", "model.json", "model.safetensors", "training.json",
+        "embeddings.json", "metrics.jsonl", "log.txt", "tensorboard", "checkpoint",
+    }  # fmt: skip
+
+
+def test_its_recipe_is_the_one_that_was_trained(run: Path) -> None:
+    assert load_recipe(run / "recipe.yaml") == load_recipe(run.parent / "recipe.yaml")
+
+
+def test_versions_tell_what_a_result_depends_on(run: Path) -> None:
+    versions = read(run / "versions.json")
+    assert versions["hyperlect"] == hyperlect.__version__
+    assert versions["torch"] == torch.__version__
+    assert {"transformers", "accelerate", "tokenizers", "python", "device"} <= versions.keys()
+    assert (versions["processes"], versions["precision"]) == ("1", "no")
+
+
+def test_metrics_have_the_documented_form(run: Path) -> None:
+    trained = [event for event in events(run) if event["event"] == "train"]
+    evaluated = [event for event in events(run) if event["event"] == "dev"]
+    assert [event["step"] for event in trained] == [3, 6, 9, 12]
+    assert [event["step"] for event in evaluated] == [6, 12]
+    for event in trained:
+        keys = {"event", "step", "loss", "learning_rate", "tokens_per_second", "seconds"}
+        assert event.keys() == keys
+        assert event["loss"].keys() <= {"pos", "ner", "mlm"}
+        assert all(math.isfinite(loss) and loss > 0 for loss in event["loss"].values())
+        assert event["tokens_per_second"] > 0
+    for event in evaluated:
+        assert event.keys() == {"event", "step", "scores", "selection", "best"}
+        assert event["scores"].keys() == {"pos:eng", "ner:eng", "mlm:fao"}
+        # Perplexity has no part in what is best; the tasks count alike.
+        mean = (event["scores"]["pos:eng"] + event["scores"]["ner:eng"]) / 2
+        assert event["selection"] == pytest.approx(mean, abs=0.002)
+
+
+def test_tensorboard_has_the_numbers_of_the_metrics(run: Path) -> None:
+    board = EventAccumulator(str(run / "tensorboard")).Reload()
+    for task in ("pos", "ner", "mlm"):
+        told = {e["step"]: e["loss"][task] for e in events(run) if task in e.get("loss", ())}
+        found = {event.step: event.value for event in board.Scalars(f"loss/{task}")}
+        assert found == pytest.approx(told)
+    assert [event.step for event in board.Scalars("dev/pos:eng")] == [6, 12]
+
+
+def test_embeddings_are_those_of_the_model_with_their_kind(run: Path) -> None:
+    found = read(run / "embeddings.json")
+    names, vectors = HyperX.from_pretrained(run).language_vectors()
+    assert found["languages"] == names == ["eng", "fao", "isl"]
+    assert torch.equal(torch.tensor(found["vectors"]), vectors)
+    assert vectors.shape == (3, HYPERNET["embedding"])
+    assert found["kinds"] == {"eng": "labelled", "fao": "text only", "isl": "labelled"}
+
+
+def test_training_tells_steps_time_and_best_score(run: Path) -> None:
+    found = read(run / "training.json")
+    selections = [event["selection"] for event in events(run) if event["event"] == "dev"]
+    assert found["steps"] == 12
+    assert found["best"] == max(selections)
+    assert isinstance(found["seconds"], float)
+    assert found["seconds"] > 0
+
+
+def test_the_model_holds_no_backbone_weights(run: Path) -> None:
+    assert {name.split(".")[0] for name in weights(run)} == {"adapters", "heads"}
+
+
+@pytest.mark.parametrize("method", ["task-hypernet", "adapters", "head"])
+def test_baselines_have_no_language_vectors(run: Path, tmp_path: Path, method: str) -> None:
+    other = train(run.parent / "recipe.yaml", tmp_path / "run", f"method={method}")
+    assert not (other / "embeddings.json").exists()
+    assert HyperX.from_pretrained(other).config.method == method
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "modernbert"])
+def test_other_families_train_too(tmp_path: Path, family: str) -> None:
+    recipe = write_project(tmp_path, ("pos", "mlm"), family=family)
+    other = train(recipe, tmp_path / "run")
+    assert (other / "model.safetensors").is_file()
+
+
+def test_faulty_data_is_told_of_before_a_folder_is_made(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",))
+    (tmp_path / "pos.isl.test").write_text("the\tARTICLE\n")
+    with pytest.raises(DataError, match=r"pos\.isl\.test:1.*ARTICLE"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_partial_overlap_with_evaluation_data_is_told_of(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",))
+    train_file, test_file = tmp_path / "pos.eng.train", tmp_path / "pos.eng.test"
+    first = test_file.read_text().split("\n\n")[0]
+    train_file.write_text(f"{train_file.read_text()}\n{first}\n")
+    log = train(recipe, tmp_path / "run") / "log.txt"
+    assert f"1 of 8 examples of {test_file} are in the training data: {train_file} (1)" in (
+        log.read_text()
+    )
+
+
+def test_unknown_and_absent_devices_are_refused(run: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(run / "recipe.yaml")
+    with pytest.raises(
+        HyperlectError, match=r'Unknown device "tpu"\..*Known: auto, cpu, cuda, mps'
+    ):
+        start(recipe, tmp_path / "run", "tpu", silent())
+    for device, there in (("cuda", torch.cuda.is_available()),
+                          ("mps", torch.backends.mps.is_available())):  # fmt: skip
+        if not there:
+            with pytest.raises(HyperlectError, match=f'no device "{device}".* Usable: '):
+                start(recipe, tmp_path / "run", device, silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_precision_may_change_from_one_run_to_the_next(run: Path, tmp_path: Path) -> None:
+    """accelerate alone would refuse it, or go on with the first precision."""
+    assert make_accelerator("cpu", "fp32").mixed_precision == "no"
+    recipe = run.parent / "recipe.yaml"
+    other = train(recipe, tmp_path / "run", "training.precision=bf16", "training.steps=4")
+    assert read(other / "versions.json")["precision"] == "bf16"
+    assert {tensor.dtype for tensor in weights(other).values()} == {torch.float32}
+    assert make_accelerator("cpu", "auto").mixed_precision == "no"

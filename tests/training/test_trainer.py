@@ -1,0 +1,237 @@
+"""The loop: it learns, it leaves the backbone alone, and what it does is what was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import hyperlect.training.trainer as trainer_module
+from hyperlect import HyperX
+from hyperlect.backbone import load_backbone
+from hyperlect.errors import HyperlectError
+from hyperlect.grid import Cell
+from hyperlect.training.schedule import learning_rate
+
+from ..project import TRAINING, train, write_project
+from .conftest import Watched
+from .runs import events, same, state, weights
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    return write_project(folder, ("pos", "ner", "topic", "mlm"))
+
+
+@pytest.fixture(scope="module")
+def tagging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_project(tmp_path_factory.mktemp("tagging"), ("pos",))
+
+
+def losses(run: Path, task: str) -> list[float]:
+    return [e["loss"][task] for e in events(run) if e["event"] == "train" and task in e["loss"]]
+
+
+def test_the_loss_goes_down_and_the_task_is_learnt(tagging: Path, tmp_path: Path) -> None:
+    run = train(tagging, tmp_path / "run", "training.steps=100", "training.log_every=10")
+    found = losses(run, "pos")
+    assert found[-1] < 0.5 * found[0]
+    dev = [event for event in events(run) if event["event"] == "dev"][-1]
+    assert dev["scores"]["pos:eng"] > 85
+
+
+def test_a_seed_decides_everything(project: Path, tmp_path: Path) -> None:
+    runs = [
+        train(project, tmp_path / name, f"training.seed={seed}")
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    ]
+    first, again, other = map(weights, runs)
+    assert same(first, again)
+    assert events(runs[0], clocks=False) == events(runs[1], clocks=False)
+    assert first.keys() == other.keys()
+    assert not any(
+        torch.equal(first[name], other[name]) for name in first if name.startswith("adapters.")
+    )
+
+
+def test_a_seed_decides_the_initial_weights(project: Path, tmp_path: Path) -> None:
+    still = ("training.steps=1", "training.warmup=0", "training.learning_rate=1e-30")
+    first, again, other = (
+        weights(train(project, tmp_path / name, *still, f"training.seed={seed}"))
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    assert same(first, again)
+    drawn = [name for name in first if name.endswith("weight") and first[name].std() > 0]
+    drawn = [name for name in drawn if "mlm" not in name]  # it starts as the identity
+    assert len(drawn) > 5
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("method", ["hyperx", "task-hypernet", "adapters", "head"])
+def test_the_backbone_stays_as_it_is_bit_for_bit(
+    project: Path, tmp_path: Path, watched: Watched, method: str
+) -> None:
+    train(project, tmp_path / "run", f"method={method}", "training.backbone_dropout=true")
+    before = load_backbone(str(project.parent / "backbone")).encoder.state_dict()
+    after = watched.trainers[0].model.backbone.encoder.state_dict()
+    assert same(dict(before), dict(after))
+
+
+def test_its_layer_norms_and_nothing_else_of_it_are_trained_where_asked_for(
+    project: Path, tmp_path: Path, watched: Watched
+) -> None:
+    run = train(project, tmp_path / "run", "training.train_layer_norms=true")
+    before = load_backbone(str(project.parent / "backbone")).encoder.state_dict()
+    trained = watched.trainers[0].model
+    after = trained.backbone.encoder.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "LayerNorm" in name}
+    loaded = HyperX.from_pretrained(run).backbone.encoder.state_dict()
+    assert same(dict(after), dict(loaded))
+
+
+def test_every_parameter_of_the_hypernetwork_has_a_gradient_in_every_step(
+    project: Path, tmp_path: Path, watched: Watched
+) -> None:
+    # At a greater rate the few units of such small adapters may all die.
+    train(project, tmp_path / "run", "training.learning_rate=1e-5", "hypernet.bottleneck=16")
+    adapters = {name for name in watched.trainers[0].parameters if name.startswith("adapters.")}
+    assert adapters
+    for batch, names in zip(watched.batches, watched.gradients, strict=True):
+        assert adapters <= names
+        # and of the heads, only the one of the task
+        heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
+        assert heads == {batch.task}
+
+
+def test_rates_follow_the_schedule(project: Path, tmp_path: Path, watched: Watched) -> None:
+    run = train(project, tmp_path / "run")
+    peak, warmup, steps = (TRAINING[key] for key in ("learning_rate", "warmup", "steps"))
+    expected = [
+        learning_rate(step, peak=peak, warmup=int(warmup), steps=int(steps), decay="linear")
+        for step in range(int(steps))
+    ]
+    assert watched.rates == expected
+    told = {e["step"]: e["learning_rate"] for e in events(run) if e["event"] == "train"}
+    assert told == {step: expected[step - 1] for step in told}
+
+
+def test_gradients_are_clipped(project: Path, tmp_path: Path, watched: Watched) -> None:
+    train(project, tmp_path / "free", "training.clip=null")
+    free = watched.norms.copy()
+    watched.norms.clear()
+    train(project, tmp_path / "clipped", "training.clip=0.05")
+    assert max(free) > 0.2
+    assert max(watched.norms) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_accumulated_batches_make_one_step(project: Path, tmp_path: Path, watched: Watched) -> None:
+    run = train(project, tmp_path / "run", "training.accumulate=3")
+    steps = int(TRAINING["steps"])
+    assert len(watched.batches) == 3 * steps
+    assert len(watched.rates) == steps == state(run)["step"]
+
+
+def test_accumulated_gradients_are_those_of_the_mean_loss(tmp_path: Path, watched: Watched) -> None:
+    recipe = write_project(tmp_path, ("topic",), {"head_dropout": 0.0, "clip": None})
+    one = ("training.steps=1", "training.warmup=0")
+    train(recipe, tmp_path / "one", *one, "training.batch_size=24")
+    train(recipe, tmp_path / "six", *one, "training.batch_size=4", "training.accumulate=6")
+    assert watched.norms[1] == pytest.approx(watched.norms[0], rel=1e-3)
+
+
+def test_each_batch_is_of_one_cell(project: Path, tmp_path: Path, watched: Watched) -> None:
+    train(project, tmp_path / "run", "training.steps=40")
+    drawn = {Cell(batch.task, batch.language) for batch in watched.batches}
+    trainer = watched.trainers[0]
+    assert drawn == set(trainer.rows)
+    for batch in watched.batches:
+        rows = trainer.rows[Cell(batch.task, batch.language)]
+        longest = max(len(rows[index]["input_ids"]) for index in batch.rows)
+        assert batch.input_ids.shape == (len(batch.rows), longest)
+
+
+def test_a_task_gets_its_fixed_share_of_the_steps(tmp_path: Path, watched: Watched) -> None:
+    recipe = write_project(tmp_path, ("pos", "mlm"), {"steps": 120})
+    train(recipe, tmp_path / "run", "tasks.mlm.share=0.75")
+    drawn = Counter(batch.task for batch in watched.batches)
+    assert drawn["mlm"] == pytest.approx(90, abs=3 * math.sqrt(120 * 0.75 * 0.25))
+
+
+def test_divergence_stops_training_with_a_reason(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Any, batch: Any) -> torch.Tensor:
+        weight = next(p for p in model.parameters() if p.requires_grad)
+        return weight.sum() * math.nan
+
+    monkeypatch.setattr(trainer_module, "batch_loss", broken)
+    with pytest.raises(HyperlectError, match="at step 1: training has diverged"):
+        train(project, tmp_path / "run")
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The selection scores of coming evaluations, to be filled in."""
+    scripted: list[float | None] = []
+    monkeypatch.setattr(trainer_module, "selection_score", lambda _: scripted.pop(0))
+    return scripted
+
+
+def test_the_weights_of_the_best_evaluation_are_kept(
+    tagging: Path, tmp_path: Path, scores: list[float | None]
+) -> None:
+    scores += [3.0, 5.0, 4.0, 5.0]
+    run = train(tagging, tmp_path / "run", "training.evaluate_every=3")
+    marks = [event["best"] for event in events(run) if event["event"] == "dev"]
+    assert marks == [True, True, False, False]
+    # What was best after six steps is what a run that ends there would have kept …
+    scores += [3.0, 5.0]
+    short = ("training.evaluate_every=3", "training.decay=constant")
+    scores += [3.0, 5.0, 4.0, 5.0]
+    ends = train(tagging, tmp_path / "ends", *short, "training.steps=6")
+    goes_on = train(tagging, tmp_path / "goes-on", *short, "training.steps=12")
+    assert same(weights(ends), weights(goes_on))
+
+
+def test_training_stops_where_patience_ends(
+    tagging: Path, tmp_path: Path, scores: list[float | None]
+) -> None:
+    scores += [5.0, 4.0, 5.0, 9.0]
+    run = train(tagging, tmp_path / "run", "training.evaluate_every=2", "training.patience=2")
+    assert state(run)["step"] == 6
+    assert "no better for 2 evaluations" in (run / "log.txt").read_text()
+    assert scores == [9.0]
+
+
+def test_without_a_score_the_last_weights_are_kept(
+    tagging: Path, tmp_path: Path, scores: list[float | None], watched: Watched
+) -> None:
+    scores += [None]
+    run = train(tagging, tmp_path / "run")
+    trained = {name: p.detach() for name, p in watched.trainers[0].parameters.items()}
+    assert same(weights(run), trained)
+    assert state(run)["best"] is None
+
+
+def test_dropout_of_the_frozen_backbone_is_on_only_where_asked_for(
+    tagging: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[tuple[bool, bool]] = []
+    plain = trainer_module.batch_loss
+
+    def loss(model: HyperX, batch: Any) -> torch.Tensor:
+        modes.append((model.training, model.backbone.encoder.training))
+        return plain(model, batch)
+
+    monkeypatch.setattr(trainer_module, "batch_loss", loss)
+    steps = ("training.steps=4", "training.warmup=0", "training.evaluate_every=2")
+    train(tagging, tmp_path / "off", *steps)
+    assert modes == [(True, False)] * 4
+    train(tagging, tmp_path / "on", *steps, "training.backbone_dropout=true")
+    assert modes[4:] == [(True, True)] * 4
