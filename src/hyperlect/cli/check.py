@@ -68,9 +68,8 @@ def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
     with libraries():
         from ..preparation import read_corpora
         from ..recipe import check_table, load_recipe
-
-        recipe = load_recipe(path, changes)
-        corpora = read_corpora(recipe)
+    recipe = load_recipe(path, changes)
+    corpora = read_corpora(recipe)
     console = out()
     console.print(f"[bold]{recipe.name}[/]: method {recipe.method}, backbone {recipe.backbone}")
     console.print(check_table(recipe, corpora.counts()))
@@ -114,8 +113,7 @@ def encoded(recipe: Recipe, corpora: Corpora) -> str:
     """Encode everything, which fills the cache that training reads, and sum it up."""
     with libraries():
         from ..backbone import load_backbone
-
-        backbone = load_backbone(recipe.backbone, recipe.revision)
+    backbone = load_backbone(recipe.backbone, recipe.revision)
     longest = min(recipe.max_length, backbone.max_length)
     rows = corpora.encode(backbone.tokenizer, longest)
     lengths = [len(ids) for data in rows.values() for ids in data["input_ids"]]

@@ -89,8 +89,7 @@ def load(run: str, device: Device) -> HyperX:
         run_folder(path, finished=True)
     with libraries():
         from ..model import HyperX
-
-        return HyperX.from_pretrained(run, device=torch_device(device))
+    return HyperX.from_pretrained(run, device=torch_device(device))
 
 
 def label(model: HyperX, inputs: Inputs, writer: Writer, language: str) -> None:

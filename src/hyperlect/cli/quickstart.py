@@ -62,9 +62,8 @@ def quickstart(
         from ..preparation import read_corpora
         from ..recipe import check_table, load_recipe
         from ..report import write_report
-
-        recipe = load_recipe(RECIPE, overrides(steps))
-        counts = read_corpora(recipe).counts()
+    recipe = load_recipe(RECIPE, overrides(steps))
+    counts = read_corpora(recipe).counts()
     _title(console, "1. The data", "columns are tasks; numbers are sentences")
     console.print(check_table(recipe, counts))
     _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")

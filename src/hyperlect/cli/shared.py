@@ -72,6 +72,7 @@ def quiet(debug: bool = False) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     def show(
@@ -91,7 +92,10 @@ def quiet(debug: bool = False) -> None:
 
 @contextmanager
 def libraries() -> Iterator[None]:
-    """Import the slow libraries while a line says so, and turn their progress bars off."""
+    """Import the slow libraries while a line says so, and turn their progress bars off.
+
+    Only imports belong inside: the line would run into what other things show of their progress.
+    """
     with err().status("Starting …"):
         import transformers
 

@@ -81,8 +81,7 @@ def train(
         )
     with libraries():
         from ..recipe import load_recipe
-
-        loaded = load_recipe(recipe, changes or ())
+    loaded = load_recipe(recipe, changes or ())
     run = run or Path("runs") / loaded.name
     start_run(loaded, run, device)
     tell(run, loaded)
