@@ -79,6 +79,16 @@ def test_every_tensor_is_used():
         assert len(moved) == 1, name
 
 
+@pytest.mark.parametrize("variant", ["published", "one a layer, ordinary LayerNorms"])
+def test_the_order_of_the_tensors_does_not_matter(variant: str):
+    """Files sort them by name, which is not the order of languages and layers."""
+    arguments, state = released(VARIANTS[variant])
+    first = from_released(arguments, BERT, state).state_dict()
+    backwards = dict(reversed(state.items()))
+    for name, tensor in from_released(arguments, BERT, backwards).state_dict().items():
+        assert torch.equal(tensor, first[name]), name
+
+
 def test_an_encoder_repeated_under_each_task_is_read_once():
     """Checkpoints of the released code repeat it; here also without the shared copy."""
     arguments, state = released({})

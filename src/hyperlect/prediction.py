@@ -116,7 +116,7 @@ def predict(
         raise DataError("The inputs are one text. Give a list of them, even of a single one.")
     code = language if language in model.languages else codes.resolve(language)
     given = [_as_given(item, spec) for item in inputs]
-    rows = encode_inputs(given, spec, model.tokenizer, model.backbone.max_length)
+    rows = encode_inputs(given, spec, model.tokenizer, model.max_length)
     found = label_rows(model, rows, spec, code, tokens_per_batch)
     cell = (str(model.grid.kind(Cell(task, code))), model.language_source(code))
     predictions = []

@@ -16,7 +16,7 @@ from hyperlect.errors import BackboneError, RunError
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import METHODS, HyperX, HyperXConfig
 from tests.hub import COMMIT, put_on_hub
-from tests.tiny import FAMILY_NAMES, save_tiny, saved_backbone, tiny_encoder
+from tests.tiny import FAMILY_NAMES, POSITIONS, save_tiny, saved_backbone, tiny_encoder
 
 from .made import LANGUAGES, MLM, NER, POS, TASKS, TRAINED, make, padded
 
@@ -99,6 +99,13 @@ def test_an_untied_decoder_survives(tmp_path: Path):
     model = saved(tmp_path, tied_decoder=False)
     assert "heads.mlm.decoder" in model.own_parameters()
     assert_same(HyperX.from_pretrained(tmp_path / "run"), model)
+
+
+def test_the_longest_input_survives(tmp_path: Path):
+    model = saved(tmp_path, max_length=20)
+    loaded = HyperX.from_pretrained(tmp_path / "run")
+    assert loaded.max_length == model.max_length == 20
+    assert make(max_length=999).max_length == make().max_length == POSITIONS
 
 
 def test_a_trained_mlm_head_survives(tmp_path: Path):
@@ -220,6 +227,7 @@ def test_the_configuration_as_it_is_written(tmp_path: Path):
         "train_layer_norms": False,
         "head_dropout": 0.1,
         "tied_decoder": True,
+        "max_length": None,
     }
 
 

@@ -18,7 +18,6 @@ from .shared import (
     out,
     remark,
     run_folder,
-    torch_device,
 )
 
 
@@ -64,7 +63,7 @@ def evaluate(
     chosen = [Cell.parse(text) for text in given if text]
     with libraries():
         from ..evaluation import evaluate_run, results_table
-    results = evaluate_run(run, chosen or None, split.value, torch_device(device), err())
+    results = evaluate_run(run, chosen or None, split.value, device.value, err())
     if as_json:
         typer.echo(json.dumps(results, ensure_ascii=False, indent=1))
         return

@@ -11,7 +11,7 @@ from ..errors import HyperlectError
 from ..languages import resolve
 from .inputs import Inputs, Reading, check_file, open_inputs
 from .outputs import Form, Writer, explained
-from .shared import Device, DeviceOption, libraries, out, remark, run_folder, torch_device
+from .shared import Device, DeviceOption, libraries, out, remark, run_folder
 
 if TYPE_CHECKING:
     from ..model import HyperX
@@ -88,8 +88,9 @@ def load(run: str, device: Device) -> HyperX:
     if not on_hub and not (path / "model.json").is_file():
         run_folder(path, finished=True)
     with libraries():
+        from ..devices import choose_device
         from ..model import HyperX
-    return HyperX.from_pretrained(run, device=torch_device(device))
+    return HyperX.from_pretrained(run, device=choose_device(device))
 
 
 def label(model: HyperX, inputs: Inputs, writer: Writer, language: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from .inputs import Given
 from .outputs import Form, Writer, explained
 from .predict import load
-from .shared import PACKAGE, Device, DeviceOption, err, libraries, out, remark, torch_device
+from .shared import PACKAGE, Device, DeviceOption, err, libraries, out, remark
 from .train import start_run
 
 RECIPE = PACKAGE / "data" / "sample" / "quickstart.yaml"
@@ -69,7 +69,7 @@ def quickstart(
     _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")
     start_run(recipe, run, device)
     _title(console, "3. Results", "on test sentences, none of them trained on")
-    results = evaluate_run(run, device=torch_device(device), console=err())
+    results = evaluate_run(run, device=device.value, console=err())
     console.print(results_table(results))
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")

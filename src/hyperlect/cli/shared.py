@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import HyperlectError, RunError, nearest
+from ..errors import RunError, nearest
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -101,23 +101,6 @@ def libraries() -> Iterator[None]:
 
         transformers.utils.logging.disable_progress_bar()
         yield
-
-
-def torch_device(wanted: Device) -> str:
-    """Turn "auto" into what is there. Raises `HyperlectError` for a device that is not."""
-    import torch
-
-    there = {
-        Device.CUDA: torch.cuda.is_available(),
-        Device.MPS: torch.backends.mps.is_available(),
-        Device.CPU: True,
-    }
-    usable = [device for device, usable in there.items() if usable]
-    if wanted is Device.AUTO:
-        return usable[0]
-    if wanted not in usable:
-        raise HyperlectError(f"There is no {wanted} device here. Usable: {', '.join(usable)}.")
-    return wanted
 
 
 def run_folder(path: Path, finished: bool = False) -> Path:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.examples import Split
+from ..devices import choose_device
 from ..errors import HyperlectError, RunError, unknown
 from ..grid import Cell
 from ..languages import resolve
@@ -26,7 +27,7 @@ def evaluate_run(
     run: Path,
     cells: Sequence[Cell] | None = None,
     split: Split = "test",
-    device: str = "cpu",
+    device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Score a run on every cell of its recipe that has data of a split, and write results.json.
@@ -35,7 +36,7 @@ def evaluate_run(
         run: a finished run folder.
         cells: only these; results.json is then left alone.
         split: "test" or "dev"; only test results are written.
-        device: where to run.
+        device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
         console: where progress is shown.
 
     Returns:
@@ -48,10 +49,9 @@ def evaluate_run(
     recipe = load_recipe(run / "recipe.yaml", check_files=False)  # only those scored are needed
     described = about(recipe, run)
     chosen = _choose(list(recipe.cells(split)), cells, split)
-    model = HyperX.from_pretrained(run, device=device)
+    model = HyperX.from_pretrained(run, device=choose_device(device))
     corpora = read_corpora(recipe, [split], model.tasks, chosen)
-    length = min(recipe.max_length, model.backbone.max_length)
-    encoded = corpora.encode(model.tokenizer, length)
+    encoded = corpora.encode(model.tokenizer, model.max_length)
     rows = {cell: encoded[split, cell] for cell in chosen}
     with _bar(console) as progress:
         bar = progress.add_task("", total=len(chosen), note="")

@@ -34,6 +34,8 @@ class HyperXConfig:
         train_layer_norms: whether the backbone's LayerNorms are trained too.
         head_dropout: dropout before word- and sentence-level heads.
         tied_decoder: whether `mlm` decodes with the backbone's word embeddings.
+        max_length: the longest input in sub-words; longer sentences are split into windows. None
+            for the backbone's own limit.
 
     Languages may be given in any usual form; they are kept as ISO 639-3. With the method
     "task-hypernet" the language is taken out of the hypernetwork's sources.
@@ -52,6 +54,7 @@ class HyperXConfig:
     train_layer_norms: bool = False
     head_dropout: float = 0.1
     tied_decoder: bool = True
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         languages = tuple(codes.resolve(code) for code in self.languages)
@@ -96,6 +99,17 @@ class HyperXConfig:
             "hypernet": HypernetConfig(**data["hypernet"]),
         }
         return cls(**{**data, **plain, "tasks": tasks})
+
+
+def write_config(path: Path, backbone: tuple[str, str | None], config: HyperXConfig) -> None:
+    """Write a model's JSON file: the backbone's reference and revision, and the configuration."""
+    reference, revision = backbone
+    data = {
+        "format_version": FORMAT_VERSION,
+        "backbone": {"reference": reference, "revision": revision},
+        **config.to_dict(),
+    }
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(path: Path) -> tuple[tuple[str, str | None], HyperXConfig]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, OrdinaryAdapters
 from ..prediction import Prediction, predict
 from ..tasks import Task, TaskType
 from ..weights import load_exactly, load_tensors, locate, save_tensors
-from .config import FORMAT_VERSION, HyperXConfig, read_config
+from .config import HyperXConfig, read_config, write_config
 
 CONFIG_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 
@@ -87,6 +86,11 @@ class HyperX(nn.Module):
     def tokenizer(self) -> Any:
         """The backbone's tokenizer."""
         return self.backbone.tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """The longest input in sub-words, special tokens counted."""
+        return min(self.config.max_length or self.backbone.max_length, self.backbone.max_length)
 
     @property
     def device(self) -> torch.device:
@@ -236,16 +240,8 @@ class HyperX(nn.Module):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {
-            "format_version": FORMAT_VERSION,
-            "backbone": {
-                "reference": self.backbone.reference,
-                "revision": self.backbone.revision,
-            },
-            **self.config.to_dict(),
-        }
-        text = json.dumps(data, ensure_ascii=False, indent=2)
-        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        reference = (self.backbone.reference, self.backbone.revision)
+        write_config(folder / CONFIG_FILE, reference, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS_FILE)
 
     @classmethod

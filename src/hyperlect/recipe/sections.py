@@ -191,7 +191,8 @@ class TrainingSection(Section):
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout before the heads of word- and sentence-level tasks."""
     save_every: Positive | None = None
-    """Steps between checkpoints to resume from; null for one at each evaluation."""
+    """Steps between checkpoints to resume from; null for one at each evaluation,
+    or every 500 steps."""
     log_every: Positive = 10
     """Steps between lines of the training log."""
 

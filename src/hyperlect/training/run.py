@@ -76,10 +76,10 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
     corpora = read_corpora(recipe)
     backbone = load_backbone(recipe.backbone, recipe.revision)
-    length = min(recipe.max_length, backbone.max_length)
-    rows = corpora.encode(backbone.tokenizer, length)  # all splits, so that faults show now
     seed_everything(recipe.training.seed, "initial weights")
     model = HyperX(backbone, model_config(recipe, corpora))
+    # All splits, so that what is wrong with any of them shows now.
+    rows = corpora.encode(model.tokenizer, model.max_length)
     trainer = Trainer(
         model,
         rows=_split(rows, "train"),
@@ -117,6 +117,7 @@ def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
         hypernet=recipe.hypernet_config(),
         train_layer_norms=recipe.training.train_layer_norms,
         head_dropout=recipe.training.head_dropout,
+        max_length=recipe.max_length,
     )
 
 

@@ -28,6 +28,9 @@ from .monitor import Monitor
 from .schedule import derived_seed, learning_rate, seed_everything
 from .stop import StopRequest
 
+SAVE_EVERY = 500
+"""Steps between checkpoints where the recipe names none: what a power cut may cost."""
+
 
 class Interrupted(HyperlectError):
     """Training was stopped from outside after its state was saved."""
@@ -201,8 +204,8 @@ class Trainer:
         if self.dev and ((settings.evaluate_every and step % settings.evaluate_every == 0) or last):
             with monitor.paused():
                 self._evaluate(monitor)
-        every = settings.save_every or settings.evaluate_every
-        if every and step % every == 0 and not last:
+        every = settings.save_every or settings.evaluate_every or SAVE_EVERY
+        if step % every == 0 and not last:
             with monitor.paused():
                 self.save()
         if self.stop.agreed(self.accelerator):
