@@ -44,6 +44,18 @@ class Kind(StrEnum):
         """One line that explains the kind to a reader of a report."""
         return _MEANINGS[self]
 
+    @property
+    def mark(self) -> str:
+        """The sign of the kind wherever scores are shown: a disc as full as training was."""
+        return _MARKS[self]
+
+
+_MARKS = {
+    Kind.SUPERVISED: "●",
+    Kind.UNSEEN_COMBINATION: "◐",
+    Kind.TEXT_ONLY: "◔",
+    Kind.UNTOUCHED: "○",
+}
 
 _MEANINGS = {
     Kind.SUPERVISED: "this task was trained on labelled data in this language",

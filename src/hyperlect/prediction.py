@@ -54,7 +54,8 @@ class Prediction:
     Attributes:
         task, language: the cell that was used; the language as an ISO 639-3 code.
         kind: how that cell relates to the training data (a `grid.Kind`).
-        language_source: "own vector", or "mean of the trained languages".
+        language_source: "own vector", "mean of the trained languages", or "not used" by a model
+            that reads no language.
         words: for word-level tasks, as they were given.
         labels: one a word.
         text: for sentence-level tasks, as it was given (a pair joined by a tab).

@@ -32,21 +32,21 @@ CELLS = (
 
 def test_a_score_stands_with_its_mark_and_its_number_of_examples() -> None:
     rows = [" ".join(line.replace("│", " ").split()) for line in shown(*CELLS).splitlines()]
-    assert "eng English 91.3 8 55.0 7" in rows
-    assert "isl Icelandic 33.0+ 6" in rows
-    assert "fao Faroese 44.0t 5" in rows
-    assert "dan Danish 22.0* 4" in rows
+    assert "eng English 91.3 ● 8 55.0 ● 7" in rows
+    assert "isl Icelandic 33.0 ◐ 6" in rows
+    assert "fao Faroese 44.0 ◔ 5" in rows
+    assert "dan Danish 22.0 ○ 4" in rows
 
 
 def test_averages_are_listed_by_kind() -> None:
     rows = [" ".join(line.replace("│", " ").split()) for line in shown(*CELLS).splitlines()]
-    assert "ner supervised span F1 55.0 1" in rows
-    assert "ner unseen combination + span F1 33.0 1" in rows
-    assert "pos unseen language, untouched * accuracy 22.0 1" in rows
+    assert "ner ● supervised span F1 55.0 1" in rows
+    assert "ner ◐ unseen combination span F1 33.0 1" in rows
+    assert "pos ○ unseen language, untouched accuracy 22.0 1" in rows
 
 
 def test_only_the_kinds_that_occur_are_explained() -> None:
     text = shown(CELLS[0], CELLS[2])
-    assert f"+ unseen combination: {Kind.UNSEEN_COMBINATION.meaning}" in text
+    assert f"◐ unseen combination: {Kind.UNSEEN_COMBINATION.meaning}" in text
     assert Kind.TEXT_ONLY.meaning not in text
     assert Kind.UNTOUCHED.meaning not in text

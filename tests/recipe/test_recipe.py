@@ -127,5 +127,5 @@ def test_the_table_shows_counts_and_kinds(load: Load) -> None:
     counts = {("train", ENGLISH): 120, ("dev", ENGLISH): 30, ("test", FAROESE): 12_345}
     rows = {line.split()[0]: line.split() for line in printed(load(), counts) if line.strip()}
     assert rows["eng"] == ["eng", "English", "●", "120/30/–", "●", "?/–/–"]
-    assert rows["fao"] == ["fao", "Faroese", "·", "12k"]
+    assert rows["fao"] == ["fao", "Faroese", "○", "12k"]
     assert rows["isl"] == ["isl", "Icelandic", "●", "?/–/–"]

@@ -13,11 +13,11 @@ from ..grid import Kind
 from ..languages import name
 from .results import cell_results
 
-MARKS = {
-    str(Kind.SUPERVISED): ("", "green"),
-    str(Kind.UNSEEN_COMBINATION): ("+", "yellow"),
-    str(Kind.TEXT_ONLY): ("t", "cyan"),
-    str(Kind.UNTOUCHED): ("*", "magenta"),
+COLOURS = {
+    Kind.SUPERVISED: "green",
+    Kind.UNSEEN_COMBINATION: "yellow",
+    Kind.TEXT_ONLY: "cyan",
+    Kind.UNTOUCHED: "magenta",
 }
 
 
@@ -49,8 +49,8 @@ def _grid(data: Mapping[str, Any]) -> Table:
             if cell is None:
                 row.append("")
                 continue
-            mark, colour = MARKS[cell.kind]
-            shown = (f"{cell.score:.1f}{mark or ' '}", colour)
+            kind = Kind(cell.kind)
+            shown = (f"{cell.score:.1f} {kind.mark}", COLOURS[kind])
             row.append(Text.assemble(shown, (f" {cell.examples}", "dim")))
         table.add_row(*row)
     return table
@@ -63,10 +63,10 @@ def _averages(data: Mapping[str, Any]) -> Table:
     for column in ("mean", "cells"):
         table.add_column(column, justify="right")
     for average in data["averages"]:
-        mark, colour = MARKS[average["kind"]]
+        kind = Kind(average["kind"])
         table.add_row(
             average["task"],
-            Text(f"{average['kind']} {mark}".strip(), style=colour),
+            Text(f"{kind.mark} {kind}", style=COLOURS[kind]),
             average["metric"],
             f"{average['mean']:.1f}",
             str(average["cells"]),
@@ -79,7 +79,6 @@ def _legend(data: Mapping[str, Any]) -> Text:
     seen = {cell["kind"] for cell in data["cells"]}
     lines = [Text("n is the number of sentences or texts", style="dim")]
     for kind in Kind:
-        mark, colour = MARKS[str(kind)]
         if str(kind) in seen:
-            lines.append(Text(f"{mark or ' '} {kind}: {kind.meaning}", style=colour))
+            lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
     return Text("\n").join(lines)

@@ -12,12 +12,6 @@ from ..grid import Cell, Grid, Kind
 from ..languages import name as language_name
 from .recipe import Recipe
 
-MARKS = {
-    Kind.SUPERVISED: "●",
-    Kind.UNSEEN_COMBINATION: "◐",
-    Kind.TEXT_ONLY: "○",
-    Kind.UNTOUCHED: "·",
-}
 _WIDTH = 80  # columns that the table should fit
 _SHORTEST = len("language")
 
@@ -44,7 +38,7 @@ def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Tab
             return ""
         shown = [_count(counts.get((s, cell))) if cell in parts[s] else "–" for s in SPLITS]
         text = shown[2] if shown[:2] == ["–", "–"] else "/".join(shown)
-        return f"{MARKS[grid.kind(cell)]} {text}"
+        return f"{grid.kind(cell).mark} {text}"
 
     ordered = sorted({cell.language for cell in cells}, key=lambda code: (_group(grid, code), code))
     rows = [[numbers(Cell(task, language)) for task in recipe.tasks] for language in ordered]
@@ -82,7 +76,8 @@ def _count(examples: int | None) -> str:
 def _legend(grid: Grid, cells: set[Cell]) -> str:
     """Explain the marks, with the number of cells of each kind."""
     lines = ["train/dev/test examples, or test examples alone"]
-    for kind, mark in MARKS.items():
+    for kind in Kind:
         number = sum(grid.kind(cell) is kind for cell in cells)
-        lines.append(f"{mark} {kind} ({number} {'cell' if number == 1 else 'cells'})")
+        if number:
+            lines.append(f"{kind.mark} {kind} ({number} {'cell' if number == 1 else 'cells'})")
     return "\n".join(lines)
