@@ -10,8 +10,8 @@ Runs that are finished are not repeated, so the script can be stopped and starte
 
     HYPERLECT_DATA=… python benchmarks/mixed_small.py [--seeds 1 2 3] [--set training.steps=1000]
 
-It writes results/mixed-small/: summary.json (mean and standard deviation over seeds by task and
-kind), cells.csv (every score of every run), and the report of the first Hyper-X run.
+It writes results/mixed-small/: summary.json and summary.md (mean and standard deviation over seeds
+by task and kind), cells.csv (every score of every run), and the report of the first Hyper-X run.
 """
 
 from __future__ import annotations
@@ -81,21 +81,37 @@ def summarise(results: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, 
     ]
 
 
-def table(rows: list[dict[str, Any]], methods: list[str]) -> Table:
-    shown = Table(title="mean ± standard deviation over seeds", title_justify="left")
-    for column in ("task", "kind of cell", "metric", "cells", *methods):
-        shown.add_column(column)
-    by_line: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+def lines(rows: list[dict[str, Any]], methods: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Lay the rows out as a table: its headings, and one line a task and kind."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
-        by_line[row["task"], row["kind"]][row["method"]] = row
-    for (task, kind), found in by_line.items():
-        first = next(iter(found.values()))
+        found[row["task"], row["kind"]][row["method"]] = row
+    headings = ["task", "kind of cell", "metric", "cells", *methods]
+    laid_out = []
+    for (task, kind), by_method in found.items():
+        first = next(iter(by_method.values()))
         scores = [
-            f"{found[m]['mean']:.1f} ± {found[m]['std'] or 0:.1f}" if m in found else "–"
+            f"{by_method[m]['mean']:.1f} ± {by_method[m]['std'] or 0:.1f}"
+            if m in by_method
+            else "–"
             for m in methods
         ]
-        shown.add_row(task, kind, first["metric"], str(first["cells"]), *scores)
+        laid_out.append([task, kind, first["metric"], str(first["cells"]), *scores])
+    return headings, laid_out
+
+
+def table(rows: list[dict[str, Any]], methods: list[str]) -> Table:
+    headings, laid_out = lines(rows, methods)
+    shown = Table(*headings, title="mean ± standard deviation over seeds", title_justify="left")
+    for line in laid_out:
+        shown.add_row(*line)
     return shown
+
+
+def markdown(rows: list[dict[str, Any]], methods: list[str]) -> str:
+    headings, laid_out = lines(rows, methods)
+    rule = ["---"] * 3 + ["--:"] * (len(headings) - 3)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *laid_out))
 
 
 def write_cells(results: dict[tuple[str, int], dict[str, Any]]) -> None:
@@ -141,6 +157,7 @@ def main() -> None:
     }
     text = json.dumps(summary, indent=1, ensure_ascii=False)
     (OUT / "summary.json").write_text(text + "\n", encoding="utf-8")
+    (OUT / "summary.md").write_text(markdown(rows, arguments.methods), encoding="utf-8")
     write_cells(results)
     first = ROOT / "runs" / "mixed-small" / f"{arguments.methods[0]}-{arguments.seeds[0]}"
     write_report([first], OUT / "report.html")
