@@ -84,7 +84,7 @@ def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("_failing", "code", "said"),
     [
-        (PermissionError(13, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
+        (PermissionError(13, "Permission denied", "/locked/x"), 2, "/locked/x: Permission denied"),
         (MemoryError(), 2, "training.batch_size"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     ],

@@ -98,11 +98,15 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         _write_json(run / VERSIONS, versions(accelerator))
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
+        trained = sum(parameter.numel() for parameter in trainer.parameters.values())
+        cells = f"{len(trainer.rows)} cells, {trained:,} trained parameters"
+        say(run, console, f"{recipe.method} on {accelerator.device.type}: {cells}")
     if resume:
         trainer.resume()
     state = trainer.train()
     if accelerator.is_main_process:
         _finish(run, model, state)
+        say(run, console, f"{state.step} steps in {state.seconds:.0f} seconds of training")
     return run
 
 
