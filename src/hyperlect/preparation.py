@@ -114,13 +114,13 @@ def _inventories(recipe: Recipe, examples: Mapping[Key, Dataset]) -> dict[str, T
     """Take each task's labels from the recipe, or else from its training data."""
     tasks = {}
     for name, section in recipe.tasks.items():
-        labels = section.inventory()
-        if labels is None:
+        found: tuple[str, ...] = ()
+        if section.inventory() is None:
             corpora = [
                 data
                 for (split, cell), data in examples.items()
                 if split == "train" and cell.task == name
             ]
-            labels = inventory_of(corpora, section.type, section.label_map)
-        tasks[name] = Task(name, section.type, labels, dict(section.label_map))
+            found = inventory_of(corpora, section.type, section.label_map)
+        tasks[name] = recipe.task(name, found)
     return tasks
