@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hyperlect.recipe import TrainingSection, documentation
+from hyperlect.hypernet import HypernetConfig
+from hyperlect.recipe import EvaluationSection, TrainingSection, documentation
 from hyperlect.recipe.recipe import Recipe
-from hyperlect.recipe.sections import EvaluationSection, HypernetConfig
 
 HEADINGS = {
     "": ("The recipe", None),

@@ -18,12 +18,12 @@ TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".css", ".html", ".js",
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [
     "cli", "serving", "export", "report", "transfer", "training", "evaluation", "preparation",
-    "recipe", "released", "model", "prediction", "weights", "heads", "backbone", "hypernet",
+    "recipe", "released", "model", "prediction", "rows", "weights", "heads", "backbone", "hypernet",
     "data", "tasks", "grid", "languages", "devices", "errors",
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {
-    "model/hyperx.py": 270,  # one class, and the one that everybody reads
+    "model/hyperx.py": 285,  # one class, and the one that everybody reads
     "released.py": 260,  # tables of names, best compared side by side
 }
 """Files that may be longer, and how long."""
@@ -41,8 +41,11 @@ TESTED_ELSEWHERE = {
     "data/readers/text.py": "data/readers/test_read.py",
     "model/config.py": "model/test_saving.py",
     "model/hyperx.py": "model/test_twin.py",
+    "model/inventory.py": "model/test_names.py",
+    "model/output.py": "model/test_mixed.py",
     "recipe/faults.py": "recipe/test_load.py",
     "recipe/formats.py": "recipe/test_checks.py",
+    "recipe/keys.py": "recipe/test_recipe.py",
     "recipe/outside.py": "recipe/test_load.py",
     "recipe/placed.py": "recipe/test_load.py",
     "recipe/sections.py": "recipe/test_recipe.py",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import unicodedata
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.data.words import split_words
 from hyperlect.errors import DataError, HyperlectError, UnknownNameError
 from hyperlect.grid import Cell
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
-from hyperlect.prediction import Prediction, Span, forward_rows, iob2_spans, split_words
+from hyperlect.prediction import Prediction, Span, forward_rows, iob2_spans
 from hyperlect.tasks import Task, TaskType
 
 from .tiny import tiny_backbone
@@ -54,37 +56,6 @@ def model() -> HyperX:
 
 def labels(model: HyperX, inputs: list[Any], task: str = "pos", language: str = "eng") -> list[Any]:
     return [prediction.labels for prediction in model.predict(inputs, task, language)]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Anna sees a cat.", ["Anna", "sees", "a", "cat", "."]),
-        ("Don't! l’eau rock'n'roll", ["Don't", "!", "l’eau", "rock'n'roll"]),
-        ("a well-known - dash", ["a", "well-known", "-", "dash"]),
-        ("3.14 or 1,000.50 at 12:30.", ["3.14", "or", "1,000.50", "at", "12:30", "."]),
-        ("«Где?» — спросил он", ["«", "Где", "?", "»", "—", "спросил", "он"]),
-        ("مرحبا، كيف حالك؟", ["مرحبا", "،", "كيف", "حالك", "؟"]),
-        ("می‌خواهم بروم", ["می‌خواهم", "بروم"]),  # with a joiner inside
-        ("वह घर जाता है।", ["वह", "घर", "जाता", "है", "।"]),
-        ("நான் வந்தேன்.", ["நான்", "வந்தேன்", "."]),
-        ("我在北京，1990年。", ["我", "在", "北", "京", "，", "1990", "年", "。"]),
-        ("猫が好き。", ["猫", "が", "好", "き", "。"]),
-        ("한국어 문장.", ["한국어", "문장", "."]),
-        ("ภาษาไทย ดี", ["ภาษาไทย", "ดี"]),
-        ("Cafe\u0301 nai\u0308f", ["Cafe\u0301", "nai\u0308f"]),  # decomposed
-        ("\ufeffHi\u200b  there\u00a0!\r\n", ["Hi", "there", "!"]),
-        ("ok ❤\ufe0f 👩‍👩‍👧!", ["ok", "❤\ufe0f", "👩‍👩‍👧", "!"]),
-        (" \t ", []),
-    ],
-)  # fmt: skip
-def test_raw_sentences_are_split_into_words(text: str, words: list[str]) -> None:
-    assert split_words(text) == words
-
-
-def test_words_spell_the_sentence_they_are_split_from() -> None:
-    text = "“Já,” sagði Þórný: «3,5 km til Ísafjarðar?» 北京 (ok) e-mail a_b x̂y̌"
-    assert "".join(split_words(text)) == "".join(text.split())
 
 
 def test_original_words_come_back_while_the_encoder_sees_nfc(model: HyperX) -> None:
@@ -138,9 +109,9 @@ def test_an_untouched_language_takes_the_mean_vector(model: HyperX) -> None:
         table[LANGUAGES.index("fao")] = table.mean(dim=0)
     for task, inputs in {"pos": [["the", "cat"]], "topic": ["the cat"]}.items():
         rows = encode_inputs(inputs, model.task(task), model.tokenizer, 64)
-        (_, of_dan), *_ = forward_rows(model, rows, model.task(task), "dan")
-        (_, of_mean), *_ = forward_rows(mean, rows, model.task(task), "fao")
-        (_, of_fao), *_ = forward_rows(model, rows, model.task(task), "fao")
+        (_, of_dan), *_ = forward_rows(model, rows, [Cell(task, "dan")])
+        (_, of_mean), *_ = forward_rows(mean, rows, [Cell(task, "fao")])
+        (_, of_fao), *_ = forward_rows(model, rows, [Cell(task, "fao")])
         torch.testing.assert_close(of_dan.logits, of_mean.logits)
         assert not torch.allclose(of_dan.logits, of_fao.logits)
 
@@ -254,7 +225,7 @@ def test_the_caller_is_not_drawn_into_inference_mode(model: HyperX) -> None:
     """Between batches, and where it stops half-way, gradients are as they were."""
     task = model.task("pos")
     rows = encode_inputs([["the", "cat"], ["a"]], task, model.tokenizer, 64)
-    for _ in forward_rows(model, rows, task, "eng", tokens_per_batch=1):
+    for _ in forward_rows(model, rows, [Cell("pos", "eng")] * 2, tokens_per_batch=1):
         assert not torch.is_inference_mode_enabled()
         assert torch.is_grad_enabled()
         break
@@ -284,3 +255,58 @@ def test_spans_are_read_strictly(tags: str, spans: list[Span]) -> None:
     assert list(iob2_spans(tags.split())) == spans
     cell = ("ner", "fao", "supervised", "own vector")
     assert Prediction(*cell, labels=tuple(tags.split())).spans == spans
+
+
+MIXED: list[tuple[Any, str, str]] = [
+    (["the", "cat"], "pos", "eng"), ("a dog in Oslo", "topic", "isl"),
+    ("Anna sees Oslo.", "ner", "is"), (["Anna"] * 90, "pos", "dan"),
+    (("the cat", "a dog"), "nli", "eng"), (["old"] * 3, "ner", "fao"), ("the cat", "pos", "isl"),
+    ("the river", "topic", "Danish"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 4096])
+def test_inputs_of_any_cells_go_together(model: HyperX, tokens: int) -> None:
+    inputs, tasks, languages = map(list, zip(*MIXED, strict=True))
+    found = model.predict(inputs, tasks, languages, tokens_per_batch=tokens)
+    for prediction, one in zip(found, MIXED, strict=True):
+        (alone,) = model.predict(one[:1], *one[1:])
+        assert replace(prediction, scores=None) == replace(alone, scores=None)
+        if alone.scores is not None:
+            assert prediction.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+def test_they_do_go_through_the_model_together(
+    model: HyperX, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    plain = HyperX.forward
+
+    def forward(self: HyperX, input_ids: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        seen.append(len(input_ids))
+        return plain(self, input_ids, *rest, **options)
+
+    monkeypatch.setattr(HyperX, "forward", forward)
+    inputs, tasks, languages = map(list, zip(*MIXED, strict=True))
+    model.predict(inputs, tasks, languages)
+    assert len(seen) == 1
+    assert seen[0] > len(MIXED)  # the long sentence has several windows
+
+
+def test_a_name_may_be_one_for_all_or_one_an_input(model: HyperX) -> None:
+    inputs = [["the", "cat"], ["Oslo"]]
+    both = model.predict(inputs, "pos", ["eng", "isl"])
+    assert [prediction.language for prediction in both] == ["eng", "isl"]
+    assert model.predict(inputs, ["pos", "pos"], "eng") == model.predict(inputs, "pos", "eng")
+    with pytest.raises(HyperlectError, match="2 rows need 2 names of a language, not 3"):
+        model.predict(inputs, "pos", ["eng"] * 3)
+
+
+def test_unknown_names_among_many_name_their_inputs(model: HyperX) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        model.predict(["a", "b", "c"], ["pos", "poss", "ner"], ["eng", "isl", "faroish"])
+    said = str(error.value)
+    assert 'row 1: Unknown task "poss". Did you mean "pos"?' in said
+    assert 'row 2: Unknown language "faroish"' in said
+    with pytest.raises(HyperlectError, match='"mlm" models raw text'):
+        model.predict(["a", "b"], ["pos", "mlm"], "eng")

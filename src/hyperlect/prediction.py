@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import regex
 import torch
 from torch import Tensor
 
-from . import languages as codes
 from .data.batching import Batch, by_length, collate
 from .data.encoding import encode_inputs
+from .data.words import split_words
 from .errors import DataError, HyperlectError
 from .grid import Cell
 from .heads import decode_spans
+from .rows import row_cells, rows_by_task
 from .tasks import OUTSIDE, Task, TaskType
 
 if TYPE_CHECKING:
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 TOKENS_PER_BATCH = 4096
-
-# A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
-# points, commas and colons between digits); Han characters stand alone, for there the bounds of
-# words are not written; so does every other sign, with the marks on it. Invisible characters are
-# no words of their own; those that join letters (in Persian, in Indic scripts) stay inside.
-_WORD = regex.compile(
-    r"""
-    [\p{L}\p{N}--\p{Han}] [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]*
-    (?: (?: ['’\-] | (?<=\p{N})[.,:](?=\p{N}) ) [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]+ )*
-    | (?= [^\s\p{Cc}\p{Cf}] ) \X
-    """,
-    regex.V1 | regex.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -79,61 +66,66 @@ class Prediction:
         return list(iob2_spans(self.labels))
 
 
-def split_words(text: str) -> list[str]:
-    """Split a raw sentence into words and signs by Unicode classes, without a lexicon.
-
-    Scripts that write no spaces other than Han (Thai, Khmer, …) come out as whole runs: give such
-    languages words.
-    """
-    return [match.group() for match in _WORD.finditer(text)]
-
-
 def predict(
     model: HyperX,
     inputs: Iterable[str | Sequence[str]],
-    task: str,
-    language: str,
+    task: str | Sequence[str],
+    language: str | Sequence[str],
     *,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> list[Prediction]:
-    """Predict for a list of inputs in one cell, trained or not.
+    """Predict for a list of inputs, each in any cell, trained or not.
+
+    Inputs of different cells go through the model together.
 
     Args:
         model: a trained model.
         inputs: for word-level tasks raw sentences or lists of words; for classification texts;
             for pairs two texts each.
-        task, language: the cell; any language with a code may be asked for. One without
-            training uses the mean of the trained language vectors, and the predictions say so.
+        task, language: the cell of all inputs, or one name an input; any language with a code may
+            be asked for. What stands for one without training, `Prediction.language_source` says.
         tokens_per_batch: how many sub-words, padding counted, go through the model at a time.
 
     Raises:
-        UnknownNameError: no such task or language.
+        UnknownNameError: no such task or language; names the inputs.
         HyperlectError: the task cannot be predicted, or an input has the wrong form.
     """
-    spec = model.task(task)
-    if spec.type is TaskType.MLM:
-        raise HyperlectError(f'The task "{task}" models raw text; it has no labels to predict.')
     if isinstance(inputs, str):
         raise DataError("The inputs are one text. Give a list of them, even of a single one.")
-    code = language if language in model.languages else codes.resolve(language)
-    given = [_as_given(item, spec) for item in inputs]
-    rows = encode_inputs(given, spec, model.tokenizer, model.max_length)
-    found = label_rows(model, rows, spec, code, tokens_per_batch)
-    cell = (str(model.grid.kind(Cell(task, code))), model.language_source(code))
-    predictions = []
-    for index, item in enumerate(given):
-        if spec.type.reads_words:
-            labels = tuple(spec.labels[i] for i in found.labels.get(index, []))
-            words = tuple(item)
-            predictions.append(Prediction(task, code, *cell, words=words, labels=labels))
-        else:
-            text = item if isinstance(item, str) else "\t".join(item)
-            chances = dict(zip(spec.labels, found.probabilities[index], strict=True))
-            label = spec.labels[found.labels[index][0]]
-            predictions.append(
-                Prediction(task, code, *cell, text=text, label=label, scores=chances)
-            )
-    return predictions
+    inputs = list(inputs)
+    cells = [
+        Cell(name, model.language_code(given))
+        for name, given in row_cells(task, language, len(inputs), model.task, model.language_index)
+    ]
+    for name in dict.fromkeys(cell.task for cell in cells):
+        if model.task(name).type is TaskType.MLM:
+            raise HyperlectError(f'The task "{name}" models raw text; it has no labels to predict.')
+    given = [
+        _as_given(item, model.task(cell.task)) for item, cell in zip(inputs, cells, strict=True)
+    ]
+    rows: list[Row] = []
+    for name, own in rows_by_task(cells).items():
+        own_inputs = [given[index] for index in own]
+        encoded = encode_inputs(own_inputs, model.task(name), model.tokenizer, model.max_length)
+        rows += [{**row, "example": own[row["example"]]} for row in encoded]
+    found = label_rows(model, rows, [cells[row["example"]] for row in rows], tokens_per_batch)
+    return [
+        _prediction(model, cell, item, found, index)
+        for index, (cell, item) in enumerate(zip(cells, given, strict=True))
+    ]
+
+
+def _prediction(model: HyperX, cell: Cell, item: Any, found: Labelled, index: int) -> Prediction:
+    """Say what was found for one input."""
+    spec = model.task(cell.task)
+    about = (*cell, str(model.grid.kind(cell)), model.language_source(cell.language))
+    if spec.type.reads_words:
+        labels = tuple(spec.labels[i] for i in found.labels.get(index, []))
+        return Prediction(*about, words=tuple(item), labels=labels)
+    text = item if isinstance(item, str) else "\t".join(item)
+    chances = dict(zip(spec.labels, found.probabilities[index], strict=True))
+    label = spec.labels[found.labels[index][0]]
+    return Prediction(*about, text=text, label=label, scores=chances)
 
 
 @dataclass
@@ -152,25 +144,34 @@ class Labelled:
 def label_rows(
     model: HyperX,
     rows: Sequence[Row],
-    task: Task,
-    language: str,
+    cells: Sequence[Cell],
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Labelled:
-    """Label encoded rows of one cell; the windows of a long sentence are put together again."""
+    """Label encoded rows; the windows of a long sentence are put together again.
+
+    Args:
+        model: what labels them.
+        rows: with the index of their example.
+        cells: the cell of each row.
+        tokens_per_batch: as for `predict`.
+    """
     pieces: dict[int, Tensor] = {}
-    for batch, output in forward_rows(model, rows, task, language, tokens_per_batch):
-        logits = output.logits.float().cpu()
-        if batch.positions is None:
-            pieces |= dict(zip(batch.rows, logits[:, None], strict=True))
-        else:
-            counts = batch.positions.sum(dim=1).tolist()
-            pieces |= dict(zip(batch.rows, torch.split(logits, counts), strict=True))
+    for batch, output in forward_rows(model, rows, cells, tokens_per_batch):
+        for name, own in rows_by_task(batch.cells).items():
+            logits = output.task_logits[name].float().cpu()
+            counts = [1] * len(own)
+            if model.task(name).type.reads_words:
+                counts = batch.positions[own].sum(dim=1).tolist()
+            split = torch.split(logits, counts)
+            pieces |= {batch.rows[row]: part for row, part in zip(own, split, strict=True)}
     sentences: dict[int, list[Tensor]] = {}
-    for index, row in enumerate(rows):
+    tasks: dict[int, Task] = {}
+    for index, (row, cell) in enumerate(zip(rows, cells, strict=True)):
         sentences.setdefault(row["example"], []).append(pieces[index])
+        tasks[row["example"]] = model.task(cell.task)
     labels, probabilities = {}, {}
     for example, parts in sentences.items():
-        logits = torch.cat(parts)
+        logits, task = torch.cat(parts), tasks[example]
         if task.type is TaskType.SPANS:
             labels[example] = decode_spans(logits, task.labels)
         else:
@@ -183,15 +184,14 @@ def label_rows(
 def forward_rows(
     model: HyperX,
     rows: Sequence[Row],
-    task: Task,
-    language: str,
+    cells: Sequence[Cell],
     tokens_per_batch: int = TOKENS_PER_BATCH,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Batch, HyperXOutput]]:
-    """Run encoded rows of one cell through the model, longest first, without gradients.
+    """Run encoded rows through the model, longest first, without gradients.
 
     Args:
-        model, rows, task, language, tokens_per_batch: what to run.
+        model, rows, cells, tokens_per_batch: as for `label_rows`.
         generator: for the masks of masked language modelling.
 
     Yields:
@@ -199,16 +199,17 @@ def forward_rows(
     """
     lengths = [len(row["input_ids"]) for row in rows]
     for indices in by_length(lengths, tokens_per_batch):
-        batch = collate([rows[i] for i in indices], task, model.tokenizer, language, generator)
-        batch.rows = indices
-        batch = batch.to(model.device)
+        own = [cells[i] for i in indices]
+        batch = collate(
+            [rows[i] for i in indices], own, model.tasks, model.tokenizer, generator, indices
+        ).to(model.device)
         with model.eval_mode():  # left before each yield, so that the caller is not in it
             output = model(
                 batch.input_ids,
                 batch.attention_mask,
                 token_type_ids=batch.token_type_ids,
-                task=task.name,
-                language=language,
+                task=batch.tasks,
+                language=batch.languages,
                 positions=batch.positions,
             )
         yield batch, output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +99,36 @@ def test_everything_is_frozen_until_the_layer_norms_are_freed(family: str):
     backbone.train_layer_norms()
     free = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     assert free == norms
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_activations_can_be_computed_again(family: str):
+    """Each layer runs twice, in contexts that are asked for, and only in training."""
+    backbone = tiny_backbone(family)
+    entered: list[str] = []
+
+    @contextlib.contextmanager
+    def run(name: str):
+        entered.append(name)
+        yield
+
+    backbone.checkpoint_activations(lambda: (run("first"), run("second")))
+    backbone.encoder.get_input_embeddings().weight.requires_grad_()
+    backbone.train()
+    backbone(IDS, MASK)[0].sum().backward()
+    assert entered == ["first"] * LAYERS + ["second"] * LAYERS
+
+
+def test_an_encoder_that_cannot_compute_activations_again_says_so(monkeypatch: pytest.MonkeyPatch):
+    backbone = tiny_backbone()
+    for name in ("activation_checkpointing_enable", "gradient_checkpointing_enable"):
+
+        def refuse(*_: object) -> None:
+            raise ValueError("not this one")
+
+        monkeypatch.setattr(backbone.encoder, name, refuse, raising=False)
+    with pytest.raises(BackboneError, match="cannot compute activations again: not this one"):
+        backbone.checkpoint_activations(lambda: None)
 
 
 def test_an_unsupported_encoder_is_refused():

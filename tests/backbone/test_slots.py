@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import threading
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from hyperlect.backbone import FAMILIES, AdapterSlots
 from hyperlect.errors import BackboneError
-from hyperlect.hypernet import AdapterWeights
+from hyperlect.hypernet import AdapterWeights, Grouping
 from tests.hypernet import twin
 from tests.tiny import FAMILY_NAMES, HIDDEN, LAYERS, tiny_encoder
 
@@ -111,6 +112,75 @@ def test_the_last_weights_are_the_ones_applied():
             two = run(encoder)
         assert torch.equal(run(encoder), one)
     assert not torch.equal(one, two)
+
+
+def test_blocks_may_lie_in_each_other_in_any_way():
+    encoder = tiny_encoder("bert")
+    plain = run(encoder)
+    held = slots(encoder, "bert")
+    with held.filled(weights(1)):
+        one = run(encoder)
+    with held.filled(None):
+        with held.filled(weights(1)), held.filled(None), held.filled(weights(1)):
+            assert torch.equal(run(encoder), one)
+        assert torch.equal(run(encoder), plain)
+    assert torch.equal(run(encoder), plain)
+
+
+def test_each_thread_has_weights_of_its_own():
+    encoder = tiny_encoder("bert")
+    plain = run(encoder)
+    held = slots(encoder, "bert")
+    expected = []
+    for seed in range(3):
+        with held.filled(weights(seed)):
+            expected.append(run(encoder))
+    together = threading.Barrier(4)
+    found: dict[int, list[Tensor]] = {}
+
+    def work(number: int) -> None:
+        with held.filled(own[number]):
+            together.wait(timeout=60)  # all four are inside at the same time
+            found[number] = [run(encoder) for _ in range(20)]
+            together.wait(timeout=60)
+
+    own = [weights(0), weights(1), weights(2), None]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    for number, theirs in enumerate([*expected, plain]):
+        assert len(found[number]) == 20
+        for mine in found[number]:
+            torch.testing.assert_close(mine, theirs)
+    assert torch.equal(run(encoder), plain)
+
+
+def test_weights_of_several_cells_are_applied_by_row():
+    encoder = tiny_encoder("bert")
+    held = slots(encoder, "bert")
+    cells = [weights(1), weights(2)]
+    alone = []
+    for given in cells:
+        with held.filled(given):
+            alone.append(run(encoder))
+    layers = [AdapterWeights.stack([cell[layer] for cell in cells]) for layer in range(LAYERS)]
+    with held.filled(layers, Grouping.of([1, 0])):
+        mixed = run(encoder)
+    torch.testing.assert_close(mixed, torch.stack([alone[1][0], alone[0][1]]))
+
+
+def test_a_second_run_sees_the_weights_of_the_first():
+    """As `torch.utils.checkpoint` has it: the contexts are asked for in the first run."""
+    encoder = tiny_encoder("bert")
+    held = slots(encoder, "bert")
+    with held.filled(weights(1)):
+        first, second = held.kept()
+        with first:
+            one = run(encoder)
+    with held.filled(weights(2)), second:
+        assert torch.equal(run(encoder), one)
 
 
 def test_removed_slots_refuse_weights_and_can_be_put_in_again():

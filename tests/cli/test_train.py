@@ -36,8 +36,8 @@ def test_interrupted_training_goes_on_with_resume(
 ) -> None:
     run, step = tmp_path / "run", Monitor.step
 
-    def interrupt(self: Monitor, task: str, loss: float, tokens: int, last: bool) -> None:
-        step(self, task, loss, tokens, last)
+    def interrupt(self: Monitor, losses: dict[str, float], tokens: int, last: bool) -> None:
+        step(self, losses, tokens, last)
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

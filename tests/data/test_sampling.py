@@ -64,7 +64,7 @@ def test_impossible_shares_are_told_together():
 
 def test_cells_are_drawn_as_often_as_they_should_be():
     made = sampler()
-    counts = Counter(made.next()[0] for _ in range(3000))
+    counts = Counter(made.next()[0][0] for _ in range(3000))
     for cell, probability in made.probabilities.items():
         assert counts[cell] / 3000 == pytest.approx(probability, abs=0.03)
     assert made.step == 3000
@@ -74,8 +74,10 @@ def test_no_row_comes_again_before_all_have_come():
     made = sampler()
     drawn: dict[Cell, list[list[int]]] = {}
     for _ in range(400):
-        cell, rows = made.next()
-        drawn.setdefault(cell, []).append(rows)
+        rows = made.next()
+        ((cell, _), *_) = rows
+        assert {other for other, _ in rows} == {cell}
+        drawn.setdefault(cell, []).append([row for _, row in rows])
     for cell, size in ((POS, 30), (NER, 13), (SMALL, 3), (TEXT, 9)):
         per_epoch = -(-size // 4)
         epochs = [
@@ -120,12 +122,37 @@ def test_the_order_of_cells_does_not_matter_and_the_seed_does():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 2}, {"batch_size": 5}, {"temperature": 4}, {"shares": None}],
+    [{"seed": 2}, {"batch_size": 5}, {"temperature": 4}, {"shares": None}, {"tokens": 50}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_state_of_other_settings_is_refused(changes):
     with pytest.raises(RunError, match="other data"):
         sampler(**changes).load_state_dict(sampler().state_dict())
+
+
+def test_a_state_from_before_more_was_drawn():
+    """What is read ahead need not be thrown away: a state may be that of an earlier moment."""
+    made = sampler()
+    made.next()
+    position, expected = made.position(), json.dumps(made.state_dict())
+    following = [made.next() for _ in range(20)]
+    assert json.dumps(made.state_dict(position)) == expected
+    resumed = sampler()
+    resumed.load_state_dict(made.state_dict(position))
+    assert [resumed.next() for _ in range(20)] == following
+
+
+def test_a_budget_of_sub_words():
+    made = sampler(tokens=60)
+    drawn: Counter[tuple[Cell, int]] = Counter()
+    for _ in range(300):
+        rows = made.next()
+        drawn.update(rows)
+        longest = max(made.lengths[cell][row] for cell, row in rows)
+        assert len(rows) == 1 or longest * len(rows) <= 60
+    assert len(drawn) == 30 + 13 + 3 + 9
+    sizes = {cell: -(-int(made.lengths[cell].sum()) // 60) for cell in made.lengths}
+    assert made.probabilities == cell_probabilities(sizes, 5.0, {"mlm": 0.25})
 
 
 def test_a_state_of_other_data_is_refused():

@@ -121,9 +121,8 @@ def test_perplexity_is_that_of_a_plain_computation(model: HyperX) -> None:
     encoded = list(rows(model, "mlm", data))
     generator = torch.Generator().manual_seed(MASK_SEED)
     surprise = []
-    for batch, _ in forward_rows(model, encoded, model.task("mlm"), "fao", generator=generator):
-        assert batch.positions is not None
-        assert batch.labels is not None
+    cells = [Cell("mlm", "fao")] * len(encoded)
+    for batch, _ in forward_rows(model, encoded, cells, generator=generator):
         with torch.no_grad():  # all positions, then the masked ones by hand
             logits = model(
                 batch.input_ids, batch.attention_mask, token_type_ids=batch.token_type_ids,
@@ -131,7 +130,7 @@ def test_perplexity_is_that_of_a_plain_computation(model: HyperX) -> None:
             ).logits  # fmt: skip
         chances = logits.softmax(dim=-1)
         places = batch.positions.nonzero().tolist()
-        for (row, column), label in zip(places, batch.labels.tolist(), strict=True):
+        for (row, column), label in zip(places, batch.labels["mlm"].tolist(), strict=True):
             assert encoded[batch.rows[row]]["input_ids"][column] == label
             surprise.append(-math.log(chances[row, column, label].item()))
     expected = math.exp(sum(surprise) / len(surprise))

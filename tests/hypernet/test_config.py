@@ -25,6 +25,10 @@ def test_defaults_are_the_published_base_model():
         "activation": "relu",
         "initial_std": 0.02,
         "embedding_std": 1.0,
+        "language_std": None,
+        "language_dropout": 0.0,
+        "start": "published",
+        "top_layers": None,
         "norm_eps": 1e-5,
     }
     assert config.concatenated == 192
@@ -39,7 +43,9 @@ def test_sizes_follow_from_the_sources():
 
 
 def test_survives_json():
-    config = HypernetConfig(sources=("task",), projection=None, norm_before="ordinary")
+    config = HypernetConfig(
+        sources=("task",), projection=None, norm_before="ordinary", top_layers=3
+    )
     assert HypernetConfig(**json.loads(json.dumps(config.to_dict()))) == config
     assert HypernetConfig.names() == [field.name for field in fields(HypernetConfig)]
 
@@ -55,6 +61,10 @@ def test_survives_json():
         ({"activation": "swish"}, "activation must be one of relu, gelu"),
         ({"norm_before": "learnt"}, "norm_before must be none, ordinary or generated"),
         ({"norm_after": True}, "norm_after must be none, ordinary or generated"),
+        ({"start": "zero"}, "start must be published or adapter"),
+        ({"language_dropout": 1.0}, "language_dropout must be at least 0 and below 1"),
+        ({"language_dropout": -0.1}, "language_dropout must be at least 0 and below 1"),
+        ({"top_layers": 0}, "top_layers must be at least 1, not 0"),
         ({"insertion": "attention"}, "insertion must be feed_forward or layer"),
     ],
 )

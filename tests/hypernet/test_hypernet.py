@@ -91,6 +91,22 @@ def test_standard_deviations_are_fields():
     assert abs(net.source.embeddings["language"].std() - 3) < 0.3
 
 
+def test_languages_may_start_closer_to_each_other_than_the_rest():
+    def tables(**changes: Any) -> dict[str, torch.Tensor]:
+        torch.manual_seed(5)
+        config = HypernetConfig(bottleneck=8, **changes)
+        net = Hypernet(config, hidden=16, layers=12, tasks=40, languages=100)
+        return dict(net.source.embeddings.items())
+
+    close = tables(language_std=0.1)
+    assert abs(close["language"].std() - 0.1) < 0.01
+    assert abs(close["task"].std() - 1) < 0.1
+    assert not tables(language_std=0.0)["language"].any()
+    # Unset, it is that of all embeddings; and nothing else is drawn otherwise.
+    plain, same = tables(embedding_std=0.5), tables(embedding_std=0.5, language_std=0.5)
+    assert all(torch.equal(plain[name], same[name]) for name in plain)
+
+
 def test_the_start_follows_from_the_seed():
     def made(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
@@ -110,6 +126,40 @@ def test_adapters_start_near_the_identity():
     z = torch.randn(50, 48)
     change = twin.adapter(z, weights, "relu", 1e-5) - z
     assert 0 < change.abs().max() < 0.2
+
+
+def started(start: str, **changes: Any) -> Hypernet:
+    torch.manual_seed(6)
+    config = HypernetConfig(bottleneck=16, start=start, **changes)
+    return Hypernet(config, hidden=48, layers=2, tasks=2, languages=3)
+
+
+def test_a_start_as_an_ordinary_adapter():
+    published, net = started("published"), started("adapter", norm_before="generated")
+    for name in ("down_weight", "up_weight"):
+        bias = net.generator.maps[name].bias
+        assert abs(bias.std() - 0.02) < 0.002, name
+        assert not published.generator.maps[name].bias.any()
+    assert net.generator.maps["after_weight"].bias.eq(0.1).all()
+    assert net.generator.maps["before_weight"].bias.eq(1).all()
+    for name in ("down_bias", "up_bias", "after_bias", "before_bias"):
+        assert not net.generator.maps[name].bias.any(), name
+    for affine in net.generator.maps.values():
+        assert abs(affine.weight.std() - 0.02) < 0.004  # the source modulates as ever
+
+
+def test_an_ordinary_adapter_lets_gradients_through_from_the_start():
+    """Its change is small, and what reaches the generator is much more than as published."""
+    z = torch.randn(50, 48, generator=torch.Generator().manual_seed(1))
+    sizes = {}
+    for start in ("published", "adapter"):
+        net = started(start)
+        weights = dict(net(torch.tensor([0]), torch.tensor([1]))[0][1].items())
+        change = twin.adapter(z, weights, "relu", 1e-5) - z
+        assert 0 < change.abs().max() < 0.6
+        change.square().mean().backward()
+        sizes[start] = net.generator.maps["up_weight"].weight.grad.norm().item()
+    assert sizes["adapter"] > 3 * sizes["published"]
 
 
 @pytest.mark.parametrize("place", ["none", "ordinary", "generated"])

@@ -58,6 +58,56 @@ def test_an_untrained_language_moves_every_vector_alike():
     assert torch.allclose(gradient, gradient[:1].expand_as(gradient))
 
 
+def test_languages_are_dropped_in_training_as_often_as_asked_for():
+    model = net(projection=None, language_dropout=0.3).train()
+    table = model.source.embeddings["language"]
+    indices = torch.arange(4000) % LANGUAGES
+    torch.manual_seed(3)
+    found = model.source.language_vectors(indices)
+    dropped = (found == 0).all(1)
+    assert abs(dropped.double().mean() - 0.3) < 0.03
+    assert torch.equal(found[~dropped], table[indices][~dropped])
+    for language in range(LANGUAGES):  # whichever it is
+        assert 0.2 < dropped[indices == language].double().mean() < 0.4
+    torch.manual_seed(3)
+    assert torch.equal(model.source.language_vectors(indices), found)
+    assert not torch.equal(model.source.language_vectors(indices), found)
+
+
+def test_no_language_is_dropped_outside_training():
+    model = net(projection=None, language_dropout=0.9).eval()
+    indices = torch.arange(LANGUAGES)
+    assert torch.equal(
+        model.source.language_vectors(indices), model.source.embeddings["language"][indices]
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_where_languages_are_dropped_an_untrained_one_is_zero(training: bool):
+    """Not the mean: zero is what training has seen in place of a language."""
+    model = net(projection=None, language_dropout=0.1).train(training)
+    rows = model.source.language_vectors(torch.tensor([UNTRAINED, 2, UNTRAINED]))
+    assert not rows[[0, 2]].any()
+    made = model.source(torch.tensor([1]), torch.tensor([UNTRAINED]))[0, 3]
+    tables = model.source.embeddings
+    expected = torch.cat([tables["task"][1], torch.zeros_like(tables["language"][0]),
+                          tables["layer"][3]])  # fmt: skip
+    assert torch.equal(made, expected)
+
+
+def test_a_dropped_language_gets_no_gradient():
+    model = net(language_dropout=0.5).train()
+    languages = torch.arange(LANGUAGES)
+    torch.manual_seed(1)
+    dropped = (model.source.language_vectors(languages) == 0).all(1)
+    assert dropped.any()
+    assert not dropped.all()
+    torch.manual_seed(1)
+    model.source(torch.zeros_like(languages), languages).square().sum().backward()
+    gradient = model.source.embeddings["language"].grad
+    assert torch.equal((gradient == 0).all(1), dropped)
+
+
 def test_only_the_rows_of_a_cell_get_a_gradient():
     model = net()
     model.source(torch.tensor([1]), torch.tensor([4])).square().sum().backward()

@@ -64,6 +64,17 @@ def test_the_mean_is_what_a_language_with_the_mean_as_its_vector_would_have():
     torch.testing.assert_close(logits(model, "fao"), expected)
 
 
+def test_where_training_dropped_languages_zero_stands_for_an_untrained_one():
+    model, other = make(hypernet={"language_dropout": 0.2}), make()
+    assert model.language_source("fao") == "zero vector"
+    assert model.language_source("isl") == OWN
+    with torch.no_grad():
+        other.adapters.source.embeddings["language"][1] = 0
+    torch.testing.assert_close(logits(model, "fao"), logits(other, "isl"))
+    torch.testing.assert_close(logits(model, "eng"), logits(make(), "eng"))
+    assert make(method="head", hypernet={"language_dropout": 0.2}).language_source("fao") == NONE
+
+
 def test_an_untrained_language_is_never_random():
     first = logits(make(), "fao")
     torch.manual_seed(99)

@@ -15,6 +15,7 @@ import hyperlect.training.run as run_module
 import hyperlect.training.trainer as trainer_module
 from hyperlect.data.batching import Batch
 from hyperlect.training import Trainer
+from hyperlect.training.loss import BatchLoss
 
 
 @dataclass
@@ -62,7 +63,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
                 seen.crashes.remove(self.state.step)
                 raise Crash
 
-    def loss(model: Any, batch: Batch) -> torch.Tensor:
+    def loss(model: Any, batch: Batch) -> BatchLoss:
         seen.batches.append(batch)
         return plain_loss(model, batch)
 

@@ -69,6 +69,39 @@ def test_interrupted_and_resumed(
         assert found["averages"] == expected["averages"]
 
 
+@pytest.mark.parametrize("tokens", ["null", "80"])
+def test_mixed_batches_too(recipe: Path, tmp_path: Path, watched: Watched, tokens: str) -> None:
+    mixed = (
+        "training.batching=mixed",
+        f"training.tokens={tokens}",
+        "hypernet.language_dropout=0.2",
+    )
+    straight, run = train(recipe, tmp_path / "straight", *mixed), tmp_path / "run"
+    watched.signals, watched.crashes = {2: [signal.SIGINT], 6: [signal.SIGINT]}, {12}
+    with pytest.raises(Interrupted):
+        train(recipe, run, *mixed)
+    with pytest.raises(Interrupted):
+        go_on(run)
+    with pytest.raises(Crash):
+        go_on(run)
+    assert state(run)["step"] == 10
+    go_on(run)
+    assert_alike(run, straight)
+
+
+def test_a_run_is_not_resumed_with_another_batching(
+    recipe: Path, tmp_path: Path, watched: Watched
+) -> None:
+    watched.signals = {3: [signal.SIGINT]}
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run")
+    kept = tmp_path / "run" / "recipe.yaml"
+    kept.write_text(kept.read_text().replace("batching: single", "batching: mixed"))
+    assert "batching: mixed" in kept.read_text()
+    with pytest.raises(RunError, match="another batching"):
+        go_on(tmp_path / "run")
+
+
 @pytest.mark.parametrize("step", [6, 13])
 def test_killed_and_resumed_from_the_last_checkpoint(
     recipe: Path, straight: Path, tmp_path: Path, watched: Watched, step: int

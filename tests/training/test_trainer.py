@@ -13,8 +13,10 @@ import torch
 import hyperlect.training.trainer as trainer_module
 from hyperlect import HyperX
 from hyperlect.backbone import load_backbone
+from hyperlect.data.batching import make_batch
 from hyperlect.errors import HyperlectError
-from hyperlect.grid import Cell
+from hyperlect.hypernet.generator import Generator
+from hyperlect.training.loss import BatchLoss, batch_loss
 from hyperlect.training.schedule import learning_rate
 
 from ..project import TRAINING, train, write_project
@@ -106,7 +108,7 @@ def test_every_parameter_of_the_hypernetwork_has_a_gradient_in_every_step(
         assert adapters <= names
         # and of the heads, only the one of the task
         heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
-        assert heads == {batch.task}
+        assert heads == set(batch.tasks)
 
 
 def test_rates_follow_the_schedule(project: Path, tmp_path: Path, watched: Watched) -> None:
@@ -147,28 +149,120 @@ def test_accumulated_gradients_are_those_of_the_mean_loss(tmp_path: Path, watche
 
 def test_each_batch_is_of_one_cell(project: Path, tmp_path: Path, watched: Watched) -> None:
     train(project, tmp_path / "run", "training.steps=40")
-    drawn = {Cell(batch.task, batch.language) for batch in watched.batches}
     trainer = watched.trainers[0]
-    assert drawn == set(trainer.rows)
+    assert {cell for batch in watched.batches for cell in batch.cells} == set(trainer.rows)
     for batch in watched.batches:
-        rows = trainer.rows[Cell(batch.task, batch.language)]
+        (cell,) = set(batch.cells)
+        rows = trainer.rows[cell]
         longest = max(len(rows[index]["input_ids"]) for index in batch.rows)
         assert batch.input_ids.shape == (len(batch.rows), longest)
+
+
+MIXED = ("training.batching=mixed", "training.batch_size=8")
+
+
+def test_mixed_batches_are_of_many_cells(project: Path, tmp_path: Path, watched: Watched) -> None:
+    run = train(project, tmp_path / "run", *MIXED)
+    kinds = [len(set(batch.cells)) for batch in watched.batches]
+    assert len(kinds) == int(TRAINING["steps"])
+    assert sum(kinds) / len(kinds) > 2.5
+    assert {cell for batch in watched.batches for cell in batch.cells} == set(
+        watched.trainers[0].rows
+    )
+    told = [set(event["loss"]) for event in events(run) if event["event"] == "train"]
+    assert told == [{"pos", "ner", "topic", "mlm"}] * 4
+
+
+def test_mixed_batches_teach(tagging: Path, tmp_path: Path) -> None:
+    more = ("training.steps=60", "training.log_every=10", "training.accumulate=2")
+    run = train(tagging, tmp_path / "run", *MIXED, *more)
+    found = losses(run, "pos")
+    assert found[-1] < 0.5 * found[0]
+
+
+def test_batches_keep_to_a_budget_of_sub_words(
+    project: Path, tmp_path: Path, watched: Watched
+) -> None:
+    for batching in ("mixed", "single"):
+        watched.batches.clear()
+        budget = (f"training.batching={batching}", "training.tokens=96")
+        train(project, tmp_path / batching, *budget)
+        sizes = [batch.input_ids.numel() for batch in watched.batches]
+        assert max(sizes) <= 96
+        assert sum(sizes) / len(sizes) > 60
+
+
+@pytest.mark.parametrize("method", ["hyperx", "adapters", "head"])
+def test_accumulated_gradients_of_mixed_batches_are_those_of_the_rows(
+    tmp_path: Path, watched: Watched, method: str
+) -> None:
+    """A row weighs the same in one great batch and in small ones, whatever stands beside it."""
+    train(write_project(tmp_path, ("topic", "nli")), tmp_path / "run", f"method={method}")
+    trainer = watched.trainers[0]
+    model, (nli, topic) = trainer.model.eval(), sorted(trainer.rows)
+    rows = [(nli if row % 3 else topic, row) for row in range(24)]
+    gradients = []
+    for parts in ([rows], [[row] for row in rows], [rows[:8], rows[8:16], rows[16:]]):
+        batches = [make_batch(trainer.rows, part, model.tasks, model.tokenizer) for part in parts]
+        model.zero_grad()
+        with model.generated_once([nli, topic]):
+            for batch in batches:
+                (batch_loss(model, batch).total / len(parts)).backward()
+        gradients.append({n: p.grad for n, p in trainer.parameters.items() if p.grad is not None})
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, gradient in other.items():
+            torch.testing.assert_close(gradient, gradients[0][name], rtol=1e-3, atol=1e-5)
+
+
+def test_activations_computed_again_change_nothing(
+    project: Path, tmp_path: Path, watched: Watched
+) -> None:
+    steps = ("training.steps=6", "training.evaluate_every=3", *MIXED)
+    plain = train(project, tmp_path / "plain", *steps)
+    norms = watched.norms.copy()
+    watched.norms.clear()
+    again = train(project, tmp_path / "again", *steps, "training.checkpoint_activations=true")
+    assert watched.norms == pytest.approx(norms, rel=1e-3)
+    for name, tensor in weights(again).items():
+        torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-2, atol=1e-3)
+
+
+def test_weights_are_generated_once_a_step(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    made: list[int] = []
+    plain = Generator.forward
+
+    def forward(self: Generator, source: torch.Tensor) -> Any:
+        made.append(len(source))
+        return plain(self, source)
+
+    monkeypatch.setattr(Generator, "forward", forward)
+    more = ("training.accumulate=3", "training.steps=4", "training.evaluate_every=9")
+    monkeypatch.setattr(trainer_module.Trainer, "_evaluate", lambda *_: None)
+    train(project, tmp_path / "run", *MIXED, *more)
+    cells = [
+        {cell for batch in watched.batches[start : start + 3] for cell in batch.cells}
+        for start in range(0, 12, 3)
+    ]
+    assert made == [len(each) for each in cells]
 
 
 def test_a_task_gets_its_fixed_share_of_the_steps(tmp_path: Path, watched: Watched) -> None:
     recipe = write_project(tmp_path, ("pos", "mlm"), {"steps": 120})
     train(recipe, tmp_path / "run", "tasks.mlm.share=0.75")
-    drawn = Counter(batch.task for batch in watched.batches)
+    drawn = Counter(task for batch in watched.batches for task in set(batch.tasks))
     assert drawn["mlm"] == pytest.approx(90, abs=3 * math.sqrt(120 * 0.75 * 0.25))
 
 
 def test_divergence_stops_training_with_a_reason(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any, batch: Any) -> torch.Tensor:
+    def broken(model: Any, batch: Any) -> BatchLoss:
         weight = next(p for p in model.parameters() if p.requires_grad)
-        return weight.sum() * math.nan
+        total = weight.sum() * math.nan
+        return BatchLoss(total, {batch.tasks[0]: total.detach()})
 
     monkeypatch.setattr(trainer_module, "batch_loss", broken)
     with pytest.raises(HyperlectError, match="at step 1: training has diverged"):
@@ -225,7 +319,7 @@ def test_dropout_of_the_frozen_backbone_is_on_only_where_asked_for(
     modes: list[tuple[bool, bool]] = []
     plain = trainer_module.batch_loss
 
-    def loss(model: HyperX, batch: Any) -> torch.Tensor:
+    def loss(model: HyperX, batch: Any) -> BatchLoss:
         modes.append((model.training, model.backbone.encoder.training))
         return plain(model, batch)
 

@@ -1,9 +1,10 @@
 """Run by torchrun in each of two processes; see test_processes.
 
-    two_processes.py TEXTS MIXED FOLDER
+    two_processes.py TEXTS ROWS MIXED FOLDER
 
-Trains the recipe TEXTS into FOLDER/together, and MIXED into FOLDER/straight; trains MIXED into
-FOLDER/run, where a signal reaches one process alone, and resumes it. Writes which rows of TEXTS
+Trains the recipe TEXTS into FOLDER/together, ROWS into FOLDER/rows-together, and MIXED into
+FOLDER/straight; trains MIXED into FOLDER/run, where a signal reaches one process alone, and
+resumes it. Writes which rows of TEXTS
 each process learnt from.
 """
 
@@ -22,7 +23,7 @@ import hyperlect.training.trainer as trainer_module
 from hyperlect.recipe import load_recipe
 from hyperlect.training import Interrupted, Trainer, resume, start
 
-TEXTS, MIXED, FOLDER = map(Path, sys.argv[1:])
+TEXTS, ROWS, MIXED, FOLDER = map(Path, sys.argv[1:])
 RANK = int(os.environ["RANK"])
 STOP_AFTER = 3
 
@@ -32,7 +33,7 @@ def main() -> None:
     plain_loss, plain_between = trainer_module.batch_loss, Trainer._between_steps
 
     def loss(model: Any, batch: Any) -> Any:
-        seen.append([f"{batch.task}:{batch.language}", batch.rows])
+        seen.append([sorted(set(map(str, batch.cells))), batch.rows])
         return plain_loss(model, batch)
 
     def between_steps(self: Trainer, monitor: Any) -> None:
@@ -45,6 +46,7 @@ def main() -> None:
     trainer_module.batch_loss, Trainer._between_steps = loss, between_steps
     start(load_recipe(TEXTS), FOLDER / "together", "cpu")
     (FOLDER / f"rows-{RANK}.json").write_text(json.dumps(seen))
+    start(load_recipe(ROWS), FOLDER / "rows-together", "cpu")
     start(load_recipe(MIXED), FOLDER / "straight", "cpu")
     try:
         start(load_recipe(MIXED), FOLDER / "run", "cpu")

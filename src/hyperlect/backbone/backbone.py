@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import BackboneError
 from .families import Family, family_of
 
 
@@ -57,6 +59,8 @@ class Backbone(nn.Module):
         self.reference = reference
         self.revision = revision
         self.mlm_start = mlm_start
+        self._checkpointed = False
+        self._compiled: Callable[..., Any] | None = None
         self.hidden_size: int = config.hidden_size
         self.layers: int = config.num_hidden_layers
         self.vocabulary: int = config.vocab_size
@@ -88,6 +92,61 @@ class Backbone(nn.Module):
         for _, parameter in self.layer_norms():
             parameter.requires_grad_(True)
 
+    def compile_encoder(self, notice: Callable[[str], None]) -> None:
+        """Run the encoder, adapters and all, through `torch.compile`.
+
+        It pays on GPUs and in long runs; compiling takes minutes, and inputs of any length share
+        one result. What cannot be compiled runs as it is.
+
+        Args:
+            notice: is told once, in one line, if so.
+        """
+        # The method, since a compiled module would be a second submodule with the same weights.
+        compiled = torch.compile(self.encoder.forward, dynamic=True)
+
+        def run(**inputs: Any) -> Any:
+            try:
+                return compiled(**inputs)
+            except Exception as error:  # whatever it is: a fault of the inputs comes again below
+                self._compiled = None
+                output = self.encoder(**inputs)
+                reason = str(error).strip().partition("\n")[0]
+                notice(f"torch.compile does not work here, so it is not used: {reason}")
+                return output
+
+        self._compiled = run
+
+    def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
+        """Keep the input of each layer alone while training, and compute the rest again.
+
+        Args:
+            contexts: what `torch.utils.checkpoint` calls for the contexts of its two runs.
+
+        Raises:
+            BackboneError: the family cannot.
+        """
+        encoder: Any = self.encoder
+        # transformers renames it within version 5.
+        new = getattr(encoder, "activation_checkpointing_enable", None)
+        try:
+            (new or encoder.gradient_checkpointing_enable)(
+                {"use_reentrant": False, "context_fn": contexts}
+            )
+        except ValueError as error:
+            title = self.family.title
+            raise BackboneError(f"{title} cannot compute activations again: {error}") from error
+        self._checkpointed = True
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training or evaluation; see `torch.nn.Module.train`."""
+        super().train(mode)
+        if self._checkpointed:
+            # The layers look here whether to checkpoint. Their dropouts have a mode of their own,
+            # so a backbone without dropout can be checkpointed too.
+            for layer in self.family.insertion_points(self.encoder, self.layers, "layer"):
+                layer.training = True
+        return self
+
     def forward(
         self,
         input_ids: Tensor,
@@ -105,7 +164,8 @@ class Backbone(nn.Module):
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if not output_hidden_states:
-            return self.encoder(**inputs).last_hidden_state, None
+            run = self._compiled or self.encoder
+            return run(**inputs).last_hidden_state, None
         with self._recorded() as states:
             last = self.encoder(**inputs).last_hidden_state
         # As in transformers, the last one is what the encoder returns (after any final norm).

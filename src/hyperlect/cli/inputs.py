@@ -154,7 +154,7 @@ def _is_one_word(line: str) -> bool:
 
 
 def _raw(lines: Iterable[str]) -> Iterator[Given]:
-    from ..prediction import split_words
+    from ..data.words import split_words
 
     for line in lines:
         if words := split_words(line):

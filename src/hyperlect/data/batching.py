@@ -1,8 +1,8 @@
-"""Batches: rows of one cell padded into tensors, and which rows go together."""
+"""Batches: rows of any cells padded into tensors, and which rows go together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..grid import Cell
 from ..tasks import Task, TaskType
 from .masking import mask_tokens
 
@@ -21,45 +22,64 @@ if TYPE_CHECKING:
 BATCHES_PER_POOL = 50
 
 
+Drawn = tuple[Cell, int]
+"""A row: its cell, and its index among the encoded rows of that cell."""
+
+
 @dataclass
 class Batch:
-    """Rows of one cell, padded to the longest of them.
+    """Rows of any cells, padded to the longest of them.
 
     Attributes:
-        task, language: the cell.
+        cells: the cell of every row.
         input_ids, attention_mask: (B, T), int64.
+        positions: (B, T), boolean, where a word-level head or the one of `mlm` reads; nowhere in
+            the rows of sentence-level tasks.
+        labels: by task, (N,), int64, over the task's rows in order: one a true position, or one a
+            row for sentence-level tasks. Empty if the rows are unlabelled.
         token_type_ids: (B, T), int64, if the tokenizer makes them.
-        positions: (B, T), boolean, where a word-level head or the one of `mlm` reads; None for
-            sentence-level tasks.
-        labels: (N,), int64: one a true position in row-major order, or one a row; None if the
-            rows are unlabelled.
         rows: the index of each row among the encoded ones.
     """
 
-    task: str
-    language: str
+    cells: list[Cell]
     input_ids: Tensor
     attention_mask: Tensor
+    positions: Tensor
+    labels: dict[str, Tensor] = field(default_factory=dict)
     token_type_ids: Tensor | None = None
-    positions: Tensor | None = None
-    labels: Tensor | None = None
     rows: list[int] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The task of every row."""
+        return [cell.task for cell in self.cells]
+
+    @property
+    def languages(self) -> list[str]:
+        """The language of every row."""
+        return [cell.language for cell in self.cells]
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> Batch:
+        """Return the batch in pinned memory, from which a GPU fetches without waiting."""
+        return self._apply(Tensor.pin_memory)
+
+    def _apply(self, function: Callable[[Tensor], Tensor]) -> Batch:
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
+        labels = {task: function(value) for task, value in self.labels.items()}
+        return replace(self, **moved, labels=labels)
 
 
 def collate(
     rows: Sequence[Mapping[str, Any]],
-    task: Task,
+    cells: Sequence[Cell],
+    tasks: Mapping[str, Task],
     tokenizer: Any,
-    language: str,
     generator: torch.Generator | None = None,
     indices: Sequence[int] | None = None,
 ) -> Batch:
@@ -67,44 +87,54 @@ def collate(
 
     Args:
         rows: as `encoding.encode` and `encoding.encode_inputs` give them.
-        task, language: their cell.
+        cells: the cell of each.
+        tasks: the tasks by name.
         tokenizer: the one that encoded them.
         generator: source of chance for the masks.
         indices: the index of each row, for `Batch.rows`; 0, 1, … if None.
     """
     input_ids = _padded([row["input_ids"] for row in rows], tokenizer.pad_token_id)
     attention_mask = _marked([range(len(row["input_ids"])) for row in rows], input_ids).long()
-    batch = Batch(task.name, language, input_ids, attention_mask)
+    types = [tasks[cell.task].type for cell in cells]
+    read = [row["positions"] if t.reads_words else () for row, t in zip(rows, types, strict=True)]
+    batch = Batch(list(cells), input_ids, attention_mask, _marked(read, input_ids))
     batch.rows = list(range(len(rows)) if indices is None else indices)
     if "token_type_ids" in rows[0]:
         batch.token_type_ids = _padded([row["token_type_ids"] for row in rows], 0)
-    if task.type is TaskType.MLM:
-        batch.input_ids, batch.positions = mask_tokens(
-            input_ids, attention_mask, tokenizer, generator
+    text = [index for index, task_type in enumerate(types) if task_type is TaskType.MLM]
+    if text:
+        batch.input_ids = input_ids.clone()
+        batch.input_ids[text], batch.positions[text] = mask_tokens(
+            input_ids[text], attention_mask[text], tokenizer, generator
         )
-        batch.labels = input_ids[batch.positions]
-        return batch
-    if task.type.reads_words:
-        batch.positions = _marked([row["positions"] for row in rows], input_ids)
-    labels = [label for row in rows for label in row["labels"]]
-    batch.labels = torch.tensor(labels) if labels else None
+    for task in dict.fromkeys(batch.tasks):
+        own = [index for index, cell in enumerate(cells) if cell.task == task]
+        if tasks[task].type is TaskType.MLM:
+            batch.labels[task] = input_ids[own][batch.positions[own]]
+        elif labels := [label for index in own for label in rows[index]["labels"]]:
+            batch.labels[task] = torch.tensor(labels)
     return batch
 
 
 def make_batch(
-    encoded: Dataset,
-    indices: Sequence[int],
-    task: Task,
+    encoded: Mapping[Cell, Dataset],
+    drawn: Sequence[Drawn],
+    tasks: Mapping[str, Task],
     tokenizer: Any,
-    language: str,
     generator: torch.Generator | None = None,
 ) -> Batch:
-    """Make the batch of some rows of an encoded corpus; see `collate`."""
-    columns = encoded[list(indices)]
-    rows = [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
-    return collate(rows, task, tokenizer, language, generator, indices)
+    """Make the batch of some rows of encoded corpora; see `collate`."""
+    wanted: dict[Cell, list[int]] = {}
+    for cell, index in drawn:
+        wanted.setdefault(cell, []).append(index)
+    found: dict[Drawn, dict[str, Any]] = {}
+    for cell, indices in wanted.items():
+        columns = encoded[cell][indices]
+        for index, *values in zip(indices, *columns.values(), strict=True):
+            found[cell, index] = dict(zip(columns, values, strict=True))
+    rows = [found[row] for row in drawn]
+    cells = [cell for cell, _ in drawn]
+    return collate(rows, cells, tasks, tokenizer, generator, [index for _, index in drawn])
 
 
 def row_lengths(encoded: Dataset) -> list[int]:
@@ -117,50 +147,68 @@ def row_lengths(encoded: Dataset) -> list[int]:
 
 
 def length_grouped(
-    lengths: Sequence[int] | NDArray[np.int64], batch_size: int, generator: torch.Generator
+    lengths: Sequence[int] | NDArray[np.int64],
+    batch_size: int,
+    generator: torch.Generator,
+    tokens: int | None = None,
 ) -> list[list[int]]:
     """Shuffle rows into batches of rows of about the same length, for training.
 
     Rows are shuffled, sorted by length within pools of 50 batches, cut into batches, and the
-    batches shuffled. Each row comes exactly once; one batch may be smaller.
+    batches shuffled. Each row comes exactly once; some batches may be smaller.
 
     Args:
         lengths: of every row.
         batch_size: rows a batch.
         generator: decides the order, alone.
+        tokens: in place of a number of rows, at most this many sub-words a batch, padding
+            counted; a longer row goes alone.
 
     Returns:
         Batches of row indices.
     """
+    lengths = np.asarray(lengths, np.int64)
     shuffled = torch.randperm(len(lengths), generator=generator).numpy()
-    pool = np.arange(len(shuffled)) // (batch_size * BATCHES_PER_POOL)
-    grouped = shuffled[np.lexsort((np.asarray(lengths)[shuffled], pool))]
-    starts = range(0, len(grouped), batch_size)
-    batches = [grouped[start : start + batch_size].tolist() for start in starts]
+    if tokens is None:
+        pools = np.arange(len(shuffled)) // (batch_size * BATCHES_PER_POOL)
+    else:
+        pools = np.cumsum(lengths[shuffled]) // (tokens * BATCHES_PER_POOL)
+    bounds = np.flatnonzero(np.diff(pools)) + 1
+    batches = [
+        pool[batch].tolist()
+        for pool in np.split(shuffled, bounds)
+        for batch in by_length(lengths[pool], tokens, None if tokens else batch_size)
+    ]
     order = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[index] for index in order]
 
 
 def by_length(
-    lengths: Sequence[int], tokens: int, batch_size: int | None = None
+    lengths: Sequence[int] | NDArray[np.int64],
+    tokens: int | None,
+    batch_size: int | None = None,
 ) -> list[list[int]]:
-    """Put rows into batches by length, longest first, for evaluation.
+    """Put rows into batches by length, longest first.
 
     The first batch needs the most memory, so what does not fit fails at once.
 
     Args:
         lengths: of every row.
         tokens: at most this many sub-words a batch, padding counted; a longer row goes alone.
-        batch_size: at most this many rows a batch.
+            None for any number.
+        batch_size: at most this many rows a batch; None for any number.
 
     Returns:
         Batches of row indices; rows of equal length stay in order.
     """
-    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable").tolist()
+    lengths = np.asarray(lengths, np.int64)
+    order = np.argsort(-lengths, kind="stable").tolist()
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
-        fitting = max(1, tokens // max(1, lengths[order[start]]))
+        fitting = len(order)
+        if tokens is not None:
+            fitting = max(1, tokens // max(1, int(lengths[order[start]])))
         end = start + min(fitting, batch_size or fitting)
         batches.append(order[start:end])
         start = end

@@ -1,17 +1,21 @@
-"""Which cell a training step takes, and which of its rows."""
+"""Which rows a training step takes: of one cell, or of many."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import Problems, RecipeError, RunError
 from ..grid import Cell
-from .batching import length_grouped
+from .batching import Drawn, length_grouped
 
 
 def cell_probabilities(
@@ -19,10 +23,10 @@ def cell_probabilities(
     temperature: float,
     shares: Mapping[str, float] | None = None,
 ) -> dict[Cell, float]:
-    """Return how probable each cell is at a step: proportional to n^(1/T) (Üstün et al. 2022).
+    """Return how probable each cell is: proportional to n^(1/T) (Üstün et al. 2022).
 
     Args:
-        batches: n, the number of batches of every cell.
+        batches: n, the number of batches (or rows) of every cell.
         temperature: T. 1 draws in proportion to size, a great one evenly.
         shares: tasks whose cells together get this share of the steps; the temperature divides
             it among them. The other cells divide what is left in the same way.
@@ -73,23 +77,38 @@ def _check(batches: Mapping[Cell, int], temperature: float, shares: Mapping[str,
     problems.raise_if_any(RecipeError, "Cells cannot be drawn:")
 
 
-class CellSampler:
-    """Draws a cell and a batch of its rows for each training step.
+@dataclass(frozen=True)
+class Position:
+    """How far a sampler has come: its state at one moment.
 
-    Every cell goes through epochs of its own: no row comes again before all have come, and each
-    epoch has batches of its own, grouped by length. All that is drawn follows from the seed and
-    the number of the step, so the state is a few counts, and a run that was interrupted goes on
-    exactly as if it had not been.
+    Attributes:
+        step: how many batches have been drawn.
+        epochs, taken: of each cell, its present epoch and how much of it is used up; int64.
+        pool_taken: how many batches of the present pool are used up.
+    """
+
+    step: int
+    epochs: NDArray[np.int64]
+    taken: NDArray[np.int64]
+    pool_taken: int = 0
+
+
+class Sampler(ABC):
+    """Draws the rows of each training batch.
+
+    Every cell goes through epochs of its own: no row comes again before all have come. All that
+    is drawn follows from the seed and the number of the step, so the state is a few counts, and a
+    run that was interrupted goes on exactly as if it had not been.
 
     Args:
         lengths: the length of every row of every cell (see `batching.row_lengths`).
-        batch_size: rows a step; fewer at the end of an epoch, and for a cell that has fewer.
+        batch_size: rows a batch.
         temperature, shares: see `cell_probabilities`.
         seed: decides everything.
+        tokens: in place of a number of rows, at most this many sub-words a batch, padding counted.
 
     Attributes:
-        probabilities: of each cell, at any step.
-        step: how many batches have been drawn.
+        probabilities: of each cell, at any draw.
     """
 
     def __init__(
@@ -99,51 +118,61 @@ class CellSampler:
         temperature: float,
         shares: Mapping[str, float] | None = None,
         seed: int = 0,
+        tokens: int | None = None,
     ) -> None:
         self.lengths = {cell: np.asarray(lengths[cell], np.int64) for cell in sorted(lengths)}
         self.batch_size = batch_size
+        self.tokens = tokens
         self.seed = seed
-        counts = {cell: -(-len(rows) // batch_size) for cell, rows in self.lengths.items()}
-        self.probabilities = cell_probabilities(counts, temperature, shares)
+        self.probabilities = cell_probabilities(self._counts(), temperature, shares)
         self.step = 0
-        self._settings = (batch_size, float(temperature), sorted((shares or {}).items()), seed)
+        parts = (
+            type(self).__name__,
+            batch_size,
+            tokens,
+            temperature,
+            sorted((shares or {}).items()),
+        )
+        self._settings = (*parts, seed)
         self._cells = list(self.lengths)
         self._bounds = np.cumsum(list(self.probabilities.values()))
-        self._epochs = dict.fromkeys(self._cells, 0)
-        self._taken = dict.fromkeys(self._cells, 0)
-        self._batches: dict[Cell, list[list[int]]] = {}
+        self._epochs = np.zeros(len(self._cells), np.int64)
+        self._taken = np.zeros(len(self._cells), np.int64)
 
-    def next(self) -> tuple[Cell, list[int]]:
-        """Draw the cell of the next step and the indices of its rows."""
-        point = np.random.default_rng([self.seed, self.step]).random() * self._bounds[-1]
-        cell = self._cells[int(np.searchsorted(self._bounds, point, side="right"))]
-        self.step += 1
-        batches = self._batches.get(cell)
-        if batches is None:
-            batches = self._batches[cell] = self._epoch(cell)
-        rows = batches[self._taken[cell]]
-        self._taken[cell] += 1
-        if self._taken[cell] == len(batches):
-            self._epochs[cell] += 1
-            self._taken[cell] = 0
-            del self._batches[cell]
-        return cell, rows
+    @abstractmethod
+    def next(self) -> list[Drawn]:
+        """Draw the rows of the next batch."""
 
-    def _epoch(self, cell: Cell) -> list[list[int]]:
-        """Make the batches of the cell's present epoch."""
-        name = f"{self.seed}/{cell}/{self._epochs[cell]}"
+    @abstractmethod
+    def _counts(self) -> dict[Cell, int]:
+        """Return the number n of every cell, by which it is drawn."""
+
+    def position(self) -> Position:
+        """Return how far drawing has come."""
+        return Position(self.step, self._epochs.copy(), self._taken.copy())
+
+    def _draw(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Turn evenly spread numbers in [0, 1) into cells."""
+        found: NDArray[np.int64] = np.searchsorted(
+            self._bounds, points * self._bounds[-1], side="right"
+        )
+        return found
+
+    def _generator(self, *parts: object) -> torch.Generator:
+        name = "/".join(str(part) for part in (self.seed, *parts))
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-        generator = torch.Generator().manual_seed(number)
-        return length_grouped(self.lengths[cell], self.batch_size, generator)
+        return torch.Generator().manual_seed(number)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as JSON values."""
+    def state_dict(self, position: Position | None = None) -> dict[str, Any]:
+        """Return the state as JSON values; that of an earlier `position` if one is given."""
+        position = position or self.position()
         return {
-            "step": self.step,
-            "drawn from": self._data_digest(),
+            "step": position.step,
+            "drawn from": self._data_digest,
+            "pool taken": position.pool_taken,
             "cells": {
-                str(cell): {"epoch": self._epochs[cell], "taken": self._taken[cell]}
-                for cell in self._cells
+                str(cell): {"epoch": int(position.epochs[i]), "taken": int(position.taken[i])}
+                for i, cell in enumerate(self._cells)
             },
         }
 
@@ -151,23 +180,71 @@ class CellSampler:
         """Go on from a state.
 
         Raises:
-            RunError: it is the state of a sampler over other data, or with another batch size,
-                temperature, shares or seed, which would not draw what the first run would have.
+            RunError: it is the state of a sampler over other data, or with other settings, which
+                would not draw what the first run would have.
         """
-        if state["drawn from"] != self._data_digest():
+        if state["drawn from"] != self._data_digest:
             raise RunError(
-                "The checkpoint drew its batches from other data, or with another batch size, "
-                "temperature, shares or seed. Resume with those of the run, or start a new one."
+                "The checkpoint drew its batches from other data, or with another batching, batch "
+                "size, temperature, shares or seed. Resume with those of the run, or start a new "
+                "one."
             )
-        self.step = state["step"]
-        for cell in self._cells:
-            self._epochs[cell] = state["cells"][str(cell)]["epoch"]
-            self._taken[cell] = state["cells"][str(cell)]["taken"]
-        self._batches.clear()
+        counts = [state["cells"][str(cell)] for cell in self._cells]
+        epochs = np.array([count["epoch"] for count in counts], np.int64)
+        taken = np.array([count["taken"] for count in counts], np.int64)
+        self._go_to(Position(state["step"], epochs, taken, state["pool taken"]))
 
+    def _go_to(self, position: Position) -> None:
+        self.step = position.step
+        self._epochs, self._taken = position.epochs.copy(), position.taken.copy()
+
+    @functools.cached_property
     def _data_digest(self) -> str:
         digest = hashlib.sha256(repr(self._settings).encode())
         for cell, lengths in self.lengths.items():
             digest.update(f"/{cell}/{len(lengths)}/".encode())
             digest.update(lengths.tobytes())
         return digest.hexdigest()
+
+
+class CellSampler(Sampler):
+    """Draws a cell, then a batch of its rows: one cell a batch, as published.
+
+    Each epoch of a cell has batches of its own, grouped by length; there are fewer rows in some at
+    its end, and for a cell that has fewer.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._batches: dict[int, list[list[int]]] = {}
+
+    def _counts(self) -> dict[Cell, int]:
+        if self.tokens is not None:
+            return {c: -(-int(rows.sum()) // self.tokens) for c, rows in self.lengths.items()}
+        return {cell: -(-len(rows) // self.batch_size) for cell, rows in self.lengths.items()}
+
+    def next(self) -> list[Drawn]:
+        """Draw the cell of the next batch and its rows."""
+        point = np.random.default_rng([self.seed, self.step]).random(1)
+        number = int(self._draw(point)[0])
+        self.step += 1
+        batches = self._batches.get(number)
+        if batches is None:
+            batches = self._batches[number] = self._epoch(number)
+        rows = batches[self._taken[number]]
+        self._taken[number] += 1
+        if self._taken[number] == len(batches):
+            self._epochs[number] += 1
+            self._taken[number] = 0
+            del self._batches[number]
+        return [(self._cells[number], row) for row in rows]
+
+    def _epoch(self, number: int) -> list[list[int]]:
+        """Make the batches of a cell's present epoch."""
+        cell = self._cells[number]
+        generator = self._generator(cell, self._epochs[number])
+        return length_grouped(self.lengths[cell], self.batch_size, generator, self.tokens)
+
+    def _go_to(self, position: Position) -> None:
+        super()._go_to(position)
+        self._batches.clear()

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..grid import Cell
 from ..model import HyperX
 from ..prediction import TOKENS_PER_BATCH, forward_rows, label_rows
-from ..tasks import Task, TaskType
+from ..tasks import TaskType
 from .metrics import Score, score
 from .results import CellResult
 
@@ -46,9 +46,9 @@ def fill(
         if not loaded:
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         if task.type is TaskType.MLM:
-            scored = _perplexity(model, loaded, task, cell.language, tokens_per_batch)
+            scored = _perplexity(model, loaded, cell, tokens_per_batch)
         else:
-            scored = _score_labels(model, loaded, task, cell.language, tokens_per_batch)
+            scored = _score_labels(model, loaded, cell, tokens_per_batch)
         result = CellResult(
             task=cell.task,
             language=cell.language,
@@ -66,25 +66,22 @@ def fill(
     return results
 
 
-def _score_labels(
-    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
-) -> Score:
+def _score_labels(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+    task = model.task(cell.task)
     gold: dict[int, list[str]] = {}
     for row in rows:  # the windows of a sentence follow each other
         gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
-    found = label_rows(model, rows, task, language, tokens).labels
+    found = label_rows(model, rows, [cell] * len(rows), tokens).labels
     predicted = [[task.labels[i] for i in found[example]] for example in gold]
     return score(task, list(gold.values()), predicted)
 
 
-def _perplexity(
-    model: HyperX, rows: list[dict[str, Any]], task: Task, language: str, tokens: int
-) -> Score:
+def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
     """exp of the mean negative log-likelihood at masked positions (15 %, the same each time)."""
     generator = torch.Generator().manual_seed(MASK_SEED)
     total, count = 0.0, 0
-    for batch, output in forward_rows(model, rows, task, language, tokens, generator):
-        assert batch.labels is not None
-        total += F.cross_entropy(output.logits.float(), batch.labels, reduction="sum").item()
-        count += len(batch.labels)
+    for batch, output in forward_rows(model, rows, [cell] * len(rows), tokens, generator):
+        labels = batch.labels[cell.task]
+        total += F.cross_entropy(output.logits.float(), labels, reduction="sum").item()
+        count += len(labels)
     return Score(math.exp(min(total / count, 700)), count, "masked sub-words")

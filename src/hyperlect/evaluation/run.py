@@ -21,6 +21,7 @@ from ..preparation import read_corpora
 from ..recipe import Recipe, load_recipe
 from .fill import fill
 from .results import CellResult, results_data, write_results
+from .sample import spread
 
 
 def evaluate_run(
@@ -52,7 +53,7 @@ def evaluate_run(
     model = HyperX.from_pretrained(run, device=choose_device(device))
     corpora = read_corpora(recipe, [split], model.tasks, chosen)
     encoded = corpora.encode(model.tokenizer, model.max_length)
-    rows = {cell: encoded[split, cell] for cell in chosen}
+    rows = {cell: spread(encoded[split, cell], recipe.evaluation.examples) for cell in chosen}
     with _bar(console) as progress:
         bar = progress.add_task("", total=len(chosen), note="")
 

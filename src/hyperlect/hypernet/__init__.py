@@ -2,14 +2,17 @@
 
 from .adapter import AdapterWeights, adapt
 from .config import HypernetConfig
+from .grouped import Grouping, adapt_grouped
 from .hypernet import Hypernet, OrdinaryAdapters
 from .source import UNTRAINED
 
 __all__ = [
     "UNTRAINED",
     "AdapterWeights",
+    "Grouping",
     "Hypernet",
     "HypernetConfig",
     "OrdinaryAdapters",
     "adapt",
+    "adapt_grouped",
 ]

@@ -6,7 +6,7 @@ one cell is applied by :func:`adapt`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -57,9 +57,24 @@ class AdapterWeights:
             for index in range(count)
         ]
 
+    @classmethod
+    def stack(cls, parts: Sequence[AdapterWeights]) -> AdapterWeights:
+        """Put several of the same shapes together, with a new leading dimension."""
+        names = [name for name, _ in parts[0].items()]
+        return cls(**{name: torch.stack([getattr(part, name) for part in parts]) for name in names})
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> AdapterWeights:
+        """Apply a function to every tensor."""
+        return AdapterWeights(**{name: function(tensor) for name, tensor in self.items()})
+
     def detach(self) -> AdapterWeights:
         """Return the same weights cut off from the graph that made them."""
-        return AdapterWeights(**{name: tensor.detach() for name, tensor in self.items()})
+        return self.apply(Tensor.detach)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of all tensors in bytes."""
+        return sum(tensor.nbytes for _, tensor in self.items())
 
 
 def activate(name: str, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+Start = Literal["published", "adapter"]
 LayerNormKind = Literal["none", "ordinary", "generated"]
 Insertion = Literal["feed_forward", "layer"]
 Source = Literal["task", "language", "layer"]
@@ -36,6 +37,14 @@ class HypernetConfig:
         activation: the adapter's non-linearity.
         initial_std: standard deviation of every linear map's initial weights.
         embedding_std: standard deviation of the initial embeddings.
+        language_std: the same for languages alone, where it differs; 0 starts them all at zero.
+        language_dropout: how often, in training, the zero vector takes a language's place. With
+            it, zero also stands for every language without a vector of its own, in place of the
+            mean of the others.
+        start: what the first generated weights are: near zero, since all biases start there
+            ("published"), or those of an ordinary adapter ("adapter"), which starts training
+            sooner.
+        top_layers: how many layers, counted from the top, have adapters; None for all.
         norm_eps: epsilon of the adapters' LayerNorms.
     """
 
@@ -53,6 +62,10 @@ class HypernetConfig:
     activation: str = "relu"
     initial_std: float = 0.02
     embedding_std: float = 1.0
+    language_std: float | None = None
+    language_dropout: float = 0.0
+    start: Start = "published"
+    top_layers: int | None = None
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -76,6 +89,10 @@ class HypernetConfig:
         for name in ("norm_before", "norm_after"):
             if getattr(self, name) not in ("none", "ordinary", "generated"):
                 faults.append(f"{name} must be none, ordinary or generated")
+        if self.start not in ("published", "adapter"):
+            faults.append("start must be published or adapter")
+        if not 0 <= self.language_dropout < 1:
+            faults.append("language_dropout must be at least 0 and below 1")
         if self.insertion not in ("feed_forward", "layer"):
             faults.append("insertion must be feed_forward or layer")
         return faults

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from .adapter import AdapterWeights
 from .config import HypernetConfig
 
+SCALE = 0.1
+"""Of the LayerNorm after an adapter that starts as an ordinary one."""
+
 
 class AffineMap(nn.Module):
     """x ↦ reshape(G x + g), for one weight of the adapter.
@@ -71,6 +74,20 @@ class Generator(nn.Module):
         self.maps = nn.ModuleDict(
             {name: AffineMap(config.source_size, shape, own) for name, shape in shapes.items()}
         )
+
+    def start_as_adapter(self, std: float) -> None:
+        """Start the biases as an ordinary adapter's weights, which the source then modulates.
+
+        Down and up weights are drawn from N(0, std²). The scale after the adapter starts at
+        `SCALE`, so that it begins close to the identity and yet passes gradients on; one before
+        it starts at 1.
+        """
+        for name, affine in self.maps.items():
+            bias: nn.Parameter = affine.bias  # type: ignore[assignment]
+            if name in ("down_weight", "up_weight"):
+                nn.init.normal_(bias, std=std)
+            elif name.endswith("_weight"):
+                nn.init.constant_(bias, SCALE if name.startswith("after") else 1.0)
 
     def forward(self, source: Tensor) -> AdapterWeights:
         """Make adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""

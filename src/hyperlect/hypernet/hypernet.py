@@ -35,12 +35,15 @@ class Hypernet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the initial parameters from torch's global generator (seed it beforehand)."""
-        for table in self.source.embeddings.values():
-            nn.init.normal_(table, std=self.config.embedding_std)
+        for source, table in self.source.embeddings.items():
+            own = self.config.language_std if source == "language" else None
+            nn.init.normal_(table, std=self.config.embedding_std if own is None else own)
         for module in self.modules():
             if isinstance(module, nn.Linear | AffineMap):
                 nn.init.normal_(module.weight, std=self.config.initial_std)
                 nn.init.zeros_(module.bias)
+        if self.config.start == "adapter":
+            self.generator.start_as_adapter(self.config.initial_std)
 
     def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Generate the weights of C cells.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .config import HypernetConfig
 
 UNTRAINED = -1
-"""The index of a language that has no vector of its own: the mean of the others stands in."""
+"""The index of a language that has no vector of its own."""
 
 
 class SourceEmbedding(nn.Module):
@@ -25,6 +25,7 @@ class SourceEmbedding(nn.Module):
     def __init__(self, config: HypernetConfig, tasks: int, languages: int, layers: int) -> None:
         super().__init__()
         self.sources = config.sources
+        self.language_dropout = config.language_dropout
         self.layers = layers
         counts = {"task": tasks, "language": languages, "layer": layers}
         self.embeddings = nn.ParameterDict(
@@ -43,7 +44,10 @@ class SourceEmbedding(nn.Module):
             )
 
     def language_vectors(self, indices: Tensor) -> Tensor:
-        """Look language vectors up; `UNTRAINED` gives the mean of all of them.
+        """Look language vectors up, and drop some of them in training.
+
+        `UNTRAINED` gives the mean of all of them, or zero where training has dropped vectors and
+        so has learned what zero stands for.
 
         Args:
             indices: (C,), integers.
@@ -54,9 +58,16 @@ class SourceEmbedding(nn.Module):
         table: Tensor = self.embeddings["language"]
         rows = table[indices.clamp(min=0)]
         untrained = indices == UNTRAINED
-        if bool(untrained.any()):
-            rows = torch.where(untrained[:, None], table.mean(dim=0), rows)
-        return rows
+        if self.language_dropout == 0:
+            if bool(untrained.any()):
+                rows = torch.where(untrained[:, None], table.mean(dim=0), rows)
+            return rows
+        dropped = untrained
+        if self.training:
+            dropped = dropped | (
+                torch.rand(indices.shape, device=rows.device) < self.language_dropout
+            )
+        return rows.masked_fill(dropped[:, None], 0.0)
 
     def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
         """Make the source embeddings of some cells for all layers at once.

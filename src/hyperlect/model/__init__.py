@@ -1,7 +1,8 @@
 """HyperX, its configuration, and how both are saved and loaded."""
 
 from .config import FORMAT_VERSION, METHODS, HyperXConfig
-from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX, HyperXOutput
+from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX
+from .output import HyperXOutput
 
 __all__ = [
     "CONFIG_FILE",

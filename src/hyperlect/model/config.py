@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ class HyperXConfig:
             yield f'method must be one of {", ".join(METHODS)}, not "{self.method}"'
         names = [task.name for task in self.tasks]
         for what, listed in (("task", names), ("language", self.languages)):
-            for twice in sorted({name for name in listed if listed.count(name) > 1}):
+            for twice in sorted(name for name, count in Counter(listed).items() if count > 1):
                 yield f'the {what} "{twice}" is listed twice'
         for name in names:
             # torch keeps the heads under their tasks' names, beside its own attributes.

@@ -4,70 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import languages as codes
 from ..backbone import AdapterSlots, Backbone, load_backbone
-from ..errors import RunError, unknown
-from ..grid import Grid
+from ..errors import BackboneError, RunError
+from ..grid import Cell
 from ..heads import MlmHead, SequenceHead, TokenHead
-from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, OrdinaryAdapters
+from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters
 from ..prediction import Prediction, predict
+from ..rows import row_cells, rows_by_task
 from ..tasks import Task, TaskType
 from ..weights import load_exactly, load_tensors, locate, save_tensors
 from .config import HyperXConfig, read_config, write_config
+from .generation import Generation, generate
+from .inventory import Inventory
+from .output import HyperXOutput
 
 CONFIG_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 
 
-@dataclass(frozen=True)
-class HyperXOutput:
-    """What a forward pass gives.
-
-    Attributes:
-        last_hidden_state: (B, T, h).
-        logits: the task head's: (N, labels) at `positions` or (B, T, labels) for word-level tasks
-            and `mlm`; (B, labels) for sentence-level ones.
-        hidden_states: the embeddings' and every layer's output, (B, T, h) each, on request.
-    """
-
-    last_hidden_state: Tensor
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None = None
-
-
-class HyperX(nn.Module):
+class HyperX(nn.Module, Inventory):
     """One model for every task and language (Üstün et al. 2022).
 
     Args:
         backbone: the encoder; it stays frozen, and with adapters off it is exactly itself.
         config: tasks, languages and variants.
+
+    Raises:
+        BackboneError: more layers are to have adapters than there are.
     """
 
     def __init__(self, backbone: Backbone, config: HyperXConfig) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        Inventory.__init__(self, config)
         self.backbone = backbone
-        self.config = config
-        self.tasks: dict[str, Task] = {task.name: task for task in config.tasks}
-        self.languages: list[str] = list(config.languages)
-        text_tasks = [t.name for t in config.tasks if t.type is TaskType.MLM]
-        self.grid = Grid(config.trained, text_tasks)
+        if self.adapted_layers > backbone.layers:
+            raise BackboneError(
+                f"hypernet.top_layers is {self.adapted_layers}; the backbone has {backbone.layers}."
+            )
         self.adapters = self._make_adapters()
         self.heads = nn.ModuleDict({task.name: self._make_head(task) for task in config.tasks})
+        self.generation = Generation()
         points = backbone.family.insertion_points(
             backbone.encoder, backbone.layers, config.hypernet.insertion
         )
-        self.slots = AdapterSlots(points, config.hypernet.activation, config.hypernet.norm_eps)
+        self.slots = AdapterSlots(
+            points[-self.adapted_layers :], config.hypernet.activation, config.hypernet.norm_eps
+        )
         if config.train_layer_norms:
             backbone.train_layer_norms()
 
     def _make_adapters(self) -> Hypernet | OrdinaryAdapters | None:
-        sizes = {"hidden": self.backbone.hidden_size, "layers": self.backbone.layers}
+        sizes = {"hidden": self.backbone.hidden_size, "layers": self.adapted_layers}
         counts = {"tasks": len(self.tasks)}
         if self.config.method == "head":
             return None
@@ -81,6 +73,11 @@ class HyperX(nn.Module):
             return MlmHead.start(self.backbone, tied=self.config.tied_decoder)
         head = TokenHead if task.type.reads_words else SequenceHead
         return head(hidden, len(task.labels), dropout)
+
+    @property
+    def adapted_layers(self) -> int:
+        """How many of the backbone's layers, counted from the top, have adapters."""
+        return self.config.hypernet.top_layers or self.backbone.layers
 
     @property
     def tokenizer(self) -> Any:
@@ -97,37 +94,6 @@ class HyperX(nn.Module):
         """Where the model lies."""
         return self.backbone.word_embeddings.device
 
-    def task(self, name: str) -> Task:
-        """Return a task of this model. Raises `UnknownNameError` that lists them."""
-        if name not in self.tasks:
-            raise unknown("task", name, self.tasks)
-        return self.tasks[name]
-
-    def language_index(self, language: str) -> int:
-        """Return the row of a language's vector, `UNTRAINED` where it has none of its own.
-
-        Raises:
-            UnknownNameError: it is not a language code at all.
-        """
-        if language in self.languages:
-            return self.languages.index(language)
-        code = codes.resolve(language)
-        return self.languages.index(code) if code in self.languages else UNTRAINED
-
-    def language_source(self, language: str) -> str:
-        """Say whose vector stands for a language: its own, or the mean of the trained ones.
-
-        "not used" in models that read no language: most baselines.
-        """
-        row = self.language_index(language)
-        if not self._reads_language:
-            return "not used"
-        return "own vector" if row != UNTRAINED else "mean of the trained languages"
-
-    @property
-    def _reads_language(self) -> bool:
-        return self.config.method == "hyperx" and "language" in self.config.hypernet.sources
-
     def generate(self, cells: Sequence[tuple[str, str]]) -> AdapterWeights | None:
         """Generate the adapter weights of some cells, leading dimensions (cells, layers).
 
@@ -136,14 +102,8 @@ class HyperX(nn.Module):
         Raises:
             UnknownNameError: no such task, or no such language.
         """
-        names = list(self.tasks)
-        tasks = [names.index(self.task(task).name) for task, _ in cells]
-        rows = [self.language_index(language) for _, language in cells]
-        if self.adapters is None:
-            return None
-        index = torch.tensor([tasks, rows], device=self.device)
-        weights: AdapterWeights = self.adapters(index[0], index[1])
-        return weights
+        index = [self.index(Cell(*cell)) for cell in cells]
+        return None if self.adapters is None else generate(self.adapters, index)
 
     @torch.no_grad()
     def adapter_weights(self, task: str, language: str) -> AdapterWeights:
@@ -157,53 +117,107 @@ class HyperX(nn.Module):
             raise RunError("This run trained heads alone: it has no adapter weights.")
         return weights[0]
 
+    @contextmanager
+    def generated_once(self, cells: Iterable[tuple[str, str]]) -> Iterator[None]:
+        """Generate the weights of these cells once for all forward passes inside the block.
+
+        For gradient accumulation: the backward passes inside stop at the weights, and what they
+        leave there goes through the hypernetwork in one pass at the end. Cells that are not
+        listed may not be used in the block.
+        """
+        if self.adapters is None:
+            yield
+            return
+        distinct = dict.fromkeys(self.index(Cell(*cell)) for cell in cells)
+        with self.generation.once(self.adapters, list(distinct)):
+            yield
+
+    @contextmanager
+    def _adapted(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Fill the slots with the weights of each row's cell."""
+        own = [self.index(cell) for cell in cells]
+        if self.adapters is None:
+            yield
+            return
+        number = {index: place for place, index in enumerate(dict.fromkeys(own))}
+        keep = not (self.training or torch.is_grad_enabled())
+        layers = self.generation.layers(self.adapters, list(number), keep)
+        grouping = Grouping.of([number[i] for i in own], self.device) if len(number) > 1 else None
+        with self.slots.filled(layers, grouping):
+            yield
+
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
         *,
-        task: str,
-        language: str,
+        task: str | Sequence[str],
+        language: str | Sequence[str],
         token_type_ids: Tensor | None = None,
         positions: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> HyperXOutput:
-        """Encode a batch of one cell and score it with the task's head.
+        """Encode a batch of any cells, and score the rows of each task with its head.
 
         Args:
             input_ids, attention_mask, token_type_ids: (B, T).
-            task, language: the batch's cell. A language that was not trained uses the mean of the
-                trained language vectors (see `language_source`).
+            task, language: the batch's cell, or one name a row. A language that was not trained
+                uses the mean of the trained language vectors (see `language_source`).
             positions: (B, T), boolean; score only there (word-level tasks and `mlm`).
             output_hidden_states: also return every layer's output.
 
         Raises:
-            UnknownNameError: no such task, or no such language.
+            UnknownNameError: no such task, or no such language; names the rows.
+            HyperlectError: there are more or fewer names than rows.
         """
-        weights = self.generate([(task, language)])
-        with self.slots.filled(None if weights is None else weights[0]):
+        cells = row_cells(task, language, len(input_ids), self.task, self.language_index)
+        with self._adapted(cells):
             hidden, every = self.backbone(
                 input_ids, attention_mask, token_type_ids, output_hidden_states
             )
-        head = self.heads[self.task(task).name]
-        if isinstance(head, MlmHead):
-            logits = head(hidden, positions, self.backbone.word_embeddings)
-        else:
-            logits = head(hidden, attention_mask, positions)
+        logits = {}
+        for name, rows in rows_by_task(cells).items():
+            if len(rows) == len(cells):
+                logits[name] = self._score(name, hidden, attention_mask, positions)
+            else:
+                index = torch.tensor(rows).to(hidden.device, non_blocking=True)
+                marks = None if positions is None else positions[index]
+                logits[name] = self._score(name, hidden[index], attention_mask[index], marks)
         return HyperXOutput(hidden, logits, every)
 
+    def _score(self, task: str, hidden: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
+        """Score rows of one task with its head."""
+        head = self.heads[task]
+        if isinstance(head, MlmHead):
+            scores = head(hidden, positions, self.backbone.word_embeddings)
+        else:
+            scores = head(hidden, mask, positions)
+        return scores  # type: ignore[no-any-return]
+
     def predict(
-        self, inputs: Iterable[str | Sequence[str]], task: str, language: str, **options: Any
+        self,
+        inputs: Iterable[str | Sequence[str]],
+        task: str | Sequence[str],
+        language: str | Sequence[str],
+        **options: Any,
     ) -> list[Prediction]:
         """Predict for sentences given as strings or as lists of words; see `prediction.predict`."""
         return predict(self, inputs, task, language, **options)
 
     def language_vectors(self) -> tuple[list[str], Tensor]:
         """Return the languages and their vectors, (languages, e); empty without language input."""
-        if isinstance(self.adapters, Hypernet) and self._reads_language:
+        if isinstance(self.adapters, Hypernet) and self.reads_language:
             table = self.adapters.source.embeddings["language"]
             return list(self.languages), table.detach().cpu()
         return [], torch.empty(0, 0)
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass rather than keep them all.
+
+        Raises:
+            BackboneError: the backbone's family cannot.
+        """
+        self.backbone.checkpoint_activations(self.slots.kept)
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ A recipe is validated whole before anything is loaded, and all of its faults are
 
 from __future__ import annotations
 
+from .keys import documentation
 from .load import load_recipe
 from .recipe import FORMAT_VERSION, Recipe
 from .sections import (
@@ -18,7 +19,6 @@ from .sections import (
     LimitSection,
     TaskSection,
     TrainingSection,
-    documentation,
 )
 from .table import check_table
 

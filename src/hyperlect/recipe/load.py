@@ -16,10 +16,11 @@ from ..languages import resolve
 from .checks import check
 from .document import read_document
 from .faults import Faults, Loc, section_of, translate
+from .keys import NESTED, described
 from .outside import apply_override, expand
 from .placed import place
 from .recipe import FORMAT_VERSION, Recipe
-from .sections import NESTED, TrainingSection, described
+from .sections import TrainingSection
 
 _KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
 

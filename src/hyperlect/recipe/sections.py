@@ -1,9 +1,7 @@
-"""The sections of a recipe. A field is documented here once; `documentation` lists them all."""
+"""The sections of a recipe. A field is documented here once; `keys` lists them all."""
 
 from __future__ import annotations
 
-import inspect
-import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -11,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
-from ..hypernet.config import HypernetConfig
 from ..tasks import OUTSIDE, UPOS, TaskType, inventory
 
 Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
@@ -88,8 +85,8 @@ class TaskSection(Section):
     """Labels in the data → labels of the task. For spans it speaks of entity types, and O drops
     one."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """A fixed share of the training steps. Tasks without one share the rest by their amount of
-    data and the temperature."""
+    """A fixed share of the training steps; of the examples where batches are mixed. Tasks without
+    one share the rest by their amount of data and the temperature."""
 
     def inventory(self) -> tuple[str, ...] | None:
         """Return the labels as the head numbers them; None where the data decides."""
@@ -157,8 +154,12 @@ class TrainingSection(Section):
 
     steps: Positive = 1000
     """The number of optimiser steps."""
+    batching: Literal["single", "mixed"] = "single"
+    """What a batch holds: examples of a single cell, as published, or mixed ones of any cells."""
     batch_size: Positive = 32
-    """Examples in a batch; one batch holds one cell."""
+    """Examples in a batch."""
+    tokens: Positive | None = None
+    """In place of a number of examples: at most this many sub-words in a batch, padding counted."""
     accumulate: Positive = 1
     """Batches whose gradients are summed for one step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -172,7 +173,8 @@ class TrainingSection(Section):
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """The gradient norm to clip at; null for no clipping."""
     temperature: Annotated[float, Field(ge=1)] = 5.0
-    """Cells are drawn in proportion to n^(1/temperature), n their number of batches."""
+    """Cells are drawn in proportion to n^(1/temperature), n their number of batches; of examples
+    where batches are mixed."""
     seed: Annotated[int, Field(ge=0)] = 1
     """The seed of everything random."""
     evaluate_every: Positive | None = None
@@ -188,6 +190,12 @@ class TrainingSection(Section):
     """Whether the backbone's LayerNorms are trained too, as in the authors' released code."""
     backbone_dropout: bool = False
     """Whether the frozen backbone's own dropout is on while training."""
+    checkpoint_activations: bool = False
+    """Whether activations are computed again in the backward pass rather than kept: less memory,
+    about a third more time."""
+    compile: bool = False
+    """Whether the encoder goes through torch.compile: minutes at first, faster steps on GPUs.
+    Where it does not work, training says so and goes on without."""
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout before the heads of word- and sentence-level tasks."""
     save_every: Positive | None = None
@@ -202,39 +210,7 @@ class TrainingSection(Section):
 class EvaluationSection(Section):
     """How the grid is scored."""
 
-    tokens_per_batch: Positive = 8192
+    tokens_per_batch: Positive = 4096
     """Sub-words in a batch, padding counted."""
-
-
-# Where in a recipe each section stands; "*" is any task, item or language.
-NESTED: dict[tuple[str, ...], type[Section] | type[HypernetConfig]] = {
-    ("hypernet",): HypernetConfig,
-    ("tasks", "*"): TaskSection,
-    ("data", "*"): DataBlock,
-    ("data", "*", "limit"): LimitSection,
-    ("data", "*", "cells", "*"): CellFiles,
-    ("training",): TrainingSection,
-    ("evaluation",): EvaluationSection,
-}
-
-
-def described(section: type[Any]) -> dict[str, str]:
-    """Return what each field of a section is documented to mean."""
-    if issubclass(section, BaseModel):
-        fields = section.model_fields
-        return {name: " ".join((f.description or "").split()) for name, f in fields.items()}
-    listed = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")[2]
-    entries = re.findall(r"^    ([\w, ]+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
-
-
-def documentation() -> dict[str, str]:
-    """Return every key of a recipe (``training.steps``, ``data.*.format``) with its meaning."""
-    from .recipe import Recipe
-
-    sections = {(): Recipe, **NESTED}
-    return {
-        ".".join((*place, name)): text
-        for place, section in sections.items()
-        for name, text in described(section).items()
-    }
+    examples: Positive | None = None
+    """At most this many examples of each cell, evenly spread over its data; null for all."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,33 +12,56 @@ from torch.nn import functional as F
 
 from ..data.batching import Batch
 from ..errors import HyperlectError
+from ..rows import rows_by_task
 
 
-def batch_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy of a batch's task over its words, texts or masked sub-words."""
+class BatchLoss(NamedTuple):
+    """What a batch costs.
+
+    Attributes:
+        total: what is learnt from: the mean of the tasks' losses, each weighted by its share of
+            the rows, so that a row weighs the same whatever it stands beside.
+        by_task: the mean cross-entropy of each task over its words, texts or masked sub-words.
+    """
+
+    total: Tensor
+    by_task: dict[str, Tensor]
+
+
+def batch_loss(model: torch.nn.Module, batch: Batch) -> BatchLoss:
+    """Run a labelled batch through the model, and score every task of it."""
     output = model(
         batch.input_ids,
         batch.attention_mask,
         token_type_ids=batch.token_type_ids,
-        task=batch.task,
-        language=batch.language,
+        task=batch.tasks,
+        language=batch.languages,
         positions=batch.positions,
     )
-    assert batch.labels is not None
-    return F.cross_entropy(output.logits.float(), batch.labels)
+    by_task = {
+        task: F.cross_entropy(logits.float(), batch.labels[task])
+        for task, logits in output.task_logits.items()
+    }
+    shares = {
+        task: len(rows) / len(batch.cells) for task, rows in rows_by_task(batch.cells).items()
+    }
+    total = torch.stack([shares[task] * loss for task, loss in by_task.items()]).sum()
+    return BatchLoss(total, {task: loss.detach() for task, loss in by_task.items()})
 
 
-def check_finite(loss: float, batch: Batch, step: int) -> None:
+def check_finite(losses: Mapping[str, float], batch: Batch, step: int) -> None:
     """Raise `HyperlectError` where training has diverged: no later step would mend it.
 
     Args:
-        loss: of the batch.
-        batch: whose cell is named.
+        losses: of the batch by task.
+        batch: whose cells are named.
         step: counted from 1.
     """
-    if not math.isfinite(loss):
-        raise HyperlectError(
-            f"The loss of {batch.task}:{batch.language} is {loss} at step {step}: training has "
-            "diverged. Lower training.learning_rate, lengthen training.warmup, or set "
-            "training.precision to fp32."
-        )
+    for task, loss in losses.items():
+        if not math.isfinite(loss):
+            cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
+            raise HyperlectError(
+                f"The loss of {cells} is {loss} at step {step}: training has diverged. Lower "
+                "training.learning_rate, lengthen training.warmup, or set training.precision to "
+                "fp32."
+            )

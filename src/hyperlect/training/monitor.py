@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -71,9 +71,10 @@ class Monitor:
         if self._writer is not None:
             self._writer.close()
 
-    def step(self, task: str, loss: float, tokens: int, last: bool) -> None:
+    def step(self, losses: Mapping[str, float], tokens: int, last: bool) -> None:
         """Take note of one (micro-)batch; `last` where it completes an optimiser step."""
-        self.losses.setdefault(task, []).append(loss)
+        for task, loss in losses.items():
+            self.losses.setdefault(task, []).append(loss)
         self.tokens += tokens
         if last:
             self._progress.advance(self._bar)

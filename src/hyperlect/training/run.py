@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 
 from ..backbone import load_backbone
@@ -137,13 +136,9 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     bf16 = precision == "bf16" or (
         precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
     )
-    # Each step touches one task's head, so most parameters have no gradient in most steps.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # It keeps its first device and precision for the whole process; a later run may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused]
-    )
+    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no")
 
 
 def versions(accelerator: Accelerator) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from torch import Tensor
 
-from ..data.batching import Batch, make_batch, row_lengths
-from ..data.sampling import CellSampler
+from ..data.batching import Batch
 from ..errors import HyperlectError
 from ..evaluation import fill, selection_score
 from ..grid import Cell
@@ -23,9 +23,11 @@ from ..model import HyperX
 from ..recipe import TrainingSection
 from ..weights import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
+from .loader import Loader
 from .loss import batch_loss, check_finite
 from .monitor import Monitor
-from .schedule import derived_seed, learning_rate, seed_everything
+from .processes import average_gradients
+from .schedule import learning_rate, seed_everything
 from .stop import StopRequest
 
 SAVE_EVERY = 500
@@ -91,13 +93,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.sampler = CellSampler(
-            {cell: row_lengths(rows) for cell, rows in self.rows.items()},
-            batch_size=settings.batch_size,
-            temperature=settings.temperature,
-            shares=self.shares,
-            seed=derived_seed(settings.seed, "cells"),
-        )
+        self.loader = Loader(self.model, self.rows, settings, self.shares, self.accelerator)
         self.model.to(self.accelerator.device)
         self.parameters = {
             name: parameter
@@ -116,7 +112,7 @@ class Trainer:
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint."""
         data, self.best_weights = load_checkpoint(self.run, self.parameters, self.optimizer)
-        self.sampler.load_state_dict(data.pop("sampler"))
+        self.loader.load_state_dict(data.pop("sampler"))
         self.state = State(**data)
 
     def train(self) -> State:
@@ -126,7 +122,8 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the checkpoint was saved.
         """
         main = self.accelerator.is_main_process
-        wrapped = self.accelerator.prepare_model(self.model)
+        if self.settings.checkpoint_activations:
+            self.model.checkpoint_activations()
         monitor = Monitor(
             self.run if main else None,
             self.settings.steps,
@@ -134,10 +131,12 @@ class Trainer:
             self.console,
             losses=self.state.losses,
         )
-        with monitor, self.stop:
+        if self.settings.compile:
+            self.model.backbone.compile_encoder(monitor.say)
+        with closing(self.loader), monitor, self.stop:
             while self.state.step < self.settings.steps and not self.state.finished:
                 began = time.monotonic()
-                self._step(wrapped, monitor)
+                self._step(monitor)
                 self.state.seconds += time.monotonic() - began
                 self._between_steps(monitor)
         self.state.finished = True
@@ -149,12 +148,12 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         if self.accelerator.is_main_process:
-            data = {**vars(self.state), "sampler": self.sampler.state_dict()}
+            data = {**vars(self.state), "sampler": self.loader.state_dict()}
             save_checkpoint(self.run, self.parameters, self.best_weights, self.optimizer, data)
         self.accelerator.wait_for_everyone()
 
-    def _step(self, wrapped: torch.nn.Module, monitor: Monitor) -> None:
-        """One optimiser step: one or several batches, one cell each."""
+    def _step(self, monitor: Monitor) -> None:
+        """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
         rate = learning_rate(
             step,
@@ -168,32 +167,29 @@ class Trainer:
         self.model.train()
         if not settings.backbone_dropout:
             self.model.backbone.eval()
-        rank = self.accelerator.process_index
-        seed_everything(settings.seed, "step", step, rank)
-        generator = torch.Generator().manual_seed(derived_seed(settings.seed, "masks", step, rank))
-        for micro in range(settings.accumulate):
-            batch = self._batch(generator)
-            with self.accelerator.autocast():
-                loss = batch_loss(wrapped, batch)
-            self.accelerator.backward(loss / settings.accumulate)
-            value = loss.item()
-            check_finite(value, batch, step + 1)
-            tokens = int(batch.attention_mask.sum()) * self.accelerator.num_processes
-            monitor.step(batch.task, value, tokens, last=micro == settings.accumulate - 1)
+        batches = self.loader.next(step)
+        seed_everything(settings.seed, "step", step, self.accelerator.process_index)
+        cells = [cell for batch in batches for cell in batch.cells]
+        with self.model.generated_once(cells) if len(batches) > 1 else nullcontext():
+            for batch in batches:
+                self._learn(batch, monitor, last=batch is batches[-1])
+        average_gradients(list(self.parameters.values()), self.accelerator)
         if settings.clip:
             self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
 
-    def _batch(self, generator: torch.Generator) -> Batch:
-        """Draw a cell and a batch of its rows; each process takes every so-manieth row."""
-        cell, indices = self.sampler.next()
-        count, rank = self.accelerator.num_processes, self.accelerator.process_index
-        own = indices[rank::count] or indices[:1]
-        task, tokenizer = self.model.task(cell.task), self.model.tokenizer
-        batch = make_batch(self.rows[cell], own, task, tokenizer, cell.language, generator)
-        return batch.to(self.accelerator.device)
+    def _learn(self, batch: Batch, monitor: Monitor, last: bool) -> None:
+        """Add the gradients of one batch."""
+        with self.accelerator.autocast():
+            loss = batch_loss(self.model, batch)
+        self.accelerator.backward(loss.total / self.settings.accumulate)
+        values = torch.stack(list(loss.by_task.values())).tolist()
+        by_task = dict(zip(loss.by_task, values, strict=True))
+        check_finite(by_task, batch, self.state.step + 1)
+        tokens = int(batch.attention_mask.sum()) * self.accelerator.num_processes
+        monitor.step(by_task, tokens, last)
 
     def _between_steps(self, monitor: Monitor) -> None:
         """Log, evaluate, save, stop: whatever is due after a step."""

@@ -1,0 +1,76 @@
+"""What a model knows by name: its tasks, its languages, and the kinds of their cells."""
+
+from __future__ import annotations
+
+from .. import languages as codes
+from ..errors import unknown
+from ..grid import Cell, Grid
+from ..hypernet import UNTRAINED
+from ..tasks import Task, TaskType
+from .config import HyperXConfig
+from .generation import Index
+
+
+class Inventory:
+    """The tasks and languages of a configuration.
+
+    Attributes:
+        config: the configuration.
+        tasks: by name.
+        languages: those that have a vector of their own, in the order of the vectors.
+        grid: which cells were trained.
+    """
+
+    def __init__(self, config: HyperXConfig) -> None:
+        self.config = config
+        self.tasks: dict[str, Task] = {task.name: task for task in config.tasks}
+        self.languages: list[str] = list(config.languages)
+        self._task_rows = {name: row for row, name in enumerate(self.tasks)}
+        self._language_rows = {code: row for row, code in enumerate(self.languages)}
+        text_tasks = [t.name for t in config.tasks if t.type is TaskType.MLM]
+        self.grid = Grid(config.trained, text_tasks)
+
+    def task(self, name: str) -> Task:
+        """Return a task of this model. Raises `UnknownNameError` that lists them."""
+        if name not in self.tasks:
+            raise unknown("task", name, self.tasks)
+        return self.tasks[name]
+
+    def language_code(self, language: str) -> str:
+        """Return the ISO 639-3 code of a language. Raises `UnknownNameError` if it is none."""
+        return language if language in self._language_rows else codes.resolve(language)
+
+    def language_index(self, language: str) -> int:
+        """Return the row of a language's vector, `UNTRAINED` where it has none of its own.
+
+        Raises:
+            UnknownNameError: it is not a language code at all.
+        """
+        return self._language_rows.get(self.language_code(language), UNTRAINED)
+
+    def language_source(self, language: str) -> str:
+        """Say whose vector stands for a language: its own, or which other.
+
+        "not used" in models that read no language: most baselines.
+        """
+        row = self.language_index(language)
+        if not self.reads_language:
+            return "not used"
+        if row != UNTRAINED:
+            return "own vector"
+        dropped = self.config.hypernet.language_dropout > 0
+        return "zero vector" if dropped else "mean of the trained languages"
+
+    @property
+    def reads_language(self) -> bool:
+        """Whether a cell's weights depend on its language."""
+        return self.config.method == "hyperx" and "language" in self.config.hypernet.sources
+
+    def index(self, cell: Cell) -> Index:
+        """Return the rows of a cell's task and language; cells of equal weights have equal ones.
+
+        Raises:
+            UnknownNameError: no such task, or no such language.
+        """
+        task, language = self._task_rows[self.task(cell.task).name], self.language_index(cell[1])
+        return task, language if self.reads_language else UNTRAINED
