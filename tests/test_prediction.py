@@ -298,7 +298,7 @@ def test_a_name_may_be_one_for_all_or_one_an_input(model: HyperX) -> None:
     both = model.predict(inputs, "pos", ["eng", "isl"])
     assert [prediction.language for prediction in both] == ["eng", "isl"]
     assert model.predict(inputs, ["pos", "pos"], "eng") == model.predict(inputs, "pos", "eng")
-    with pytest.raises(HyperlectError, match="2 rows need 2 names of a language, not 3"):
+    with pytest.raises(HyperlectError, match="2 inputs need as many names of a language, not 3"):
         model.predict(inputs, "pos", ["eng"] * 3)
 
 
@@ -306,7 +306,7 @@ def test_unknown_names_among_many_name_their_inputs(model: HyperX) -> None:
     with pytest.raises(UnknownNameError) as error:
         model.predict(["a", "b", "c"], ["pos", "poss", "ner"], ["eng", "isl", "faroish"])
     said = str(error.value)
-    assert 'row 1: Unknown task "poss". Did you mean "pos"?' in said
-    assert 'row 2: Unknown language "faroish"' in said
+    assert 'input 1: Unknown task "poss". Did you mean "pos"?' in said
+    assert 'input 2: Unknown language "faroish"' in said
     with pytest.raises(HyperlectError, match='"mlm" models raw text'):
         model.predict(["a", "b"], ["pos", "mlm"], "eng")

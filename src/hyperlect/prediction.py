@@ -95,7 +95,9 @@ def predict(
     inputs = list(inputs)
     cells = [
         Cell(name, model.language_code(given))
-        for name, given in row_cells(task, language, len(inputs), model.task, model.language_index)
+        for name, given in row_cells(
+            task, language, len(inputs), model.task, model.language_index, each="input"
+        )
     ]
     for name in dict.fromkeys(cell.task for cell in cells):
         if model.task(name).type is TaskType.MLM:

@@ -13,6 +13,7 @@ def row_cells(
     language: str | Sequence[str],
     rows: int,
     *checks: Callable[[str], object],
+    each: str = "row",
 ) -> list[Cell]:
     """Pair tasks and languages, each one name for all rows or one name a row.
 
@@ -20,6 +21,7 @@ def row_cells(
         task, language: the names.
         rows: how many rows there are.
         checks: of a task's name and of a language's; each raises `UnknownNameError`.
+        each: what errors call a row.
 
     Raises:
         UnknownNameError: a name is not known; every such row is named, counted from 0.
@@ -33,15 +35,18 @@ def row_cells(
             columns.append([names] * rows)
             continue
         if len(names) != rows:
-            raise HyperlectError(f"{rows} rows need {rows} names of a {what}, not {len(names)}.")
+            raise HyperlectError(
+                f"{rows} {each}s need as many names of a {what}, not {len(names)}."
+            )
         for name in dict.fromkeys(names):
             try:
                 check(name)
             except UnknownNameError as error:
                 where = [str(row) for row, other in enumerate(names) if other == name]
-                problems.add(f"row{'s' * (len(where) > 1)} {', '.join(where)}: {error}")
+                several = "s" * (len(where) > 1)
+                problems.add(f"{each}{several} {', '.join(where)}: {error}")
         columns.append(list(names))
-    problems.raise_if_any(UnknownNameError, "Some rows of the batch cannot be used:")
+    problems.raise_if_any(UnknownNameError, f"Some {each}s cannot be used:")
     return [Cell(*cell) for cell in zip(*columns, strict=True)]
 
 

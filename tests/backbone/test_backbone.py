@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import pytest
 import torch
@@ -138,3 +139,23 @@ def test_an_unsupported_encoder_is_refused():
     encoder = AlbertModel(AlbertConfig(**sizes, embedding_size=4))
     with pytest.raises(BackboneError, match='"albert" are not supported'):
         Backbone(encoder)
+
+
+def test_hidden_states_are_those_of_ones_own_pass() -> None:
+    backbone = tiny_backbone("bert")
+    ids, mask = torch.tensor([[2, 9, 14, 3]]), torch.ones(1, 4, dtype=torch.long)
+    other, expected = torch.tensor([[2, 7, 3]]), backbone(ids, mask, output_hidden_states=True)[1]
+
+    def in_another_thread(*_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            thread = threading.Thread(target=backbone, args=(other, torch.ones_like(other)))
+            thread.start()
+            thread.join()
+
+    handle = backbone.encoder.get_submodule("encoder.layer.1").register_forward_pre_hook(
+        in_another_thread
+    )
+    _, states = backbone(ids, mask, output_hidden_states=True)
+    handle.remove()
+    assert [state.shape for state in states] == [state.shape for state in expected]
+    assert all(torch.equal(*pair) for pair in zip(states, expected, strict=True))

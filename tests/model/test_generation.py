@@ -369,3 +369,14 @@ def test_after_an_error_nothing_of_the_block_is_left():
     assert all(parameter.grad is None for parameter in model.adapters.parameters())
     loss(model, "pos", "eng").backward()
     assert all(parameter.grad is not None for parameter in model.adapters.parameters())
+
+
+def test_another_thread_does_not_see_the_weights_of_a_step():
+    model = make()
+    expected = logits(model)
+    found: list[Tensor] = []
+    with model.generated_once([("ner", "isl")]):
+        other = threading.Thread(target=lambda: found.append(logits(model)))
+        other.start()
+        other.join()
+    assert torch.equal(found[0], expected)

@@ -174,5 +174,5 @@ def test_unknown_names_name_their_rows(method: str):
 
 
 def test_as_many_names_as_rows():
-    with pytest.raises(HyperlectError, match="2 rows need 2 names of a task, not 3"):
+    with pytest.raises(HyperlectError, match="2 rows need as many names of a task, not 3"):
         model()(IDS, MASK, task=["pos"] * 3, language="eng")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -176,15 +177,19 @@ class Backbone(nn.Module):
         """Collect the first layer's input and every layer's output.
 
         transformers would collect them before the hooks of adapters that act after a whole layer;
-        hooks that are registered last see what the next layer sees.
+        hooks that are registered last see what the next layer sees. Other threads' passes, which
+        the hooks see too, are left out.
         """
         states: list[Tensor] = []
+        own = threading.get_ident()
 
         def enter(_module: nn.Module, arguments: Any, keywords: Any) -> None:
-            states.append(arguments[0] if arguments else keywords["hidden_states"])
+            if threading.get_ident() == own:
+                states.append(arguments[0] if arguments else keywords["hidden_states"])
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            states.append(output if isinstance(output, Tensor) else output[0])
+            if threading.get_ident() == own:
+                states.append(output if isinstance(output, Tensor) else output[0])
 
         modules = self.family.insertion_points(self.encoder, self.layers, "layer")
         handles = [modules[0].register_forward_pre_hook(enter, with_kwargs=True)]

@@ -183,7 +183,7 @@ class Generation:
 
     def __init__(self) -> None:
         self.cache = WeightCache()
-        self._shared: SharedWeights | None = None
+        self._shared: dict[int, SharedWeights] = {}  # by thread
 
     def layers(
         self, adapters: nn.Module, cells: Sequence[Index], keep: bool
@@ -194,21 +194,23 @@ class Generation:
             adapters, cells: as for `generate`.
             keep: whether no gradient is wanted, so that weights may come from the cache.
         """
-        if self._shared is None and not keep:
+        shared = self._shared.get(threading.get_ident())
+        if shared is None and not keep:
             made = generate(adapters, cells)
             return made[0].unbind() if len(cells) == 1 else made.unbind(1)
-        if self._shared is not None:
-            parts = [self._shared.leaves[cell] for cell in cells]
+        if shared is not None:
+            parts = [shared.leaves[cell] for cell in cells]
         else:
             parts = self.cache.get(adapters, cells)
         return parts[0].unbind() if len(parts) == 1 else Stacked(parts)
 
     @contextmanager
     def once(self, adapters: nn.Module, cells: Sequence[Index]) -> Iterator[None]:
-        """Generate the weights of these cells once for all passes in the block."""
-        self._shared = shared = SharedWeights(adapters, cells)
+        """Generate the weights of these cells once for all passes of this thread in the block."""
+        own = threading.get_ident()
+        self._shared[own] = shared = SharedWeights(adapters, cells)
         try:
             yield
         finally:
-            self._shared = None
+            del self._shared[own]
         shared.finish()

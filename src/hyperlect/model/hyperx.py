@@ -222,13 +222,14 @@ class HyperX(nn.Module, Inventory):
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
         """Switch to evaluation (no dropout, no gradients) inside the block."""
-        training = self.training
+        training, backbone_training = self.training, self.backbone.training
         self.eval()
         try:
             with torch.inference_mode():
                 yield
         finally:
             self.train(training)
+            self.backbone.train(backbone_training)  # its dropout has a switch of its own
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained and saved: adapters, heads, and LayerNorms if they are trained."""
