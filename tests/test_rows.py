@@ -47,9 +47,7 @@ def test_one_unknown_name_for_all_rows_names_none():
 
 @pytest.mark.parametrize("names", [["pos"], ["pos"] * 3, []])
 def test_as_many_names_as_rows(names: list[str]):
-    with pytest.raises(
-        HyperlectError, match=f"as many names of a task, not {len(names)}"
-    ):
+    with pytest.raises(HyperlectError, match=f"as many names of a task, not {len(names)}"):
         row_cells(names, "eng", 2, *CHECKS)
     with pytest.raises(HyperlectError, match=f"of a language, not {len(names)}"):
         row_cells("pos", ["eng"] * len(names), 2, *CHECKS)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..grid import Cell
 from ..tasks import Task, TaskType
+from .arrow import arrow_column
 from .masking import mask_tokens
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def row_lengths(encoded: Dataset) -> list[int]:
     """Return the number of sub-words of every row of an encoded corpus, without reading them."""
     import pyarrow.compute as pc
 
-    table: Any = encoded.select_columns("input_ids").with_format("arrow")[:]
-    lengths: list[int] = pc.list_value_length(table["input_ids"]).to_pylist()
+    lengths: list[int] = pc.list_value_length(arrow_column(encoded, "input_ids")).to_pylist()
     return lengths
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problems, nearest
 from ..tasks import OUTSIDE, Task, TaskType, inventory
+from .arrow import arrow_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -112,8 +113,7 @@ def inventory_of(
 
 def column(examples: Dataset, name: str) -> Any:
     """Return one column of a corpus as an Arrow array."""
-    table: Any = examples.select_columns(name).with_format("arrow")[:]
-    return table[name].combine_chunks()
+    return arrow_column(examples, name).combine_chunks()
 
 
 def places(examples: Dataset, rows: Ids) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, Problems
+from .arrow import arrow_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -125,11 +126,10 @@ def _by_file(dataset: Dataset) -> dict[str, list[bytes]]:
 
 def _digests(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
     """The file and a digest of the text of each row."""
-    columns = dataset.select_columns(["file", "words", "text", "pair"])
-    for batch in columns.iter(batch_size=_BATCH):
-        for file, words, text, pair in zip(
-            batch["file"], batch["words"], batch["text"], batch["pair"], strict=True
-        ):
+    columns = [arrow_column(dataset, name) for name in ("file", "words", "text", "pair")]
+    for start in range(0, len(dataset), _BATCH):
+        parts = (column.slice(start, _BATCH).to_pylist() for column in columns)
+        for file, words, text, pair in zip(*parts, strict=True):
             yield file, _digest("".join(words) or text, pair)
 
 
