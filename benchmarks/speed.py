@@ -84,6 +84,8 @@ def main() -> None:
             write_rows(rows, arguments.out or FILES[bench.device.type])
     if arguments.page or not (arguments.only or arguments.out):
         found = {kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()}
+        if not found:
+            parser.error("there are no results yet; run it without --page")
         for path in write_page(found):
             console.print(f"written: {path}")
 
