@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -18,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def machine() -> dict[str, Any]:
     """Describe what a measurement depends on."""
-    names = ("hyperlect", "torch", "transformers", "accelerate")
+    names = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
     info = Path("/proc/cpuinfo")
     models = [
         line.partition(":")[2].strip()
@@ -37,38 +36,40 @@ def machine() -> dict[str, Any]:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], repetitions: int, warmup: int = 2
+    runs: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    warmup: int = 2,
+    done: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Time several things in turn, so that a noisy neighbour disturbs all alike.
+
+    Every other repetition goes through them backwards, so that none always comes after the same.
+
+    Args:
+        runs: what is timed.
+        repetitions: how often.
+        warmup: repetitions before that, which do not count.
+        done: waits until the device has done what it was told, before each look at the clock.
 
     Returns:
         The seconds of every repetition by name.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repetition in range(warmup + repetitions):
-        for name, run in runs.items():
+        order = list(runs) if repetition % 2 else list(runs)[::-1]
+        for name in order:
+            done()
             began = time.perf_counter()
-            run()
+            runs[name]()
+            done()
             if repetition >= warmup:
                 times[name].append(time.perf_counter() - began)
     return times
 
 
-def ratio(times: Mapping[str, list[float]], measured: str, against: str) -> dict[str, float]:
-    """Compare medians, and give the quartiles of the ratio of neighbouring repetitions."""
-    pairs = [a / b for a, b in zip(times[measured], times[against], strict=True)]
-    quartiles = statistics.quantiles(pairs, n=4)
-    return {
-        "ratio": statistics.median(times[measured]) / statistics.median(times[against]),
-        "paired_lower_quartile": quartiles[0],
-        "paired_median": quartiles[1],
-        "paired_upper_quartile": quartiles[2],
-    }
-
-
-def write(name: str, data: Mapping[str, Any]) -> Path:
-    """Keep a result as JSON beside the benchmarks."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile; of one value, itself."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high

@@ -1,0 +1,118 @@
+"""docs/performance.md and its picture, made from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .plot import draw
+
+BENCHMARKS = Path(__file__).parents[1]
+DOCS = BENCHMARKS.parent / "docs"
+PAGE, LIMITS = DOCS / "performance.md", BENCHMARKS / "limits.md"
+PICTURES = {"cpu": "images/performance.png", "cuda": "images/performance-gpu.png"}
+Rows = Sequence[Mapping[str, Any]]
+
+INTRODUCTION = """\
+# Performance
+
+<!-- Made by benchmarks/speed.py from its results; do not edit. -->
+
+What the hypernetwork costs on top of the frozen encoder, and what many cells in one batch cost.
+Every figure is a ratio of two things that ran in turn, in one process, on the same data: the median
+over pairs of neighbouring runs, with its quartiles. `python benchmarks/speed.py` measures all of it
+anew and writes this page; [its notes](../benchmarks/README.md) say how each row is measured.
+"""
+HEADINGS = {"cpu": "On a CPU", "cuda": "On a GPU"}
+COLUMNS = ("measured", "against", "ratio", "quartiles", "goal", "met")
+# Details that are shown as absolute numbers, with their units.
+ABSOLUTE = {
+    "milliseconds": "ms",
+    "mebibytes": "MiB",
+    "tokens_per_second": "tokens/s",
+    "operations_per_second": "operations/s",
+}
+
+
+def write_page(results: Mapping[str, Rows]) -> list[Path]:
+    """Write the page and a picture for each device that has results; return what was written."""
+    written = [PAGE]
+    for kind, rows in results.items():
+        picture = DOCS / PICTURES[kind]
+        draw(rows, picture)
+        written.append(picture)
+    PAGE.write_text(page(results), encoding="utf-8")
+    return written
+
+
+def page(results: Mapping[str, Rows]) -> str:
+    """Return the page: for each device the goals, what else was measured, absolute numbers."""
+    parts = [INTRODUCTION]
+    for kind, rows in results.items():
+        parts += [f"\n## {HEADINGS[kind]}\n", f"\n{_machine(rows)}\n"]
+        parts.append(f"\n![Every ratio that has a goal, beside its goal]({PICTURES[kind]})\n")
+        parts.append("\nGreen is where the goal lets a ratio be; lines span its quartiles.\n")
+        goals = [row for row in rows if not row["extra"]]
+        others = [row for row in rows if row["extra"]]
+        parts += ["\n### Goals\n\n", _table(goals), "\n### Beside them\n\n", _table(others)]
+        parts += ["\n### Absolute numbers\n\n", _absolute(rows)]
+    if LIMITS.exists():
+        parts += ["\n", LIMITS.read_text(encoding="utf-8")]
+    return "".join(parts)
+
+
+def _machine(rows: Rows) -> str:
+    where = rows[0]["machine"]
+    versions = ("python", "hyperlect", "torch", "transformers", "accelerate")
+    named = ", ".join(f"{name} {where[name]}" for name in versions)
+    device = where["gpu"] or f"{where['processor']}, {where['threads']} threads"
+    return f"{device}; {named}. Encoder: `builtin:e5-small`, unless the row names another."
+
+
+def _table(rows: Rows) -> str:
+    lines = [COLUMNS, ("---", "---", "--:", "--:", "--:", "---")]
+    for row in rows:
+        quartiles = row["details"].get("quartiles")
+        spread = " – ".join(map(figure, quartiles)) if quartiles else ""
+        met = {None: "", True: "yes", False: "**no**"}[row["met"]]
+        ratio = f"**{figure(row['ratio'])}**"
+        lines.append((row["measure"], row["against"], ratio, spread, row["goal"] or "", met))
+    return _laid_out(lines)
+
+
+def _absolute(rows: Rows) -> str:
+    lines = [("measured", "absolute numbers", "on"), ("---", "---", "---")]
+    for row in rows:
+        details = row["details"]
+        texts = []
+        for name, unit in ABSOLUTE.items():
+            found = details.get(name)
+            if isinstance(found, Mapping):
+                listed = ", ".join(f"{key} {figure(value)}" for key, value in found.items())
+                texts.append(f"{listed} {unit}")
+            elif found is not None:
+                texts.append(f"{figure(found)} {unit}")
+        if texts:
+            lines.append((row["measure"], "; ".join(texts), _circumstances(details)))
+    return _laid_out(lines)
+
+
+def _circumstances(details: Mapping[str, Any]) -> str:
+    parts = [str(details[k]) for k in ("batch", "one_run", "recipe", "device") if k in details]
+    return "; ".join(part for part in parts if part)
+
+
+def _laid_out(lines: Sequence[Sequence[str]]) -> str:
+    # A bar would end the table's cell.
+    cleaned = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cleaned)
+
+
+def figure(value: float) -> str:
+    """Write a number with three significant digits, and as many places as money has."""
+    if value >= 1e6:
+        return f"{value:.3g}".replace("e+", "·10^")
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,67 @@
+"""Every measure runs, on an encoder so small that the numbers mean nothing."""
+
+import pytest
+import torch
+from measures import gpu, inference, languages, memory, steps, switches, throughput
+from measures.bench import DATA_VARIABLE, Bench
+
+from tests.tiny import tiny_backbone
+
+TABLE = {
+    steps: [
+        ("training step, b = 64, p = 32", "≤ 1.05"),
+        ("training step, b = 256, p = 192", "≤ 1.30"),
+    ],
+    throughput: [("training throughput in real tokens per second, mixed batches", "≥ 10")],
+    inference: [
+        ("inference of one cell, cached", "≤ 1.02"),
+        ("a batch of 8 sentences from 8 distinct cells", "≤ 1.25"),
+        ("a batch of 8 sentences from 8 distinct cells", "≤ 0.5"),
+    ],
+    memory: [
+        ("peak memory of a training step, b = 256, p = 192", "≤ 1.10"),
+    ],
+    switches: [],
+    languages: [],
+    gpu: [],
+}
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(throughput, "STEPS", 4)
+    monkeypatch.setattr(languages, "COUNTS", (5, 6, 8))
+    monkeypatch.setattr(switches, "TOP", 1)
+    made = Bench(torch.device("cpu"), repetitions=1, sentences=8)
+    made.__dict__["backbone"] = tiny_backbone()  # in place of the cached property
+    return made
+
+
+@pytest.mark.parametrize("measure", TABLE, ids=lambda module: module.__name__.split(".")[-1])
+def test_every_measure_gives_its_rows_of_the_table(bench, measure):
+    rows = list(measure.measure(bench))
+    assert [(row.measure, row.goal) for row in rows if not row.extra] == TABLE[measure]
+    assert all(row.ratio > 0 for row in rows)
+
+
+def test_the_peak_of_a_step_is_exact(bench):
+    step = steps.Step(bench, bench.model("adapters"), bench.batches(steps.CELLS[:1]))
+    first = memory.peak(bench, step)
+    assert first == memory.peak(bench, step)
+    assert first > memory.kept(step) > memory.size(step.model.parameters())
+
+
+def test_base_hyper_x_is_measured_on_a_random_encoder(bench):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    encoder = gpu.encoder(bench.device, **sizes, intermediate_size=64)
+    (row,) = gpu.training(bench, encoder, sentences=2)  # a CPU's peak is not known
+    assert row.details["tokens_per_second"].keys() == {"hypernetwork", "ordinary adapters"}
+    assert gpu.device_peak("NVIDIA H100 80GB HBM3") == pytest.approx(989.4e12)
+    assert gpu.device_peak("another") is None
+
+
+def test_languages_are_codes_that_models_take():
+    found = languages.codes(30)
+    assert len(set(found)) == 30
+    assert found[:4] == [cell.language for cell in steps.CELLS]
