@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -26,6 +27,9 @@ from .sections import (
 )
 
 FORMAT_VERSION = 1
+
+# Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
+_TREE_COLUMNS = {"head": "head", "label": "deprel"}
 
 _KINDS = {
     "supervised": (Kind.SUPERVISED,),
@@ -73,9 +77,14 @@ class Recipe(Section):
         for block in self.data:
             for language, files in block.cells.items():
                 for name in getattr(files, split):
-                    source = make_source(block, files, split, name)
+                    source = make_source(block, files, split, name, self._default_fields(block))
                     found.setdefault(Cell(block.task, language), []).append(source)
         return found
+
+    def _default_fields(self, block: DataBlock) -> Mapping[str, str | int]:
+        task = self.tasks.get(block.task)
+        trees = task is not None and task.type is TaskType.PARSING
+        return _TREE_COLUMNS if trees and block.format == "conllu" else {}
 
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
@@ -151,13 +160,24 @@ class Recipe(Section):
         return dump_document(_escape(data))
 
 
-def make_source(block: DataBlock, files: CellFiles, split: Split, name: str) -> Source:
-    """Make the source of one file, or of one split on the hub."""
+def make_source(
+    block: DataBlock,
+    files: CellFiles,
+    split: Split,
+    name: str,
+    defaults: Mapping[str, str | int] = MappingProxyType({}),
+) -> Source:
+    """Make the source of one file, or of one split on the hub.
+
+    Args:
+        block, files, split, name: where it is written.
+        defaults: columns of what the block's fields leave open.
+    """
     hub = block.format == "hub"
     return Source(
         format=block.format,
         location=str(block.dataset) if hub else name,
-        fields=block.fields,
+        fields={**defaults, **block.fields},
         comment=block.comment,
         config=(files.config or block.config) if hub else None,
         revision=block.revision,
