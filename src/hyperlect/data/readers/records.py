@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import compress
 
 from ...errors import nearest
 from ..examples import Example, Source
@@ -11,6 +12,9 @@ from .trees import read_heads
 
 WORD_ROLES = {"words": True, "labels": False, "heads": False}  # role → whether it must be given
 TEXT_ROLES = {"text": True, "pair": False, "label": False}
+
+# What treebanks on the hub give multiword tokens for a head; they stand beside their words there.
+_NO_HEAD = "None"
 
 _HINTS = {True: "{words: tokens, labels: tags}", False: "{text: sentence, label: topic}"}
 
@@ -81,7 +85,11 @@ def _words_example(values: Mapping[str, object], line: int, strict: bool) -> Exa
     labels = _one_a_word("labels", values, words)
     if not all(labels):
         raise ValueError(f"the label of word {labels.index('') + 1} is empty")
-    heads, wrong = read_heads(_one_a_word("heads", values, words), words)
+    written = _one_a_word("heads", values, words)
+    if not strict and _NO_HEAD in written:
+        kept = [head != _NO_HEAD for head in written]
+        words, labels, written = (tuple(compress(row, kept)) for row in (words, labels, written))
+    heads, wrong = read_heads(written, words)
     if wrong:
         raise ValueError("; ".join(message for _, message in wrong))
     return Example(words, labels, heads, line=line) if words else None
