@@ -23,8 +23,7 @@ ORDER = [
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {
-    "model/hyperx.py": 285,  # one class, and the one that everybody reads
-    "released.py": 260,  # tables of names, best compared side by side
+    "model/hyperx.py": 270,  # one class, and the one that everybody reads
 }
 """Files that may be longer, and how long."""
 

@@ -61,6 +61,9 @@ DEPREL = (
 )
 """The universal relations (Universal Dependencies, version 2), without subtypes."""
 
+INVENTORIES = {"upos": UPOS, "deprel": DEPREL}
+"""Inventories that have a name, in recipes and columns alike."""
+
 
 @dataclass(frozen=True)
 class Task:

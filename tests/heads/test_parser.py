@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from hyperlect.heads import PARSERS, ParserHead, ParseScores
 from hyperlect.heads.parser import word_vectors
 from tests.hypernet import twin
+from tests.released_twin import word_numbers
 
 PARITY = Path(__file__).parents[1] / "parity" / "paper_default.safetensors"
 LABELS = ("nsubj", "obj", "punct", "root")
@@ -35,13 +35,7 @@ def released(dtype: torch.dtype) -> tuple[dict[str, Tensor], ParseScores]:
         for name in ("arcs", "relations"):
             weight = tensors[f"param/taskmodels_dict.dep.biaffine_{name[:3]}s.weight"]
             getattr(head, name).weight.copy_(weight)
-    words = torch.full((3, 14), -1)
-    words[:, 0] = 0
-    for row, starts in enumerate(out["word_starts"].tolist()):
-        bounds = [start for start in starts if start > 0]
-        for word, (begin, end) in enumerate(itertools.pairwise(bounds), start=1):
-            words[row, begin:end] = word
-    return out, head(out["last_hidden_state"].to(dtype), words)
+    return out, head(out["last_hidden_state"].to(dtype), word_numbers(out["word_starts"]))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])

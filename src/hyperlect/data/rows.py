@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..grid import Cell
 from ..tasks import TaskType
 from .labels import Ids
 from .subwords import Window
@@ -72,6 +74,37 @@ def sentence_rows(
         row["heads"] = [] if heads is None else heads[example - start]
         row["example"] = example
         yield row
+
+
+def each_window(
+    rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell], indices: Sequence[int]
+) -> tuple[list[Mapping[str, Any]], list[Cell], list[int]]:
+    """Take rows of parsing apart into their windows, each a row; all other rows are windows.
+
+    Labels and heads, which are of the whole sentence, go with its first window.
+
+    Args:
+        rows: as `encoding.encode` gives them.
+        cells, indices: of each row.
+
+    Returns:
+        The rows, with the cell and the index of each.
+    """
+    parts = [list(_taken_apart(row)) if "windows" in row else [row] for row in rows]
+    counts = list(map(len, parts))
+    return (
+        [window for part in parts for window in part],
+        [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)],
+        [index for index, count in zip(indices, counts, strict=True) for _ in range(count)],
+    )
+
+
+def _taken_apart(row: Mapping[str, Any]) -> Iterator[Row]:
+    along = [name for name in ("input_ids", "token_type_ids", "words") if name in row]
+    for begin, end in pairwise(accumulate(row["windows"], initial=0)):
+        window = {name: row[name][begin:end] for name in along}
+        whole = {name: [] if begin else row[name] for name in ("labels", "heads")}
+        yield {**window, **whole}
 
 
 def row_features(task_type: TaskType, types: bool) -> Features:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..prediction import iob2_spans
+from ..heads import iob2_spans
 from ..tasks import Task, TaskType, universal
 
 Labels = Sequence[str]

@@ -3,7 +3,7 @@
 from .mlm import MlmHead
 from .parser import PARSERS, ParserForm, ParserHead, ParseScores
 from .sequence import SequenceHead
-from .token import TokenHead, decode_spans
+from .token import Span, TokenHead, decode_spans, iob2_spans
 from .trees import best_tree
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "ParserForm",
     "ParserHead",
     "SequenceHead",
+    "Span",
     "TokenHead",
     "best_tree",
     "decode_spans",
+    "iob2_spans",
 ]

@@ -28,6 +28,8 @@ from .sections import (
 
 FORMAT_VERSION = 1
 
+ParserForm = Literal["mlp", "direct"]
+
 # Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
 _TREE_COLUMNS = {"head": "head", "label": "deprel"}
 
@@ -57,6 +59,9 @@ class Recipe(Section):
     (one trained adapter a task), head (no adapters at all)."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
+    parser: ParserForm = "mlp"
+    """How tasks of type parsing score words: mlp (perceptrons, then biaffine attention: Dozat and
+    Manning 2017), or direct (biaffine attention alone, as in the authors' released code)."""
     hypernet: HypernetConfig = HypernetConfig()
     """Sizes and variants of the hypernetwork."""
     tasks: dict[str, TaskSection]

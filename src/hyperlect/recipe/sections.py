@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
-from ..tasks import DEPREL, OUTSIDE, UPOS, TaskType, inventory
+from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -59,14 +59,11 @@ def _selection(value: Any) -> Any:
 _SELECTION_FORM = f"must be {', '.join(SELECTIONS)}, or a list of cells such as [ner:fao, pos:fao]"
 
 
-_INVENTORIES = {"upos": UPOS, "deprel": DEPREL}
-
-
 def _label_names(value: Any) -> Any:
     if isinstance(value, str):
-        if value.lower() not in _INVENTORIES:
+        if value.lower() not in INVENTORIES:
             raise ValueError(f'must be a list of labels, upos or deprel, not "{value}"')
-        return _INVENTORIES[value.lower()]
+        return INVENTORIES[value.lower()]
     return value
 
 
@@ -86,9 +83,8 @@ class TaskSection(Section):
     universal parts of speech, deprel for the 37 universal relations. Without it, the labels found
     in the training data."""
     label_map: dict[str, Text] = {}
-    """Labels in the data → labels of the task. For spans it speaks of entity types, and O drops
-    one. For parsing, relations lose their subtypes (nsubj:pass → nsubj, as LAS has it) unless
-    they are named here whole."""
+    """Labels in the data → labels of the task. For spans: entity types, of which O drops one. For
+    parsing, relations not named here lose their subtypes (nsubj:pass → nsubj), as LAS does."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """A fixed share of the training steps; of the examples where batches are mixed. Tasks without
     one share the rest by their amount of data and the temperature."""
