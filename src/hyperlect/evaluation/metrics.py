@@ -18,6 +18,7 @@ from ..tasks import Task, TaskType, universal
 Labels = Sequence[str]
 Tree = tuple[Sequence[int], Labels]
 """The head and the relation of each word of a sentence."""
+UAS = "UAS"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def score_trees(gold: Sequence[Tree], predicted: Sequence[Tree]) -> Score:
         for same, a, b in zip(attached, true, found, strict=True)
     ]
     count = max(len(true), 1)
-    details = {"UAS": 100 * sum(attached) / count}
+    details = {UAS: 100 * sum(attached) / count}
     return Score(100 * sum(right) / count, len(true), "words", details)
 
 
