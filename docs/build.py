@@ -36,7 +36,9 @@ reported at once. `hyperlect check RECIPE` reads the data too and prints the gri
 
 Formats of data and their `fields`: `conllu` ({label: upos}, any column or misc:KEY), `columns`
 ({word: 1, label: 2}), `tsv`, `csv`, `jsonl` and `hub` ({text: …, pair: …, label: …}, or
-{words: …, labels: …}), `text` (one text a line).
+{words: …, labels: …}), `text` (one text a line). For tasks of type `parsing` a field `head`
+(`heads` in tables and on the hub) says where the heads are: words counted from 1, 0 for the root.
+In `conllu` they and the relations are found without it.
 """
 
 

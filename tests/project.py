@@ -4,6 +4,7 @@ What is to be learnt is easy: each word always has the same tag. The cells are o
 
     pos  eng isl supervised, fao (raw text only) and dan (untouched) unseen
     ner  eng supervised, isl an unseen combination
+    dep  eng supervised, isl an unseen combination
     topic eng, nli eng supervised
     mlm  fao
 """
@@ -29,6 +30,10 @@ TAGS = {
     "old": "ADJ", "Anna": "PROPN", "Oslo": "PROPN", "in": "ADP", "and": "CCONJ", "not": "PART",
 }  # fmt: skip
 ENTITIES = {"Anna": "B-PER", "Oslo": "B-LOC"}
+RELATIONS = {
+    "DET": "det", "NOUN": "obj", "VERB": "conj", "ADJ": "amod", "PROPN": "nsubj", "ADP": "case",
+    "CCONJ": "cc", "PART": "advmod",
+}  # fmt: skip
 WORDS = tuple(TAGS)
 LONG = 70
 """Words of the longest sentence of every word file: more than the tiny encoders take at once."""
@@ -36,6 +41,7 @@ LONG = 70
 CELLS = {
     "pos": {"eng": "train dev test", "isl": "train test", "fao": "test", "dan": "test"},
     "ner": {"eng": "train dev test", "isl": "test"},
+    "dep": {"eng": "train dev test", "isl": "test"},
     "topic": {"eng": "train dev test"},
     "nli": {"eng": "train test"},
     "mlm": {"fao": "train dev test"},
@@ -43,6 +49,7 @@ CELLS = {
 TYPES = {
     "pos": "tagging",
     "ner": "spans",
+    "dep": "parsing",
     "topic": "classification",
     "nli": "pairs",
     "mlm": "mlm",
@@ -94,7 +101,7 @@ def write_project(
 
 
 def block(task: str) -> dict[str, Any]:
-    kind = {"mlm": "text", "topic": "tsv", "nli": "tsv"}.get(task, "columns")
+    kind = {"mlm": "text", "dep": "conllu", "topic": "tsv", "nli": "tsv"}.get(task, "columns")
     cells = {
         language: {split: f"{task}.{language}.{split}" for split in splits.split()}
         for language, splits in CELLS[task].items()
@@ -117,6 +124,8 @@ def write_data(folder: Path, task: str, language: str, split: str) -> None:
             "".join(f"{word}\t{labels.get(word, 'O')}\n" for word in words) for words in sentences
         ]
         text = "\n".join(lines)
+    elif task == "dep":
+        text = "".join(map(treebank, sentences))
     elif task == "mlm":
         text = "".join(f"{' '.join(words)}\n" for words in sentences)
     elif task == "topic":
@@ -131,6 +140,14 @@ def write_data(folder: Path, task: str, language: str, split: str) -> None:
         rows.append(f"{' '.join(others[0])}\t{' '.join(others[0])}\tsame\n")
         text = "text\tpair\tlabel\n" + "".join(rows)
     (folder / f"{task}.{language}.{split}").write_text(text, encoding="utf-8")
+
+
+def treebank(words: Sequence[str]) -> str:
+    """A sentence as CoNLL-U: every word hangs on the first, in a relation that says which it is."""
+    rows = [f"1\t{words[0]}\t_\t_\t_\t_\t0\troot\t_\t_"]
+    for number, word in enumerate(words[1:], start=2):
+        rows.append(f"{number}\t{word}\t_\t_\t_\t_\t1\t{RELATIONS[TAGS[word]]}:x\t_\t_")
+    return "\n".join(rows) + "\n\n"
 
 
 def topic(words: Sequence[str]) -> str:

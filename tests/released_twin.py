@@ -5,6 +5,7 @@ Nothing here is shared with `hyperlect.released`.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -182,3 +183,14 @@ def twin_forward(
     norm = (state[f"{inside}.LayerNorm.{part}"] for part in ("weight", "bias"))
     x = twin.layer_norm(twin.ACTIVATIONS["gelu"](x), *norm, 1e-12)
     return states, x @ state[f"{DECODER}.weight"].T + state[f"{DECODER}.bias"]
+
+
+def word_numbers(starts: Tensor) -> Tensor:
+    """Which word each sub-word belongs to, from where words start: (B, T + 1) → (B, T)."""
+    words = torch.full((len(starts), starts.shape[1] - 1), -1)
+    words[:, 0] = 0
+    for row, places in enumerate(starts.tolist()):
+        bounds = itertools.pairwise(place for place in places if place > 0)
+        for word, (begin, end) in enumerate(bounds, start=1):
+            words[row, begin:end] = word
+    return words

@@ -23,8 +23,7 @@ ORDER = [
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {
-    "model/hyperx.py": 285,  # one class, and the one that everybody reads
-    "released.py": 260,  # tables of names, best compared side by side
+    "model/hyperx.py": 270,  # one class, and the one that everybody reads
 }
 """Files that may be longer, and how long."""
 
@@ -39,6 +38,7 @@ TESTED_ELSEWHERE = {
     "data/readers/faults.py": "data/readers/test_read.py",
     "data/readers/records.py": "data/readers/test_table.py",
     "data/readers/text.py": "data/readers/test_read.py",
+    "data/rows.py": "data/test_encoding.py",
     "model/config.py": "model/test_saving.py",
     "model/hyperx.py": "model/test_twin.py",
     "model/inventory.py": "model/test_names.py",

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.data.readers.trees import read_heads
 from hyperlect.data.words import split_words
 from hyperlect.errors import DataError, HyperlectError, UnknownNameError
 from hyperlect.grid import Cell
@@ -28,6 +29,7 @@ TASKS = (
     Task("topic", TaskType.CLASSIFICATION, ("animals", "people", "places")),
     Task("nli", TaskType.PAIRS, ("same", "other")),
     Task("mlm", TaskType.MLM),
+    Task("dep", TaskType.PARSING, ("nsubj", "obj", "punct", "root")),
 )
 TRAINED = (
     Cell("pos", "eng"),
@@ -310,3 +312,37 @@ def test_unknown_names_among_many_name_their_inputs(model: HyperX) -> None:
     assert 'input 2: Unknown language "faroish"' in said
     with pytest.raises(HyperlectError, match='"mlm" models raw text'):
         model.predict(["a", "b"], ["pos", "mlm"], "eng")
+
+
+def assert_tree(prediction: Prediction, words: int) -> None:
+    assert len(prediction.heads) == len(prediction.labels) == len(prediction.words) == words
+    assert not read_heads(list(map(str, prediction.heads)), prediction.words)[1]
+    for head, relation in zip(prediction.heads, prediction.labels, strict=True):
+        assert (head == 0) == (relation == "root")
+
+
+def test_sentences_are_parsed_into_trees(model: HyperX) -> None:
+    first, second = model.predict(["Anna sees the old dog.", ["ok"]], "dep", "fao")
+    assert_tree(first, 6)
+    assert first.spans == []
+    assert (second.heads, second.labels) == ((0,), ("root",))
+    assert model.predict(["ok"], "pos", "eng")[0].heads == ()
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_a_sentence_beyond_the_input_length_is_one_tree(family: str) -> None:
+    model = make(family)
+    words = [("the", "cat", "sees", "Oslo")[i % 4] for i in range(150)]
+    long, short = model.predict([words, words[:5]], "dep", "eng")
+    assert_tree(long, 150)
+    assert_tree(short, 5)
+    far = [abs(head - word) for word, head in enumerate(long.heads, start=1) if head]
+    assert max(far) > 64  # further than one window reaches
+
+
+def test_trees_do_not_depend_on_the_batch(model: HyperX) -> None:
+    inputs = [["the"] * n + ["cat", "sees", "Oslo"] for n in (1, 90, 3, 0, 12)]
+    together = model.predict(inputs, "dep", "eng")
+    alone = model.predict(inputs, "dep", "eng", tokens_per_batch=1)
+    mixed = model.predict([*inputs, "the cat"], ["dep"] * 5 + ["pos"], ["eng"] * 5 + ["isl"])
+    assert together == alone == mixed[:5]

@@ -8,11 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from hyperlect.errors import RunError
+from hyperlect.heads import ParseScores
 from hyperlect.model import HyperX
 from hyperlect.released import from_released
+from tests.released_twin import word_numbers
 
 PARITY = Path(__file__).parent / "parity"
-CELLS = ["ner:tr", "ner:en", "pos:ar", "mlm:fo"]
+PARSE = ("arc_preds", "rel_preds")
+CELLS = ["ner:tr", "ner:en", "pos:ar", "mlm:fo", "dep:tr"]
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +30,7 @@ def facts() -> dict:
 
 def build(tensors: dict, facts: dict) -> HyperX:
     state = {k.removeprefix("param/"): v for k, v in tensors.items() if k.startswith("param/")}
-    with pytest.warns(UserWarning, match="dep"):
-        return from_released(facts["hyperx_args"], facts["bert_config"], state)
+    return from_released(facts["hyperx_args"], facts["bert_config"], state)
 
 
 def run(model: HyperX, tensors: dict, cell: str) -> dict[str, torch.Tensor]:
@@ -38,18 +40,35 @@ def run(model: HyperX, tensors: dict, cell: str) -> dict[str, torch.Tensor]:
         tensors["input/attention_mask"].long(),
         task=task,
         language=language,
+        words=word_numbers(tensors["input/word_starts"]),
         output_hidden_states=True,
     )
     index = torch.tensor([list(model.tasks).index(task), model.language_index(language)])
     source = model.adapters.source(index[:1], index[1:])[0]
     weights = model.generate([(task, language)])[0]
-    found = {"last_hidden_state": output.last_hidden_state, "logits": output.logits}
+    found = {"last_hidden_state": output.last_hidden_state}
+    if task == "dep":
+        found |= parse_as_released(output.parses[task], tensors)
+    else:
+        found["logits"] = output.logits
     found |= {f"hidden_states.{i}": h for i, h in enumerate(output.hidden_states)}
     for layer in range(model.backbone.layers):
         found[f"gen.{layer}.source_embedding"] = source[layer]
         for name, tensor in weights[layer].items():
             found[f"gen.{layer}.{name.replace('after', 'post_ln')}"] = tensor
     return found
+
+
+def parse_as_released(
+    scores: ParseScores, stored: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """In the shape of the released code, with its own scores where there is no word or no head."""
+    made = {name: stored[f"out/dep:tr/{name}"].to(scores.arcs.dtype) for name in PARSE}
+    for sentence, words in enumerate(scores.real.sum(dim=1).tolist()):
+        for name, mine in zip(PARSE, (scores.arcs, scores.relations), strict=True):
+            made[name][sentence, :words, : words + 1] = mine[sentence, :words, : words + 1].detach()
+    assert scores.real.sum() == 14
+    return made
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -73,6 +92,15 @@ def test_forward_is_that_of_the_released_code(tensors, facts, cell, dtype):
         else:
             scale = value.double().abs().max()
             assert ((mine - value.double()).abs().max() / scale) <= 1e-6, name
+
+
+def test_the_parser_knows_the_released_relations(tensors, facts):
+    model = build(tensors, facts)
+    assert model.task("dep").labels == tuple("01234")  # as many as it was given
+    assert model.config.parser == "direct"
+    arguments = {**facts["hyperx_args"], "tasks": ["dep", "chunking"]}
+    with pytest.raises(RunError, match='no task "chunking"; it has ner, pos, dep, mlm'):
+        from_released(arguments, facts["bert_config"], {})
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])
@@ -124,7 +152,7 @@ def test_a_missing_and_an_unexpected_tensor_are_named(tensors, facts):
     state = {k: v for k, v in tensors.items() if k.startswith("param/")}
     moved = state.pop("param/taskmodels_dict.ner.cls.bias")
     state["param/taskmodels_dict.ner.cls.basis"] = moved
-    with pytest.warns(UserWarning, match="dep"), pytest.raises(RunError) as error:
+    with pytest.raises(RunError) as error:
         from_released(facts["hyperx_args"], facts["bert_config"], state)
     assert "heads.ner.linear.bias is missing" in str(error.value)
     assert "heads.ner.linear.basis is unexpected" in str(error.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hyperlect.errors import UnknownNameError
-from hyperlect.tasks import Task, TaskType, inventory
+from hyperlect.tasks import DEPREL, UPOS, Task, TaskType, inventory
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from hyperlect.tasks import Task, TaskType, inventory
     [
         ("tagging", True, "accuracy"),
         ("spans", True, "span F1"),
+        ("parsing", True, "LAS"),
         ("classification", False, "accuracy"),
         ("pairs", False, "accuracy"),
         ("mlm", False, "perplexity"),
@@ -56,6 +57,27 @@ def test_other_label_maps_speak_of_labels() -> None:
     task = Task("pos", TaskType.TAGGING, label_map={"B-X": "NOUN"})
     assert task.map_label("B-X") == "NOUN"
     assert task.map_label("X") == "X"
+
+
+@pytest.mark.parametrize(
+    ("relation", "mapped"),
+    [
+        ("nsubj", "nsubj"),
+        ("nsubj:pass", "nsubj"),
+        ("aux:pass", "aux:pass"),
+        ("obl:arg", "iobj"),
+        ("dobj", "obj"),
+        ("dobj:x", "obj"),
+    ],
+)
+def test_relations_lose_subtypes_that_no_label_map_names(relation: str, mapped: str) -> None:
+    given = {"aux:pass": "aux:pass", "obl:arg": "iobj", "dobj": "obj"}
+    assert Task("dep", TaskType.PARSING, label_map=given).map_label(relation) == mapped
+
+
+def test_the_universal_inventories_are_whole() -> None:
+    assert (len(set(UPOS)), len(set(DEPREL))) == (17, 37)
+    assert list(DEPREL) == sorted(DEPREL)
 
 
 def test_labels_have_the_index_of_their_output() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,24 +14,15 @@ from .data.encoding import encode_inputs
 from .data.words import split_words
 from .errors import DataError, HyperlectError
 from .grid import Cell
-from .heads import decode_spans
+from .heads import Span, decode_spans, iob2_spans
 from .rows import row_cells, rows_by_task
-from .tasks import OUTSIDE, Task, TaskType
+from .tasks import Task, TaskType
 
 if TYPE_CHECKING:
     from .model import HyperX, HyperXOutput
 
 Row = Mapping[str, Any]
 TOKENS_PER_BATCH = 4096
-
-
-@dataclass(frozen=True)
-class Span:
-    """An entity: words `start` up to, not including, `end`."""
-
-    label: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,8 @@ class Prediction:
             that reads no language.
         words: for word-level tasks, as they were given.
         labels: one a word.
+        heads: for parsing, the head of each word, counted from 1, and 0 for the root; the labels
+            are relations.
         text: for sentence-level tasks, as it was given (a pair joined by a tab).
         label: for sentence-level tasks.
         scores: probability of every label, for sentence-level tasks.
@@ -59,6 +52,7 @@ class Prediction:
     text: str = ""
     label: str | None = None
     scores: Mapping[str, float] | None = None
+    heads: tuple[int, ...] = ()
 
     @property
     def spans(self) -> list[Span]:
@@ -123,7 +117,8 @@ def _prediction(model: HyperX, cell: Cell, item: Any, found: Labelled, index: in
     about = (*cell, str(model.grid.kind(cell)), model.language_source(cell.language))
     if spec.type.reads_words:
         labels = tuple(spec.labels[i] for i in found.labels.get(index, []))
-        return Prediction(*about, words=tuple(item), labels=labels)
+        heads = tuple(found.heads.get(index, []))
+        return Prediction(*about, words=tuple(item), labels=labels, heads=heads)
     text = item if isinstance(item, str) else "\t".join(item)
     chances = dict(zip(spec.labels, found.probabilities[index], strict=True))
     label = spec.labels[found.labels[index][0]]
@@ -137,10 +132,12 @@ class Labelled:
     Attributes:
         labels: one index a word, in order; a single one for sentence-level tasks.
         probabilities: of every label, for sentence-level tasks.
+        heads: one a word, counted from 1, 0 for the root; for parsing.
     """
 
-    labels: dict[int, list[int]]
-    probabilities: dict[int, list[float]]
+    labels: dict[int, list[int]] = field(default_factory=dict)
+    probabilities: dict[int, list[float]] = field(default_factory=dict)
+    heads: dict[int, list[int]] = field(default_factory=dict)
 
 
 def label_rows(
@@ -157,30 +154,35 @@ def label_rows(
         cells: the cell of each row.
         tokens_per_batch: as for `predict`.
     """
+    found = Labelled()
     pieces: dict[int, Tensor] = {}
     for batch, output in forward_rows(model, rows, cells, tokens_per_batch):
         for name, own in rows_by_task(batch.cells).items():
+            if name in output.parses:
+                trees = output.parses[name].decode(model.task(name).labels)
+                sentences = dict.fromkeys(batch.rows[row] for row in own)
+                for row, (heads, relations) in zip(sentences, trees, strict=True):
+                    example = rows[row]["example"]
+                    found.heads[example], found.labels[example] = heads, relations
+                continue
             logits = output.task_logits[name].float().cpu()
             counts = [1] * len(own)
             if model.task(name).type.reads_words:
                 counts = batch.positions[own].sum(dim=1).tolist()
             split = torch.split(logits, counts)
             pieces |= {batch.rows[row]: part for row, part in zip(own, split, strict=True)}
-    sentences: dict[int, list[Tensor]] = {}
-    tasks: dict[int, Task] = {}
-    for index, (row, cell) in enumerate(zip(rows, cells, strict=True)):
-        sentences.setdefault(row["example"], []).append(pieces[index])
-        tasks[row["example"]] = model.task(cell.task)
-    labels, probabilities = {}, {}
-    for example, parts in sentences.items():
-        logits, task = torch.cat(parts), tasks[example]
+    examples: dict[int, list[int]] = {}
+    for index in sorted(pieces):
+        examples.setdefault(rows[index]["example"], []).append(index)
+    for example, indices in examples.items():
+        logits, task = torch.cat([pieces[i] for i in indices]), model.task(cells[indices[0]].task)
         if task.type is TaskType.SPANS:
-            labels[example] = decode_spans(logits, task.labels)
+            found.labels[example] = decode_spans(logits, task.labels)
         else:
-            labels[example] = logits.argmax(dim=-1).tolist()
+            found.labels[example] = logits.argmax(dim=-1).tolist()
         if not task.type.reads_words:
-            probabilities[example] = logits[0].softmax(dim=-1).tolist()
-    return Labelled(labels, probabilities)
+            found.probabilities[example] = logits[0].softmax(dim=-1).tolist()
+    return found
 
 
 def forward_rows(
@@ -213,6 +215,7 @@ def forward_rows(
                 task=batch.tasks,
                 language=batch.languages,
                 positions=batch.positions,
+                words=batch.words,
             )
         yield batch, output
 
@@ -229,15 +232,3 @@ def _as_given(item: str | Sequence[str], task: Task) -> Any:
             raise DataError(f'The task "{task.name}" takes two texts at a time.')
         return tuple(item)
     return item if isinstance(item, str) else " ".join(item)
-
-
-def iob2_spans(labels: Sequence[str]) -> Iterator[Span]:
-    """Read IOB2 labels as spans, strictly: a span begins with ``B-``."""
-    start = None
-    for index, label in enumerate([*labels, OUTSIDE]):
-        inside = start is not None and label == f"I-{labels[start][2:]}"
-        if start is not None and not inside:
-            yield Span(labels[start][2:], start, index)
-            start = None
-        if label.startswith("B-"):
-            start = index

@@ -7,8 +7,7 @@ and nothing may be missing or left over.
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,18 +19,19 @@ from .errors import Problems, RunError
 from .heads import MlmHead
 from .hypernet import HypernetConfig
 from .model import HyperX, HyperXConfig
-from .tasks import Task, TaskType
+from .tasks import DEPREL, Task, TaskType
 from .weights import load_exactly
 
-# The labels that the released code gives its two word-level tasks, in its order.
+# The labels that the released code gives its word-level tasks, in its order.
 _LABELS = {
     "ner": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
     "pos": (
         *("NOUN", "PUNCT", "ADP", "NUM", "SYM", "SCONJ", "ADJ", "PART", "DET"),
         *("CCONJ", "PROPN", "PRON", "X", "_", "ADV", "INTJ", "VERB", "AUX"),
     ),
+    "dep": ("_", *DEPREL),
 }
-_TASKS = (*_LABELS, "mlm")
+_TYPES = {"ner": TaskType.SPANS, "pos": TaskType.TAGGING, "dep": TaskType.PARSING}
 # Names of non-linearities that differ from those of hyperlect.
 _ACTIVATIONS = {"swish": "silu", "gelu_python": "gelu", "leakyrelu": "leaky_relu"}
 _ENCODER = "encoder."
@@ -51,7 +51,9 @@ _GENERATORS = {
     "pre_layernorm_hypernet.bias_generator": "before_bias",
 }
 _NORMS = {"post_layer_norm": "after", "pre_layer_norm": "before"}
-_MLM = {
+_PARTS = {
+    "biaffine_arcs.weight": "arcs.weight",
+    "biaffine_rels.weight": "relations.weight",
     "predictions.bias": "bias",
     "predictions.transform.dense.weight": "dense.weight",
     "predictions.transform.dense.bias": "dense.bias",
@@ -76,29 +78,24 @@ def from_released(
 
     Returns:
         A model in evaluation mode whose LayerNorms are trainable, as they are there. Labels have
-        the released code's names where their number is the released one, else numbers. A parser
-        (``dep``) is left out with a warning. Saving the model records the argument
-        ``model_name_or_path`` as its backbone.
+        the released code's names where their number is the released one, else numbers. Saving the
+        model records the argument ``model_name_or_path`` as its backbone.
 
     Raises:
         RunError: tensors are missing, left over or mis-shaped, every one named; or hyperlect
             cannot do what the arguments say.
     """
     names = _without_repeats({k.removeprefix("param/"): tensor for k, tensor in state.items()})
-    tasks, dropped = _tasks(arguments["tasks"], encoder_config.get("num_labels", {}))
-    if dropped:
-        warnings.warn(
-            f"hyperlect has no head for the released task {', '.join(dropped)}: left out.",
-            stacklevel=2,
-        )
+    num_labels = encoder_config.get("num_labels", {})
     try:
         config = HyperXConfig(
-            tasks=tuple(tasks),
+            tasks=tuple(_task(name, num_labels) for name in arguments["tasks"]),
             languages=tuple(arguments["languages"]),
             method="head" if arguments.get("no_hypernet") else "hyperx",
             hypernet=_hypernet_config(arguments),
             train_layer_norms=True,
             head_dropout=encoder_config.get("hidden_dropout_prob", 0.1),
+            parser="direct",
             # Which of the two it is depends on the order of the tasks there.
             tied_decoder=not any(name.endswith("predictions.decoder.weight") for name in names),
         )
@@ -108,7 +105,7 @@ def from_released(
         ) from error
     model = HyperX(_backbone(arguments, encoder_config), config)
     target = dict(model.named_parameters())
-    load_exactly(target, _rename(names, arguments, dropped, model.backbone.layers))
+    load_exactly(target, _rename(names, arguments, model.backbone.layers))
     return model.eval()
 
 
@@ -136,19 +133,17 @@ def _backbone(arguments: Mapping[str, Any], encoder_config: Mapping[str, Any]) -
     return Backbone(encoder, reference=reference, mlm_start=start)
 
 
-def _tasks(released: Sequence[str], num_labels: Mapping[str, int]) -> tuple[list[Task], list[str]]:
-    tasks = []
-    for name in released:
-        if name == "mlm":
-            tasks.append(Task(name, TaskType.MLM))
-        elif name in _LABELS:
-            count = num_labels.get(name, len(_LABELS[name]))
-            named = count == len(_LABELS[name])
-            labels = _LABELS[name] if named else tuple(map(str, range(count)))
-            # Numbers are no IOB2 tags, so what they mark cannot be scored as spans.
-            spans = name == "ner" and named
-            tasks.append(Task(name, TaskType.SPANS if spans else TaskType.TAGGING, labels))
-    return tasks, [name for name in released if name not in _TASKS]
+def _task(name: str, num_labels: Mapping[str, int]) -> Task:
+    if name == "mlm":
+        return Task(name, TaskType.MLM)
+    if name not in _LABELS:
+        raise RunError(f'The released code has no task "{name}"; it has {", ".join(_LABELS)}, mlm.')
+    count = num_labels.get(name, len(_LABELS[name]))
+    if count == len(_LABELS[name]):
+        return Task(name, _TYPES[name], _LABELS[name])
+    # Numbers are no IOB2 tags, so what they mark cannot be scored as spans.
+    task_type = TaskType.TAGGING if name == "ner" else _TYPES[name]
+    return Task(name, task_type, tuple(map(str, range(count))))
 
 
 def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
@@ -176,15 +171,14 @@ def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
 
 
 def _rename(
-    state: Mapping[str, Tensor], arguments: Mapping[str, Any], dropped: Sequence[str], layers: int
+    state: Mapping[str, Tensor], arguments: Mapping[str, Any], layers: int
 ) -> dict[str, Tensor]:
     """Give every tensor the name it has here. Raises `RunError` for those that fit nowhere."""
     renamed: dict[str, Tensor] = {}
     stacks: dict[str, dict[int, tuple[str, Tensor]]] = {}
     problems = Problems()
-    kept = [task for task in arguments["tasks"] if task not in dropped]
     order = {
-        "task_embeddings": ("task", kept),
+        "task_embeddings": ("task", list(arguments["tasks"])),
         "lang_embeddings": ("language", list(arguments["languages"])),
         "layer_id_embeddings": ("layer", [f"layer:{i}" for i in range(layers)]),
     }
@@ -197,7 +191,7 @@ def _rename(
                 source, entries = order[table]
                 key = f"adapters.source.embeddings.{source}"
                 stacks.setdefault(key, {})[entries.index(entry)] = name, tensor
-            elif entry not in dropped:
+            else:
                 problems.add(f"{name} is unexpected")
         elif name.startswith(_HYPERNET):
             layer, target = _generator_name(name.removeprefix(_HYPERNET))
@@ -209,7 +203,7 @@ def _rename(
                 stacks.setdefault(target, {})[layer or 0] = name, tensor
         elif name.startswith(_HEADS):
             task, _, rest = name.removeprefix(_HEADS).partition(".")
-            if task in dropped or rest == "cls.predictions.decoder.bias":  # the same as its bias
+            if rest == "cls.predictions.decoder.bias":  # the same as its bias
                 continue
             renamed[f"heads.{task}.{_head_name(rest)}"] = tensor
         elif not (name.endswith("position_ids") or ".pooler." in name):
@@ -253,4 +247,4 @@ def _generator_name(name: str) -> tuple[int | None, str | None]:
 
 def _head_name(name: str) -> str:
     rest = name.removeprefix("cls.").removeprefix("classifier.")
-    return _MLM.get(rest, f"linear.{rest}")
+    return _PARTS.get(rest, f"linear.{rest}")

@@ -18,6 +18,7 @@ class TaskType(StrEnum):
 
     TAGGING = "tagging"  # one label a word, as UPOS
     SPANS = "spans"  # IOB2 tags over words, scored as spans, as entities
+    PARSING = "parsing"  # a head and a relation a word, as dependency trees
     CLASSIFICATION = "classification"  # one label a text, as topics
     PAIRS = "pairs"  # one label for two texts, as NLI
     MLM = "mlm"  # masked language modelling on raw text
@@ -25,7 +26,7 @@ class TaskType(StrEnum):
     @property
     def reads_words(self) -> bool:
         """Whether an example is a list of words with a label each."""
-        return self in (TaskType.TAGGING, TaskType.SPANS)
+        return self in (TaskType.TAGGING, TaskType.SPANS, TaskType.PARSING)
 
     @property
     def metric(self) -> str:
@@ -36,6 +37,7 @@ class TaskType(StrEnum):
 _METRICS = {
     TaskType.TAGGING: "accuracy",
     TaskType.SPANS: "span F1",
+    TaskType.PARSING: "LAS",
     TaskType.CLASSIFICATION: "accuracy",
     TaskType.PAIRS: "accuracy",
     TaskType.MLM: "perplexity",
@@ -49,6 +51,19 @@ UPOS = (
 )
 """The universal parts of speech (Universal Dependencies, version 2)."""
 
+ROOT = "root"
+
+DEPREL = (
+    *("acl", "advcl", "advmod", "amod", "appos", "aux", "case", "cc", "ccomp", "clf", "compound"),
+    *("conj", "cop", "csubj", "dep", "det", "discourse", "dislocated", "expl", "fixed", "flat"),
+    *("goeswith", "iobj", "list", "mark", "nmod", "nsubj", "nummod", "obj", "obl", "orphan"),
+    *("parataxis", "punct", "reparandum", ROOT, "vocative", "xcomp"),
+)
+"""The universal relations (Universal Dependencies, version 2), without subtypes."""
+
+INVENTORIES = {"upos": UPOS, "deprel": DEPREL}
+"""Inventories that have a name, in recipes and columns alike."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,7 +75,8 @@ class Task:
         labels: the inventory in the order of the head's outputs. For `SPANS` these are IOB2
             tags with ``O`` first; empty for `MLM`, whose labels are the vocabulary.
         label_map: labels in the data → labels of the inventory, applied while reading. For
-            `SPANS` it speaks of entity types, and mapping one to ``O`` drops it.
+            `SPANS` it speaks of entity types, and mapping one to ``O`` drops it. For `PARSING`
+            subtypes are dropped wherever it says nothing of the whole relation.
     """
 
     name: str
@@ -73,7 +89,14 @@ class Task:
 
         For spans it maps entity types: ``B-DATE`` with ``{DATE: O}`` becomes ``O``; with
         ``{GPE: LOC}``, ``I-GPE`` becomes ``I-LOC``. A whole tag may be named too: ``{"-": O}``.
+
+        For parsing, a relation loses its subtype, ``nsubj:pass`` → ``nsubj``, for LAS as the
+        CoNLL 2018 shared task defined it does not look at subtypes, and most are of a few
+        languages alone. A map that names the whole relation comes first, so that
+        ``{"nsubj:pass": "nsubj:pass"}`` keeps one; then the universal one is looked up.
         """
+        if self.type is TaskType.PARSING and label not in self.label_map:
+            label = universal(label)
         if self.type is not TaskType.SPANS or label in self.label_map:
             return self.label_map.get(label, label)
         prefix, dash, entity = label.partition("-")
@@ -90,11 +113,16 @@ class Task:
             raise unknown(f"label of task {self.name}", label, self.labels) from None
 
 
+def universal(relation: str) -> str:
+    """Return a relation without its subtype: ``nsubj`` of ``nsubj:pass``."""
+    return relation.partition(":")[0]
+
+
 def inventory(task_type: TaskType, found: Iterable[str]) -> tuple[str, ...]:
     """Make the label inventory from the (mapped) labels found in the data.
 
-    Tags and classes are sorted. For spans, every entity type gets both its ``B-`` and its ``I-``
-    tag, whether or not both were seen, after ``O``.
+    Tags, relations and classes are sorted. For spans, every entity type gets both its ``B-`` and
+    its ``I-`` tag, whether or not both were seen, after ``O``.
     """
     if task_type is TaskType.MLM:
         return ()

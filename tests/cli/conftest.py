@@ -26,6 +26,17 @@ in\tADP\tO
 Oslo\tPROPN\tB-LOC
 .\tPUNCT\tO
 """
+TREES = """# text = dont see Oslo
+1-2\tdont\t_\t_\t_\t_\t_\t_\t_\t_
+1\tdo\tdo\tAUX\t_\t_\t3\taux\t_\t_
+2\tnot\tnot\tPART\t_\t_\t3\tadvmod\t_\t_
+3\tsee\tsee\tVERB\t_\t_\t0\troot\t_\tGloss=see
+3.1\tyou\t_\tPRON\t_\t_\t_\t_\t3:nsubj\t_
+4\tOslo\tOslo\tPROPN\t_\t_\t3\tobj\t_\t_
+
+1\tAnna\tAnna\tPROPN\t_\t_\t0\troot\t_\t_
+
+"""
 RECIPE = """format_version: 1
 name: tiny
 backbone: encoder
@@ -36,6 +47,7 @@ tasks:
   ner: {type: spans, labels: [LOC, PER]}
   topic: {type: classification}
   nli: {type: pairs}
+  dep: {type: parsing}
 data:
   - task: pos
     format: columns
@@ -61,6 +73,10 @@ data:
     fields: {text: text, pair: pair, label: label}
     cells:
       isl: {train: nli.tsv}
+  - task: dep
+    format: conllu
+    cells:
+      eng: {train: trees.conllu}
 training: {steps: 3, batch_size: 2, learning_rate: 1e-3, log_every: 1}
 """
 
@@ -99,6 +115,7 @@ def write_project(folder: Path) -> Path:
     (folder / "b.tsv").write_text(f"{two}\n".replace("dog", "cat"))
     (folder / "c.tsv").write_text(f"{one}\n\n{two}".replace("the", "a"))
     (folder / "topic.tsv").write_text("text\tlabel\nthe river\tnature\nOslo and Anna\tpeople\n")
+    (folder / "trees.conllu").write_text(TREES)
     (folder / "nli.tsv").write_text("text\tpair\tlabel\nthe dog\ta dog\tyes\nthe dog\tnot\tno\n")
     (folder / "tiny.yaml").write_text(RECIPE)
     return folder / "tiny.yaml"

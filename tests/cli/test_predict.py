@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from udtools import udeval
 
 from hyperlect.cli import inputs
 
-from .conftest import Call
+from .conftest import TREES, Call
 
 SENTENCES = "Anna sees the river.\n\n  \nthe old dog in Oslo!\n"
 
@@ -146,3 +147,44 @@ def test_a_model_without_a_recipe_is_enough(call: Call, run: Path) -> None:
             path.unlink()
     code, _, err = call("predict", run, "--task", "ner", "--language", "eng", stdin="Anna\n")
     assert code == 0, err
+
+
+DEP = ["--task", "dep", "--language", "eng"]
+
+
+@pytest.mark.parametrize("form", ["text", "conll"])
+def test_trees_are_conllu_and_the_rest_of_a_file_stays(
+    call: Call, trained: Path, tmp_path: Path, form: str
+) -> None:
+    file = tmp_path / "gold.conllu"
+    file.write_text("# a comment alone\n\n" + TREES)
+    code, out, err = call("predict", trained, file, *DEP, "--format", form)
+    assert code == 0, err
+    out = out.removeprefix("# cell = dep:eng (supervised; language vector: own vector)\n")
+    given, found = TREES.splitlines(), out.splitlines()
+    assert len(given) == len(found)
+    for before, after in zip(given, found, strict=True):
+        old, new = before.split("\t"), after.split("\t")
+        if old[0].isdigit():
+            assert new[6].isdigit()
+            old[6:8] = new[6:8]
+        assert new == old
+    loaded = []
+    for name, text in (("gold", TREES), ("found", out)):  # what the official script scores
+        (tmp_path / name).write_text(text)
+        loaded.append(udeval.load_conllu_file(str(tmp_path / name)))
+    assert udeval.evaluate(*loaded)["Words"].f1 == 1
+
+
+def test_trees_of_raw_sentences_and_in_jsonl(call: Call, trained: Path) -> None:
+    code, out, err = call("predict", trained, *DEP, stdin="Anna sees.\n\nok\n")
+    assert code == 0, err
+    lines = out.split("\n")
+    assert [line.split("\t")[:6] for line in lines[:3]] == [
+        [number, word, *"____"] for number, word in (("1", "Anna"), ("2", "sees"), ("3", "."))
+    ]
+    assert lines[3:] == ["", "1\tok\t_\t_\t_\t_\t0\troot\t_\t_", "", ""]
+    code, out, err = call("predict", trained, *DEP, "--format", "jsonl", stdin="ok\n")
+    record = json.loads(out)
+    assert (record["words"], record["heads"], record["labels"]) == (["ok"], [0], ["root"])
+    assert "spans" not in record

@@ -20,7 +20,7 @@ def test_train_makes_the_folder_and_says_what_is_next(
     assert json.loads((tmp_path / "runs/tiny/training.json").read_text())["steps"] == 2
     assert "runs/tiny holds" in out
     assert "hyperlect evaluate runs/tiny" in out
-    assert "hyperlect predict runs/tiny --task ner --language eng" in out
+    assert "hyperlect predict runs/tiny --task dep --language isl" in out
 
 
 def test_a_folder_in_use_is_left_alone(call: Call, project: Path, trained: Path) -> None:

@@ -9,14 +9,15 @@ from hyperlect.data.batching import by_length, collate, length_grouped, make_bat
 from hyperlect.data.encoding import encode, encode_inputs
 from hyperlect.grid import Cell
 from hyperlect.tasks import Task, TaskType
-from tests.data.made import corpus, tagged
+from tests.data.made import corpus, parsed, tagged
 from tests.tiny import FAMILY_NAMES, byte_tokenizer, tiny_backbone, wordpiece_tokenizer
 
 POS = Task("pos", TaskType.TAGGING, ("DET", "NOUN"))
 TOPIC = Task("topic", TaskType.CLASSIFICATION, ("animals", "places"))
 MLM = Task("mlm", TaskType.MLM)
-TASKS = {task.name: task for task in (POS, TOPIC, MLM)}
-POS_ENG, TOPIC_ENG, MLM_ENG = (Cell(name, "eng") for name in TASKS)
+DEP = Task("dep", TaskType.PARSING, ("det", "root"))
+TASKS = {task.name: task for task in (POS, TOPIC, MLM, DEP)}
+POS_ENG, TOPIC_ENG, MLM_ENG, DEP_ENG = (Cell(name, "eng") for name in TASKS)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -195,3 +196,43 @@ def test_by_length_keeps_to_the_budget():
         assert max(lengths[i] for i in batch) * len(batch) <= 100
     assert by_length([5] * 5, 1000, batch_size=2) == [[0, 1], [2, 3], [4]]
     assert by_length([], 100) == []
+
+
+def test_sentences_to_parse_beside_others(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    long = " ".join(f"xyz/{i}/{'det' if i else 'root'}" for i in range(9))
+    trees = encode(parsed("the/2/det cats/0/root", long), DEP, tokenizer, 16, tmp_path)
+    tags = encode(tagged("a/DET", "dog/NOUN"), POS, tokenizer, 16, tmp_path)
+    drawn = [(DEP_ENG, 0), (POS_ENG, 1), (DEP_ENG, 1)]
+    batch = make_batch({DEP_ENG: trees, POS_ENG: tags}, drawn, TASKS, tokenizer)
+    windows = len(trees[1]["windows"])
+    assert windows == 3
+    assert batch.cells == [DEP_ENG, POS_ENG, *[DEP_ENG] * windows]
+    assert batch.rows == [0, 1, *[1] * windows]
+    assert batch.words is not None
+    assert batch.words.shape == batch.input_ids.shape == batch.attention_mask.shape
+    assert batch.words[0, :6].tolist() == [0, 1, 2, 2, -1, -1]
+    assert (batch.words[1] == -1).all()
+    assert batch.positions.sum(dim=1).tolist() == [0, 1, 0, 0, 0]
+    assert batch.heads["dep"].tolist() == [2, 0, *range(9)]
+    assert batch.labels["dep"].tolist() == [0, 1, 1, *[0] * 8]
+    assert batch.labels["pos"].tolist() == [1]
+    joined = [
+        (token, word)
+        for ids, words, mask in zip(
+            batch.input_ids[2:], batch.words[2:], batch.attention_mask[2:], strict=True
+        )
+        for token, word in zip(ids[mask.bool()].tolist(), words[mask.bool()].tolist(), strict=True)
+    ]
+    assert joined == list(zip(trees[1]["input_ids"], trees[1]["words"], strict=True))
+    moved = batch.to("meta")
+    assert moved.words is not None
+    assert {moved.words.device.type, moved.heads["dep"].device.type} == {"meta"}
+
+
+def test_a_batch_without_trees_has_no_words(tmp_path: Path):
+    tokenizer = wordpiece_tokenizer()
+    rows = encode_inputs([["a"]], POS, tokenizer, 64)
+    assert collate(rows, [POS_ENG], TASKS, tokenizer).words is None
+    trees = collate(encode_inputs([["a"]], DEP, tokenizer, 64), [DEP_ENG], TASKS, tokenizer)
+    assert (trees.labels, trees.heads) == ({}, {})

@@ -39,6 +39,7 @@ def test_rows_of_words(tagged: Source, tmp_path: Path) -> None:
     assert rows[0] == {
         "words": ["Bær", "vaksa"],
         "labels": ["NOUN", "VERB"],
+        "heads": [],
         "text": "",
         "pair": None,
         "label": None,

@@ -8,13 +8,14 @@ from hyperlect.data import encoding
 from hyperlect.data.encoding import content_digest, encode, encode_inputs, tokenizer_digest
 from hyperlect.errors import BackboneError, DataError
 from hyperlect.tasks import Task, TaskType
-from tests.data.made import corpus, tagged
+from tests.data.made import corpus, parsed, tagged
 from tests.tiny import FAMILY_NAMES, byte_tokenizer, tiny_tokenizer, wordpiece_tokenizer
 
 POS = Task("pos", TaskType.TAGGING, ("DET", "NOUN", "VERB"))
 TOPIC = Task("topic", TaskType.CLASSIFICATION, ("animals", "places"))
 NLI = Task("nli", TaskType.PAIRS, ("no", "yes"))
 MLM = Task("mlm", TaskType.MLM)
+DEP = Task("dep", TaskType.PARSING, ("nsubj", "obj", "root"))
 
 
 def test_rows_of_words(tmp_path: Path):
@@ -155,3 +156,57 @@ def test_what_cannot_be_encoded(tmp_path: Path):
     tokenizer.mask_token = None
     with pytest.raises(BackboneError, match="mask token"):
         encode(corpus([{"text": "a"}]), MLM, tokenizer, 64, tmp_path)
+
+
+def test_rows_of_trees(tmp_path: Path):
+    trees = parsed("Anna/2/nsubj:pass sees/0/root cats/2/obj", "not/0/root")
+    tokenizer = wordpiece_tokenizer()
+    rows = encode(trees, DEP, tokenizer, 64, tmp_path)
+    assert rows.column_names == [
+        "input_ids", "token_type_ids", "windows", "words", "labels", "heads", "example",
+    ]  # fmt: skip
+    first = rows[0]
+    assert tokenizer.convert_ids_to_tokens(first["input_ids"]) == [
+        "[CLS]", "Anna", "sees", "cat", "##s", "[SEP]",
+    ]  # fmt: skip
+    assert first["words"] == [0, 1, 2, 3, 3, -1]
+    assert (first["windows"], first["labels"], first["heads"]) == ([6], [0, 2, 1], [2, 0, 2])
+    assert rows["example"][:] == [0, 1]
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_a_long_sentence_to_parse_is_one_row_of_windows(tmp_path: Path, family: str):
+    tokenizer = tiny_tokenizer(family)
+    words = ["xyz", "the", "old"] * 12
+    tree = " ".join(f"{word}/{i}/{'obj' if i else 'root'}" for i, word in enumerate(words))
+    row, short = encode(parsed(tree, "a/0/root"), DEP, tokenizer, 16, tmp_path)
+    assert len(row["windows"]) > 3
+    assert max(row["windows"]) <= 16
+    assert len(row["input_ids"]) == len(row["words"]) == sum(row["windows"])
+    assert row["words"].count(0) == 1
+    assert sorted(set(row["words"])) == list(range(-1, 37))
+    assert len(row["heads"]) == len(row["labels"]) == 36
+    for number, word in enumerate(words, start=1):
+        own = [t for t, w in zip(row["input_ids"], row["words"], strict=True) if w == number]
+        pieces = tokenizer.convert_ids_to_tokens(own)
+        assert "".join(piece.strip("▁Ġ#") for piece in pieces) == word
+    begin = 0
+    for length in row["windows"]:  # each window is a whole input of the encoder
+        window = row["input_ids"][begin : begin + length]
+        assert (window[0], window[-1]) == (short["input_ids"][0], short["input_ids"][-1])
+        begin += length
+    assert (short["windows"], short["words"]) == ([3], [0, 1, -1])
+
+
+def test_inputs_to_parse_are_rows_without_heads():
+    rows = encode_inputs([["the", "dog"], [], ["a"]], DEP, wordpiece_tokenizer(), 64)
+    assert [row["example"] for row in rows] == [0, 2]
+    assert [(row["words"], row["labels"], row["heads"]) for row in rows] == [
+        ([0, 1, 2, -1], [], []),
+        ([0, 1, -1], [], []),
+    ]
+
+
+def test_sentences_to_parse_need_heads(tmp_path: Path):
+    with pytest.raises(DataError, match=r"(?s)task dep without heads.*made.txt:1: no heads"):
+        encode(tagged("Anna/nsubj"), DEP, wordpiece_tokenizer(), 64, tmp_path)

@@ -20,7 +20,7 @@ from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.prediction import forward_rows
 from hyperlect.tasks import Task, TaskType
 
-from ..data.made import corpus, tagged
+from ..data.made import corpus, parsed, tagged
 from ..tiny import tiny_backbone
 
 SMALL = HypernetConfig(bottleneck=4, projection=6, embedding=5)
@@ -29,6 +29,7 @@ TASKS = (
     Task("ner", TaskType.SPANS, ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")),
     Task("topic", TaskType.CLASSIFICATION, ("animals", "people")),
     Task("mlm", TaskType.MLM),
+    Task("dep", TaskType.PARSING, ("det", "obj", "root")),
 )
 TRAINED = (Cell("pos", "eng"), Cell("pos", "isl"), Cell("ner", "eng"), Cell("mlm", "fao"))
 LONG = " ".join(f"{word}/{tag}" for word, tag in [("the", "DET"), ("cat", "NOUN")] * 50)
@@ -201,3 +202,20 @@ def test_spans_found_are_counted_over_all_sentences(model: HyperX) -> None:
                 for i, s in spans)  # fmt: skip
     expected = 200 * right / (spans.total() + 2)
     assert result.score == pytest.approx(expected)
+
+
+def test_every_word_of_every_tree_is_scored(model: HyperX) -> None:
+    long = " ".join(f"cat/{i}/{'obj' if i else 'root'}" for i in range(150))
+    data = parsed("the/2/det:x dog/0/root sees/2/obj", long, "Oslo/0/root")
+    result = only(model, "dep:eng", data)
+    assert (result.metric, result.units, result.unit) == ("LAS", 154, "words")
+    assert result.examples == 3
+    found = model.predict(data["words"], "dep", "eng")
+    heads, both = 0, 0
+    for gold, labels, tree in zip(data["heads"], data["labels"], found, strict=True):
+        for i, head in enumerate(gold):
+            heads += head == tree.heads[i]
+            both += head == tree.heads[i] and labels[i].split(":")[0] == tree.labels[i]
+    assert result.details["UAS"] == pytest.approx(100 * heads / 154)
+    assert result.score == pytest.approx(100 * both / 154)
+    assert heads > both > 0

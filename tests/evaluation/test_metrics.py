@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as label_f1
+from udtools import udeval
 
 from hyperlect.evaluation import score
-from hyperlect.evaluation.metrics import accuracy, macro_f1, precision_recall_f1
+from hyperlect.evaluation.metrics import Tree, accuracy, macro_f1, precision_recall_f1, score_trees
 from hyperlect.tasks import Task, TaskType
 
 NER = Task("ner", TaskType.SPANS)
@@ -123,3 +125,57 @@ def test_nothing_to_divide_by_is_zero() -> None:
 def test_labels_that_are_lacking_are_not_passed_over(predicted: Sentences) -> None:
     with pytest.raises(ValueError, match="differ in number"):
         score(NER, [["O"], ["O"]], predicted)
+
+
+def random_tree(source: random.Random, size: int) -> Tree:
+    """Any tree: each word, in a random order, takes a head among those before it."""
+    order = source.sample(range(1, size + 1), size)
+    heads, labels = [0] * size, ["root"] * size
+    for place, word in enumerate(order[1:], start=1):
+        heads[word - 1] = source.choice(order[:place])
+        labels[word - 1] = source.choice(["obj", "nsubj", "nsubj:pass", "nsubj:outer", "punct"])
+    return heads, labels
+
+
+def official_scores(gold: list[Tree], predicted: list[Tree], folder: Path) -> dict[str, float]:
+    """What the script of the CoNLL 2018 shared task says."""
+    for name, trees in (("gold", gold), ("predicted", predicted)):
+        with (folder / name).open("w") as file:
+            for tree in trees:
+                for word, (head, label) in enumerate(zip(*tree, strict=True), start=1):
+                    upos = "PUNCT" if label == "punct" else "X"
+                    file.write(f"{word}\tw{word}\t_\t{upos}\t_\t_\t{head}\t{label}\t_\t_\n")
+                file.write("\n")
+    loaded = [udeval.load_conllu_file(str(folder / name)) for name in ("gold", "predicted")]
+    found = udeval.evaluate(*loaded)
+    assert found["Words"].f1 == 1
+    return {name: 100 * found[name].f1 for name in ("LAS", "UAS")}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_trees_are_scored_as_the_official_script_scores_them(seed: int, tmp_path: Path) -> None:
+    source = random.Random(seed)
+    sizes = [source.randint(1, 12) for _ in range(source.randint(1, 8))]
+    gold = [random_tree(source, size) for size in sizes]
+    predicted = [
+        random_tree(source, len(tree[0])) if source.random() < 0.7 else tree for tree in gold
+    ]
+    found = score_trees(gold, predicted)
+    expected = official_scores(gold, predicted, tmp_path)
+    assert found.value == pytest.approx(expected["LAS"])
+    assert found.details["UAS"] == pytest.approx(expected["UAS"])
+    assert (found.units, found.unit) == (sum(sizes), "words")
+
+
+def test_subtypes_do_not_count_and_heads_do() -> None:
+    gold = [([2, 0, 2], ["nsubj:pass", "root", "punct"])]
+    found = score_trees(gold, [([2, 0, 1], ["nsubj", "root", "punct"])])
+    assert found.value == found.details["UAS"] == pytest.approx(200 / 3)
+    found = score_trees(gold, [([2, 0, 2], ["obj", "root", "punct"])])
+    assert (found.value, found.details["UAS"]) == (pytest.approx(200 / 3), 100)
+
+
+def test_trees_must_match_in_size() -> None:
+    with pytest.raises(ValueError, match="differ"):
+        score_trees([([0], ["root"])], [([0, 1], ["root", "obj"])])
+    assert score_trees([], []).value == 0

@@ -50,3 +50,14 @@ def test_only_the_kinds_that_occur_are_explained() -> None:
     assert f"◐ unseen combination: {Kind.UNSEEN_COMBINATION.meaning}" in text
     assert Kind.TEXT_ONLY.meaning not in text
     assert Kind.UNTOUCHED.meaning not in text
+
+
+def test_las_stands_with_uas() -> None:
+    tree = CellResult(
+        "dep", "isl", str(Kind.SUPERVISED), "LAS", 61.26, 8, 99, "words", {"UAS": 70.04}
+    )
+    text = shown(tree, CELLS[0])
+    rows = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
+    assert "LAS (UAS)" in text
+    assert "isl Icelandic 61.3 (70.0) ● 8" in rows
+    assert "eng English 91.3 ● 8" in rows

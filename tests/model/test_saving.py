@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hyperlect.errors import BackboneError, RunError
+from hyperlect.heads import PARSERS
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import METHODS, HyperX, HyperXConfig
+from hyperlect.tasks import Task, TaskType
 from tests.hub import COMMIT, put_on_hub
 from tests.tiny import FAMILY_NAMES, POSITIONS, save_tiny, saved_backbone, tiny_encoder
 
@@ -99,6 +101,19 @@ def test_an_untied_decoder_survives(tmp_path: Path):
     model = saved(tmp_path, tied_decoder=False)
     assert "heads.mlm.decoder" in model.own_parameters()
     assert_same(HyperX.from_pretrained(tmp_path / "run"), model)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_both_parsers_survive(parser: str, tmp_path: Path):
+    dep = Task("dep", TaskType.PARSING, ("obj", "root"), {"dobj": "obj"})
+    model = saved(tmp_path, tasks=(*TASKS, dep), parser=parser)
+    loaded = HyperX.from_pretrained(tmp_path / "run")
+    assert_same(loaded, model)
+    assert loaded.task("dep") == dep
+    sentences = [["Anna", "sees", "Oslo"]]
+    assert loaded.predict(sentences, "dep", "eng") == model.predict(sentences, "dep", "eng")
+    with pytest.raises(ValueError, match='parser must be one of mlp, direct, not "biaffine"'):
+        make(parser="biaffine")
 
 
 def test_the_longest_input_survives(tmp_path: Path):
@@ -226,6 +241,7 @@ def test_the_configuration_as_it_is_written(tmp_path: Path):
         "method": "hyperx",
         "train_layer_norms": False,
         "head_dropout": 0.1,
+        "parser": "mlp",
         "tied_decoder": True,
         "max_length": None,
     }

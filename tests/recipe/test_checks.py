@@ -42,6 +42,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("pos: {type: tagging}", SPANS % ("[B-PER]", "O"), 'list entity types, not tags: "PER"'),
         ("pos: {type: tagging}", SPANS % ("[PER, O]", "O"), "O stands for no entity"),
         ("pos: {type: tagging}", SPANS % ("[PER]", "PRE"), '"PRE" is no label of this task. Did you mean "PER"?'),
+        ("type: tagging", "type: parsing, labels: depre", "tasks.pos.labels: must be a list of labels, upos or deprel"),
         ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset: is missing"),
         ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset: goes with format hub, not tsv"),
         ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "must hold task"),
@@ -79,3 +80,33 @@ def test_notes_on_what_is_no_fault(load: Load) -> None:
     assert load().notes() == ["data: no test files for topic; nothing will be scored."]
     notes = load("method=head", "hypernet.bottleneck=8", "data.0.cells.en.dev=[]").notes()
     assert [note.split(":")[0] for note in notes] == ["hypernet", "data", "data"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("columns", "fields: do not say which column holds the word and the head and the label"),
+        ("columns\n    fields: {word: 2}", "fields: do not say which column holds the head"),
+        ("columns\n    fields: {head: h}", "fields.head: must be the column's number, counted from 1"),
+        ("jsonl\n    fields: {words: w, labels: l}", "fields: do not say which column holds the heads"),
+        ("conllu\n    fields: {word: form}", "conllu has no such field for parsing"),
+    ],
+)  # fmt: skip
+def test_trees_need_heads(faults: Faulty, fields: str, expected: str) -> None:
+    text = GOOD.replace("type: tagging", "type: parsing").replace("conllu", fields, 1)
+    assert [fault for fault in faults(text=text) if expected in fault]
+
+
+def test_treebanks_have_trees_in_their_columns(load: Load) -> None:
+    trees = GOOD.replace("type: tagging", "type: parsing, labels: deprel")
+    for text, fields in (
+        (GOOD, {}),
+        (trees, {"head": "head", "label": "deprel"}),
+        (
+            trees.replace("conllu", "conllu\n    fields: {label: upos}", 1),
+            {"head": "head", "label": "upos"},
+        ),
+    ):
+        [source] = load(text=text).cells("train")[Cell("pos", "eng")]
+        assert source.fields == fields
+    assert len(load(text=trees).task("pos").labels) == 37

@@ -86,7 +86,7 @@ def test_faulty_overrides(faults: Faulty, override: str, words: str) -> None:
         ("c.conllu", "cc.conllu", 'cc.conllu. Did you mean "c.conllu"?'),
         ("root: files", "root: fils", "data.0.root: there is no folder"),
         ("share: 0.2", "share: 1", "tasks.mlm.share: must be less than 1, not 1"),
-        ("[sport, travel]", "sport", 'tasks.topic.labels: must be a list of labels, or upos, not "sport"'),
+        ("[sport, travel]", "sport", 'tasks.topic.labels: must be a list of labels, upos or deprel, not "sport"'),
         ("[sport, travel]", "[sport, 2]", 'tasks.topic.labels.1: 2 is read as a number; for a text write "2" in quotes'),
     ],
 )  # fmt: skip

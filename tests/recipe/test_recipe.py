@@ -77,6 +77,15 @@ def test_methods_are_those_of_the_model() -> None:
     assert METHODS == model.METHODS
 
 
+def test_parsers_are_those_of_the_heads(load: Load) -> None:
+    from hyperlect.heads import ParserForm
+    from hyperlect.recipe import recipe
+
+    assert recipe.ParserForm == ParserForm
+    assert load().parser == "mlp"
+    assert load("parser=direct").parser == "direct"
+
+
 HUB = """\
   - task: topic
     format: hub

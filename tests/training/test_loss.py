@@ -12,25 +12,34 @@ import torch
 from hyperlect.data.batching import Batch
 from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
+from hyperlect.heads import ParseScores
 from hyperlect.training.loss import batch_loss, check_finite
 
 IDS = torch.ones(3, 3, dtype=torch.long)
 NER, ISL, TOPIC = Cell("ner", "fao"), Cell("ner", "isl"), Cell("topic", "eng")
-LABELS = {"ner": [0, 2, 1, 1], "topic": [1]}
+LABELS = {"ner": [0, 2, 1, 1], "topic": [1], "dep": [1, 0]}
+HEADS = {"dep": torch.tensor([0, 1])}
 LOGITS = {
     "ner": torch.tensor([[2.0, 0, -1], [0.5, 0.5, 0], [1.0, 0, 0], [0, 3.0, 1]]),
     "topic": torch.tensor([[1.0, -1.0]]),
 }
+DEP = Cell("dep", "eng")
+PARSE = ParseScores(
+    arcs=torch.tensor([[[1.0, 0, 0], [0, 2.0, -1.0]]]),
+    relations=torch.arange(12.0).view(1, 2, 3, 2) % 5,
+    real=torch.tensor([[True, True]]),
+)
 
 
 def batch(*cells: Cell) -> Batch:
     labels = {task: torch.tensor(LABELS[task]) for task in {cell.task for cell in cells}}
-    return Batch(list(cells), IDS, IDS, IDS.bool(), labels)
+    return Batch(list(cells), IDS, IDS, IDS.bool(), labels, words=IDS, heads=HEADS)
 
 
 def model(*_: Any, task: list[str], language: list[str], **__: Any) -> SimpleNamespace:
     assert len(task) == len(language)
-    return SimpleNamespace(task_logits={name: LOGITS[name] for name in dict.fromkeys(task)})
+    logits = {name: LOGITS[name] for name in dict.fromkeys(task) if name in LOGITS}
+    return SimpleNamespace(task_logits=logits, parses={"dep": PARSE} if "dep" in task else {})
 
 
 def by_hand(task: str) -> float:
@@ -54,6 +63,15 @@ def test_tasks_count_by_their_rows() -> None:
         {"ner": by_hand("ner"), "topic": by_hand("topic")}
     )
     assert not any(loss.requires_grad for loss in found.by_task.values())
+
+
+def test_trees_cost_their_heads_and_the_relations_there() -> None:
+    found = batch_loss(model, batch(DEP, TOPIC, DEP, DEP))  # type: ignore[arg-type]
+    heads = [math.log(math.e + 2) - 1, math.log(1 + math.exp(2) + math.exp(-1)) - 2]
+    relations = [math.log(1 + math.e) - 1, math.log(math.exp(3) + math.exp(4)) - 3]
+    expected = (sum(heads) + sum(relations)) / 2
+    assert found.by_task["dep"].item() == pytest.approx(expected)
+    assert found.total.item() == pytest.approx(3 / 4 * expected + 1 / 4 * by_hand("topic"))
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

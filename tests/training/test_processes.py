@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Rows of two tasks in a batch; in each half there may be more of one than in the other.
     several = {"batching": "mixed", "accumulate": 2}
     rows = write_project(folder / "rows", ("topic", "nli"), settings | several)
-    mixed = write_project(folder / "mixed", ("pos", "ner", "topic", "mlm"), settings)
+    mixed = write_project(folder / "mixed", ("pos", "dep", "topic", "mlm"), settings)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -26,7 +26,7 @@ SETTINGS = {
     "steps": 14, "log_every": 4, "accumulate": 2, "evaluate_every": 5, "patience": 4,
     "backbone_dropout": True, "train_layer_norms": True,
 }  # fmt: skip
-TASKS = ("pos", "ner", "topic", "nli", "mlm")
+TASKS = ("pos", "ner", "dep", "topic", "nli", "mlm")
 
 
 @pytest.fixture(scope="module")

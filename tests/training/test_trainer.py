@@ -329,3 +329,21 @@ def test_dropout_of_the_frozen_backbone_is_on_only_where_asked_for(
     assert modes == [(True, False)] * 4
     train(tagging, tmp_path / "on", *steps, "training.backbone_dropout=true")
     assert modes[4:] == [(True, True)] * 4
+
+
+@pytest.mark.parametrize(("form", "enough"), [("mlp", 70), ("direct", 30)])
+def test_trees_are_learnt_beside_tags(form: str, enough: float, tmp_path: Path) -> None:
+    recipe = write_project(tmp_path / "project", ("pos", "dep"), parser=form)
+    run = train(
+        recipe, tmp_path / "run", "training.steps=120", "training.batching=mixed",
+        "training.log_every=10", "training.batch_size=8",
+    )  # fmt: skip
+    found = losses(run, "dep")
+    assert found[-1] < 0.5 * found[0]
+    dev = [event for event in events(run) if event["event"] == "dev"][-1]
+    assert dev["scores"]["dep:eng"] > enough
+    model = HyperX.from_pretrained(run)
+    assert model.config.parser == form
+    (tree,) = model.predict([["Anna", "sees", "the", "cat"]], "dep", "isl")
+    assert tree.heads == (0, 1, 1, 1)
+    assert tree.labels[0] == "root"

@@ -18,6 +18,7 @@ CHUNK = 1000
 PEEKED = 100
 COMMENT = "# "
 _CONLLU_LINE = re.compile(r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){8}[^\t]*")
+_CONLLU_WORD = re.compile(r"\d+\t")
 _TAGGED = re.compile(r"\S+(?: \S+)* (?:O|[BI]-\S+)")
 _SENTENCE_IN_ONE = re.compile(r".+[。！？।॥…]")  # of scripts that write no spaces
 
@@ -38,10 +39,12 @@ class Given:
     Attributes:
         value: words, a text, or two texts: what `HyperX.predict` takes.
         text: the line as it stood; empty where words were given.
+        lines: of a sentence in CoNLL-U, as they stood.
     """
 
     value: list[str] | str | tuple[str, ...]
     text: str = ""
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,24 @@ def _conllu(file: str) -> Iterator[Given]:
     source = Source("conllu", file, fields={"label": "form"})
     faults = Faults(source)
     examples = READERS["conllu"](source, True, faults)
+    sentences = _sentence_lines(_lines(file, file))
     while some := list(islice(examples, CHUNK)):
         faults.raise_if_any(DataError, f"Cannot read {file} as CoNLL-U:")
-        yield from (Given(list(example.words)) for example in some)
+        for example in some:
+            yield Given(list(example.words), lines=next(sentences))
     faults.raise_if_any(DataError, f"Cannot read {file} as CoNLL-U:")
+
+
+def _sentence_lines(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Go through the sentences that have words, each as its lines."""
+    sentence: list[str] = []
+    for line in chain(lines, [""]):
+        if line.strip():
+            sentence.append(line)
+            continue
+        if any(_CONLLU_WORD.match(line) for line in sentence):
+            yield tuple(sentence)
+        sentence = []
 
 
 def _text(lines: Iterable[str], name: str) -> Iterator[Given]:

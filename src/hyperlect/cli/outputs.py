@@ -57,12 +57,18 @@ class Writer:
         if self.form is Form.CONLL:
             self._plain(f"# cell = {about(prediction)}")
 
+    @property
+    def _trees(self) -> bool:
+        return self.task.type is TaskType.PARSING
+
     def write(self, prediction: Prediction, given: Given) -> None:
         """Write one prediction."""
-        if self.form is Form.CONLL:
-            self._plain(conll(prediction))
-        elif self.form is Form.JSONL:
+        if self.form is Form.JSONL:
             self._plain(json.dumps(record(prediction, given), ensure_ascii=False))
+        elif self._trees:
+            self._plain(conllu(prediction, given))
+        elif self.form is Form.CONLL:
+            self._plain(conll(prediction))
         elif self.console.is_terminal:
             self.console.print(self._readable(prediction, given))
         else:
@@ -114,8 +120,28 @@ def conll(prediction: Prediction) -> str:
     return "".join(f"{word}\t{label}\n" for word, label in pairs)
 
 
+def conllu(prediction: Prediction, given: Given) -> str:
+    """Write a tree as CoNLL-U, with an empty line at the end.
+
+    Of a sentence that came as CoNLL-U, everything but heads and relations stays as it was.
+    """
+    words = enumerate(prediction.words, start=1)
+    lines = given.lines or [f"{number}\t{word}" + 8 * "\t_" for number, word in words]
+    trees = iter(zip(prediction.heads, prediction.labels, strict=True))
+    written = []
+    for line in lines:
+        cells = line.split("\t")
+        if cells[0].isdigit():
+            cells[6:8] = map(str, next(trees))
+        written.append("\t".join(cells) + "\n")
+    return "".join(written)
+
+
 def record(prediction: Prediction, given: Given) -> dict[str, Any]:
-    """Return a prediction as plain data. Spans count words, the end not included."""
+    """Return a prediction as plain data.
+
+    Spans count words from 0, the end not included; heads count them from 1, and 0 is the root.
+    """
     cell = {
         "cell": f"{prediction.task}:{prediction.language}",
         "kind": prediction.kind,
@@ -125,6 +151,10 @@ def record(prediction: Prediction, given: Given) -> dict[str, Any]:
         scores = {label: round(score, 4) for label, score in (prediction.scores or {}).items()}
         texts = {"texts": given.value} if isinstance(given.value, tuple) else {"text": given.text}
         return {**cell, **texts, "label": prediction.label, "scores": scores}
+    raw = {"text": given.text} if given.text else {}
+    found = {"words": prediction.words, "labels": prediction.labels}
+    if prediction.heads:
+        return {**cell, **raw, **found, "heads": prediction.heads}
     surface, places = _surface(given)
     spans = [
         {
@@ -135,14 +165,7 @@ def record(prediction: Prediction, given: Given) -> dict[str, Any]:
         }
         for span in prediction.spans
     ]
-    raw = {"text": given.text} if given.text else {}
-    return {
-        **cell,
-        **raw,
-        "words": prediction.words,
-        "labels": prediction.labels,
-        "spans": spans,
-    }
+    return {**cell, **raw, **found, "spans": spans}
 
 
 def _surface(given: Given) -> tuple[str, list[tuple[int, int]]]:

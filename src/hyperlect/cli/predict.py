@@ -42,7 +42,7 @@ def predict(
         typer.Option(
             "--format",
             help="text is for reading, conll has word and label on a line, jsonl an object a "
-            "sentence.",
+            "sentence. Trees are CoNLL-U in both text and conll.",
         ),
     ] = Form.TEXT,
     reading: Annotated[

@@ -15,6 +15,7 @@ from ..grid import Cell
 from ..tasks import Task, TaskType
 from .arrow import arrow_column
 from .masking import mask_tokens
+from .rows import NO_WORD, each_window
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,12 +35,17 @@ class Batch:
     Attributes:
         cells: the cell of every row.
         input_ids, attention_mask: (B, T), int64.
-        positions: (B, T), boolean, where a word-level head or the one of `mlm` reads; nowhere in
-            the rows of sentence-level tasks.
-        labels: by task, (N,), int64, over the task's rows in order: one a true position, or one a
-            row for sentence-level tasks. Empty if the rows are unlabelled.
+        positions: (B, T), boolean, where a tagger or the head of `mlm` reads; nowhere in the rows
+            of other tasks.
+        labels: by task, (N,), int64, over the task's rows in order: one a true position, one a
+            word for parsing, or one a row for sentence-level tasks. Empty if the rows are
+            unlabelled.
         token_type_ids: (B, T), int64, if the tokenizer makes them.
-        rows: the index of each row among the encoded ones.
+        rows: the index of each row among the encoded ones. The windows of a long sentence to parse
+            are rows that follow each other, with the same index.
+        words: (B, T), int64, which word of its sentence each sub-word belongs to, as in
+            `heads.ParserHead.forward`; None where nothing is parsed.
+        heads: by task, (N,), int64: the head of each word, for parsing.
     """
 
     cells: list[Cell]
@@ -49,6 +55,8 @@ class Batch:
     labels: dict[str, Tensor] = field(default_factory=dict)
     token_type_ids: Tensor | None = None
     rows: list[int] = field(default_factory=list)
+    words: Tensor | None = None
+    heads: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:
@@ -72,8 +80,10 @@ class Batch:
         moved: dict[str, Any] = {
             name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        labels = {task: function(value) for task, value in self.labels.items()}
-        return replace(self, **moved, labels=labels)
+        for name in ("labels", "heads"):
+            by_task: dict[str, Tensor] = getattr(self, name)
+            moved[name] = {task: function(value) for task, value in by_task.items()}
+        return replace(self, **moved)
 
 
 def collate(
@@ -94,14 +104,20 @@ def collate(
         generator: source of chance for the masks.
         indices: the index of each row, for `Batch.rows`; 0, 1, … if None.
     """
+    indices = range(len(rows)) if indices is None else indices
+    rows, cells, indices = each_window(rows, cells, indices)
     input_ids = _padded([row["input_ids"] for row in rows], tokenizer.pad_token_id)
     attention_mask = _marked([range(len(row["input_ids"])) for row in rows], input_ids).long()
     types = [tasks[cell.task].type for cell in cells]
-    read = [row["positions"] if t.reads_words else () for row, t in zip(rows, types, strict=True)]
-    batch = Batch(list(cells), input_ids, attention_mask, _marked(read, input_ids))
-    batch.rows = list(range(len(rows)) if indices is None else indices)
+    read = [row.get("positions", ()) for row in rows]
+    batch = Batch(cells, input_ids, attention_mask, _marked(read, input_ids), rows=indices)
     if "token_type_ids" in rows[0]:
         batch.token_type_ids = _padded([row["token_type_ids"] for row in rows], 0)
+    if TaskType.PARSING in types:
+        batch.words = torch.full_like(input_ids, NO_WORD)
+        for number, row in enumerate(rows):
+            if "words" in row:
+                batch.words[number, : len(row["words"])] = torch.tensor(row["words"])
     text = [index for index, task_type in enumerate(types) if task_type is TaskType.MLM]
     if text:
         batch.input_ids = input_ids.clone()
@@ -114,6 +130,8 @@ def collate(
             batch.labels[task] = input_ids[own][batch.positions[own]]
         elif labels := [label for index in own for label in rows[index]["labels"]]:
             batch.labels[task] = torch.tensor(labels)
+            if tasks[task].type is TaskType.PARSING:
+                batch.heads[task] = torch.tensor([h for i in own for h in rows[i]["heads"]])
     return batch
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Counts up when a reader comes to read the same file differently, or the rows change.
-READER_VERSION = 1
+READER_VERSION = 2
 
 
 def read_corpus(sources: Sequence[Source], word_level: bool, cache: Path | None = None) -> Dataset:
@@ -32,8 +32,8 @@ def read_corpus(sources: Sequence[Source], word_level: bool, cache: Path | None 
 
     Returns:
         Rows with the fields of :class:`~hyperlect.data.examples.Example` (``words``, ``labels``,
-        ``text``, ``pair``, ``label``, ``line``) and ``file``, the source's name. Columns that do
-        not apply are empty lists, empty texts and ``None``.
+        ``heads``, ``text``, ``pair``, ``label``, ``line``) and ``file``, the source's name. Columns
+        that do not apply are empty lists, empty texts and ``None``.
 
     Raises:
         DataError: a source is missing, empty or malformed; the faults of all sources are listed.
@@ -86,6 +86,7 @@ def _rows(corpora: Sequence[tuple[Source, list[Example]]]) -> Dataset:
         {
             "words": List(Value("string")),
             "labels": List(Value("string")),
+            "heads": List(Value("int32")),
             "text": Value("string"),
             "pair": Value("string"),
             "label": Value("string"),

@@ -21,7 +21,8 @@ class Source:
         fields: which column holds what. ``conllu``: ``{"label": "upos"}`` (any column's name, or
             ``misc:KEY``). ``columns``: ``{"word": 1, "label": 2}``, counted from 1. Tables and
             the hub: ``{"text": name, "pair": name, "label": name}`` or, for words,
-            ``{"words": name, "labels": name}``.
+            ``{"words": name, "labels": name}``. Heads of words are read where ``head`` (in tables
+            and on the hub ``heads``) says from which column.
         comment: lines of a column file that start with this are comments; none where empty.
         config, revision, split: of a hub data set.
         limit: read at most this many examples.
@@ -48,6 +49,8 @@ class Example:
     Attributes:
         words: the words, for word-level tasks (original spelling).
         labels: one label a word, as it stands in the data.
+        heads: the head of each word, counted from 1, and 0 for the root; a tree. Empty where the
+            source does not name a column for them.
         text: the text, for sentence-level and raw-text tasks.
         pair: the second text of a pair.
         label: the label of the text or pair.
@@ -56,6 +59,7 @@ class Example:
 
     words: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
     text: str = ""
     pair: str | None = None
     label: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -21,12 +21,14 @@ class Window:
         token_type_ids: one a sub-word; used only where the tokenizer makes them.
         positions: where the first sub-word of each of its words is; empty for whole texts.
         words: which words of the example these are.
+        sizes: of how many sub-words each of its words is made; those of a word are neighbours.
     """
 
     input_ids: list[int]
     token_type_ids: list[int]
     positions: list[int]
     words: range
+    sizes: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Subwords:
         for word in span:
             positions.append(len(self.single.ids[0]) + len(tokens))
             tokens += pieces[word]
-        return Window(*self.single.around(tokens), positions, span)
+        sizes = [len(pieces[word]) for word in span]
+        return Window(*self.single.around(tokens), positions, span, sizes)
 
     def texts(self, texts: Sequence[str]) -> list[list[Window]]:
         """Encode texts, one window each; what does not fit is cut off."""

@@ -1,7 +1,7 @@
 """Metrics, and filling the grid with scores."""
 
 from .fill import fill
-from .metrics import Score, score
+from .metrics import Score, Tree, score, score_trees
 from .results import (
     Average,
     CellResult,
@@ -19,6 +19,7 @@ __all__ = [
     "Average",
     "CellResult",
     "Score",
+    "Tree",
     "averages",
     "cell_results",
     "evaluate_run",
@@ -27,6 +28,7 @@ __all__ = [
     "results_data",
     "results_table",
     "score",
+    "score_trees",
     "selection_score",
     "write_results",
 ]

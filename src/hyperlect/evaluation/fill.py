@@ -14,7 +14,7 @@ from ..grid import Cell
 from ..model import HyperX
 from ..prediction import TOKENS_PER_BATCH, forward_rows, label_rows
 from ..tasks import TaskType
-from .metrics import Score, score
+from .metrics import Score, score, score_trees
 from .results import CellResult
 
 MASK_SEED = 20221207
@@ -47,6 +47,8 @@ def fill(
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         if task.type is TaskType.MLM:
             scored = _perplexity(model, loaded, cell, tokens_per_batch)
+        elif task.type is TaskType.PARSING:
+            scored = _score_trees(model, loaded, cell, tokens_per_batch)
         else:
             scored = _score_labels(model, loaded, cell, tokens_per_batch)
         result = CellResult(
@@ -74,6 +76,17 @@ def _score_labels(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens:
     found = label_rows(model, rows, [cell] * len(rows), tokens).labels
     predicted = [[task.labels[i] for i in found[example]] for example in gold]
     return score(task, list(gold.values()), predicted)
+
+
+def _score_trees(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+    labels = model.task(cell.task).labels
+    found = label_rows(model, rows, [cell] * len(rows), tokens)
+    gold = [(row["heads"], [labels[i] for i in row["labels"]]) for row in rows]
+    predicted = [
+        (found.heads[row["example"]], [labels[i] for i in found.labels[row["example"]]])
+        for row in rows
+    ]
+    return score_trees(gold, predicted)
 
 
 def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:

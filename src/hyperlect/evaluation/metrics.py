@@ -1,7 +1,9 @@
 """Scores as the field means them, as percentages; perplexity as it is.
 
 Tagging: accuracy over words. Spans: F1 over exact spans, read from IOB2 strictly (a span begins
-with ``B-``), as seqeval's strict mode does. Sentences: accuracy, with macro-F1 beside it.
+with ``B-``), as seqeval's strict mode does. Trees: LAS, with UAS beside it, as the CoNLL 2018
+shared task scores parses of given words: over all words, punctuation too, and without subtypes.
+Sentences: accuracy, with macro-F1 beside it.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..prediction import iob2_spans
-from ..tasks import Task, TaskType
+from ..heads import iob2_spans
+from ..tasks import Task, TaskType, universal
 
 Labels = Sequence[str]
+Tree = tuple[Sequence[int], Labels]
+"""The head and the relation of each word of a sentence."""
+UAS = "UAS"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,29 @@ def score(task: Task, gold: Sequence[Labels], predicted: Sequence[Labels]) -> Sc
     unit = "words" if task.type.reads_words else "texts"
     details = {"macro F1": macro_f1(true, found)}
     return Score(accuracy(true, found), len(true), unit, details)
+
+
+def score_trees(gold: Sequence[Tree], predicted: Sequence[Tree]) -> Score:
+    """Score the trees of one cell: LAS, and UAS among the details.
+
+    UAS is the share of words with the right head, LAS of those with the right head and relation;
+    of relations, what stands before the colon counts.
+
+    Raises:
+        ValueError: the two do not have the same number of sentences and words.
+    """
+    if [len(heads) for heads, _ in gold] != [len(heads) for heads, _ in predicted]:
+        raise ValueError("Gold and predicted trees differ in number or size.")
+    true = [word for tree in gold for word in zip(*tree, strict=True)]
+    found = [word for tree in predicted for word in zip(*tree, strict=True)]
+    attached = [a[0] == b[0] for a, b in zip(true, found, strict=True)]
+    right = [
+        same and universal(a[1]) == universal(b[1])
+        for same, a, b in zip(attached, true, found, strict=True)
+    ]
+    count = max(len(true), 1)
+    details = {UAS: 100 * sum(attached) / count}
+    return Score(100 * sum(right) / count, len(true), "words", details)
 
 
 def accuracy(gold: Labels, predicted: Labels) -> float:

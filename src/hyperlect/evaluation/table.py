@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ..grid import Kind
 from ..languages import name
-from .results import cell_results
+from .metrics import UAS
+from .results import CellResult, cell_results
 
 COLOURS = {
     Kind.SUPERVISED: "green",
@@ -29,14 +30,14 @@ def results_table(data: Mapping[str, Any]) -> Group:
 
     Returns:
         The grid (languages × tasks, each score with the mark of its kind and the number of
-        examples) and the averages.
+        examples; beside LAS also UAS) and the averages.
     """
     return Group(_grid(data), Text(), _averages(data), _legend(data))
 
 
 def _grid(data: Mapping[str, Any]) -> Table:
     cells = cell_results(data)
-    metrics = {cell.task: cell.metric for cell in cells}
+    metrics = {cell.task: _headed(cell) for cell in cells}
     scores = {(cell.language, cell.task): cell for cell in cells}
     table = Table(title=f"{data['name']}: results by cell", title_justify="left")
     table.add_column("language")
@@ -50,10 +51,15 @@ def _grid(data: Mapping[str, Any]) -> Table:
                 row.append("")
                 continue
             kind = Kind(cell.kind)
-            shown = (f"{cell.score:.1f} {kind.mark}", COLOURS[kind])
+            beside = f" ({cell.details[UAS]:.1f})" if UAS in cell.details else ""
+            shown = (f"{cell.score:.1f}{beside} {kind.mark}", COLOURS[kind])
             row.append(Text.assemble(shown, (f" {cell.examples}", "dim")))
         table.add_row(*row)
     return table
+
+
+def _headed(cell: CellResult) -> str:
+    return f"{cell.metric} ({UAS})" if UAS in cell.details else cell.metric
 
 
 def _averages(data: Mapping[str, Any]) -> Table:

@@ -1,7 +1,21 @@
 """The small trained layers that predict: one file a task type."""
 
 from .mlm import MlmHead
+from .parser import PARSERS, ParserForm, ParserHead, ParseScores
 from .sequence import SequenceHead
-from .token import TokenHead, decode_spans
+from .token import Span, TokenHead, decode_spans, iob2_spans
+from .trees import best_tree
 
-__all__ = ["MlmHead", "SequenceHead", "TokenHead", "decode_spans"]
+__all__ = [
+    "PARSERS",
+    "MlmHead",
+    "ParseScores",
+    "ParserForm",
+    "ParserHead",
+    "SequenceHead",
+    "Span",
+    "TokenHead",
+    "best_tree",
+    "decode_spans",
+    "iob2_spans",
+]

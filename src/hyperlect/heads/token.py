@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..tasks import OUTSIDE
+
+
+@dataclass(frozen=True)
+class Span:
+    """An entity: words `start` up to, not including, `end`."""
+
+    label: str
+    start: int
+    end: int
 
 
 class TokenHead(nn.Module):
@@ -78,3 +88,15 @@ def _transitions(labels: tuple[str, ...]) -> np.ndarray:
             for before in labels
         ]
     )  # fmt: skip
+
+
+def iob2_spans(labels: Sequence[str]) -> Iterator[Span]:
+    """Read IOB2 labels as spans, strictly: a span begins with ``B-``."""
+    start = None
+    for index, label in enumerate([*labels, OUTSIDE]):
+        inside = start is not None and label == f"I-{labels[start][2:]}"
+        if start is not None and not inside:
+            yield Span(labels[start][2:], start, index)
+            start = None
+        if label.startswith("B-"):
+            start = index

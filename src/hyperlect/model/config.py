@@ -14,6 +14,7 @@ from torch import nn
 from .. import languages as codes
 from ..errors import RunError
 from ..grid import Cell
+from ..heads import PARSERS, ParserForm
 from ..hypernet import HypernetConfig
 from ..tasks import Task, TaskType
 
@@ -34,6 +35,7 @@ class HyperXConfig:
         hypernet: sizes and variants of the hypernetwork and its adapters.
         train_layer_norms: whether the backbone's LayerNorms are trained too.
         head_dropout: dropout before word- and sentence-level heads.
+        parser: the form of parsing heads, "mlp" or "direct"; see `heads.ParserHead`.
         tied_decoder: whether `mlm` decodes with the backbone's word embeddings.
         max_length: the longest input in sub-words; longer sentences are split into windows. None
             for the backbone's own limit.
@@ -42,8 +44,8 @@ class HyperXConfig:
     "task-hypernet" the language is taken out of the hypernetwork's sources.
 
     Raises:
-        ValueError: there is no such method, a name is listed twice or cannot be a task's, or
-            the hypernetwork reads a language and there is none.
+        ValueError: there is no such method or parser, a name is listed twice or cannot be a
+            task's, or the hypernetwork reads a language and there is none.
         UnknownNameError: a language is not one.
     """
 
@@ -54,6 +56,7 @@ class HyperXConfig:
     hypernet: HypernetConfig = field(default_factory=HypernetConfig)
     train_layer_norms: bool = False
     head_dropout: float = 0.1
+    parser: ParserForm = "mlp"
     tied_decoder: bool = True
     max_length: int | None = None
 
@@ -72,6 +75,8 @@ class HyperXConfig:
     def _faults(self) -> Iterator[str]:
         if self.method not in METHODS:
             yield f'method must be one of {", ".join(METHODS)}, not "{self.method}"'
+        if self.parser not in PARSERS:
+            yield f'parser must be one of {", ".join(PARSERS)}, not "{self.parser}"'
         names = [task.name for task in self.tasks]
         for what, listed in (("task", names), ("language", self.languages)):
             for twice in sorted(name for name, count in Counter(listed).items() if count > 1):

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from ..backbone import AdapterSlots, Backbone, load_backbone
 from ..errors import BackboneError, RunError
 from ..grid import Cell
-from ..heads import MlmHead, SequenceHead, TokenHead
 from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters
 from ..prediction import Prediction, predict
-from ..rows import row_cells, rows_by_task
-from ..tasks import Task, TaskType
+from ..rows import row_cells
 from ..weights import load_exactly, load_tensors, locate, save_tensors
 from .config import HyperXConfig, read_config, write_config
 from .generation import Generation, generate
 from .inventory import Inventory
 from .output import HyperXOutput
+from .scoring import make_head, score_rows
 
 CONFIG_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 
@@ -47,7 +46,9 @@ class HyperX(nn.Module, Inventory):
                 f"hypernet.top_layers is {self.adapted_layers}; the backbone has {backbone.layers}."
             )
         self.adapters = self._make_adapters()
-        self.heads = nn.ModuleDict({task.name: self._make_head(task) for task in config.tasks})
+        self.heads = nn.ModuleDict(
+            {task.name: make_head(task, backbone, config) for task in config.tasks}
+        )
         self.generation = Generation()
         points = backbone.family.insertion_points(
             backbone.encoder, backbone.layers, config.hypernet.insertion
@@ -66,13 +67,6 @@ class HyperX(nn.Module, Inventory):
         if self.config.method == "adapters":
             return OrdinaryAdapters(self.config.hypernet, **sizes, **counts)
         return Hypernet(self.config.hypernet, **sizes, **counts, languages=len(self.languages))
-
-    def _make_head(self, task: Task) -> nn.Module:
-        hidden, dropout = self.backbone.hidden_size, self.config.head_dropout
-        if task.type is TaskType.MLM:
-            return MlmHead.start(self.backbone, tied=self.config.tied_decoder)
-        head = TokenHead if task.type.reads_words else SequenceHead
-        return head(hidden, len(task.labels), dropout)
 
     @property
     def adapted_layers(self) -> int:
@@ -155,6 +149,7 @@ class HyperX(nn.Module, Inventory):
         language: str | Sequence[str],
         token_type_ids: Tensor | None = None,
         positions: Tensor | None = None,
+        words: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> HyperXOutput:
         """Encode a batch of any cells, and score the rows of each task with its head.
@@ -163,36 +158,23 @@ class HyperX(nn.Module, Inventory):
             input_ids, attention_mask, token_type_ids: (B, T).
             task, language: the batch's cell, or one name a row. A language that was not trained
                 uses the mean of the trained language vectors (see `language_source`).
-            positions: (B, T), boolean; score only there (word-level tasks and `mlm`).
+            positions: (B, T), boolean; score only there (taggers and `mlm`).
+            words: (B, T), int64: for parsing, which word each sub-word belongs to, as in
+                `heads.ParserHead.forward`.
             output_hidden_states: also return every layer's output.
 
         Raises:
             UnknownNameError: no such task, or no such language; names the rows.
-            HyperlectError: there are more or fewer names than rows.
+            HyperlectError: there are more or fewer names than rows, or no words to parse.
         """
         cells = row_cells(task, language, len(input_ids), self.task, self.language_index)
         with self._adapted(cells):
             hidden, every = self.backbone(
                 input_ids, attention_mask, token_type_ids, output_hidden_states
             )
-        logits = {}
-        for name, rows in rows_by_task(cells).items():
-            if len(rows) == len(cells):
-                logits[name] = self._score(name, hidden, attention_mask, positions)
-            else:
-                index = torch.tensor(rows).to(hidden.device, non_blocking=True)
-                marks = None if positions is None else positions[index]
-                logits[name] = self._score(name, hidden[index], attention_mask[index], marks)
-        return HyperXOutput(hidden, logits, every)
-
-    def _score(self, task: str, hidden: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
-        """Score rows of one task with its head."""
-        head = self.heads[task]
-        if isinstance(head, MlmHead):
-            scores = head(hidden, positions, self.backbone.word_embeddings)
-        else:
-            scores = head(hidden, mask, positions)
-        return scores  # type: ignore[no-any-return]
+        read = (hidden, attention_mask, positions, words)
+        scores = score_rows(self.heads, cells, self.backbone.word_embeddings, *read)
+        return HyperXOutput(hidden, *scores, hidden_states=every)
 
     def predict(
         self,

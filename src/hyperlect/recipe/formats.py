@@ -11,6 +11,7 @@ _TABLES = ("tsv", "csv", "jsonl", "hub")
 _FORMATS = {
     TaskType.TAGGING: ("conllu", "columns", *_TABLES),
     TaskType.SPANS: ("conllu", "columns", *_TABLES),
+    TaskType.PARSING: ("conllu", "columns", *_TABLES),
     TaskType.CLASSIFICATION: _TABLES,
     TaskType.PAIRS: _TABLES,
     TaskType.MLM: ("text", "conllu", "columns", *_TABLES),
@@ -18,11 +19,13 @@ _FORMATS = {
 _TABLE_FIELDS = {
     TaskType.TAGGING: ("words", "labels"),
     TaskType.SPANS: ("words", "labels"),
+    TaskType.PARSING: ("words", "heads", "labels"),
     TaskType.CLASSIFICATION: ("text", "label"),
     TaskType.PAIRS: ("text", "pair", "label"),
     TaskType.MLM: ("text",),
 }
 _FIELDS = {"conllu": ("label",), "columns": ("word", "label"), "text": ()}
+_TREE_FIELDS = {"conllu": ("head", "label"), "columns": ("word", "head", "label")}
 
 
 def check_format(block: PlacedBlock, task_type: TaskType, faults: Faults) -> None:
@@ -35,7 +38,8 @@ def check_format(block: PlacedBlock, task_type: TaskType, faults: Faults) -> Non
             f"{section.format} cannot hold a task of type {task_type}; use one of {fitting}",
         )
         return
-    known = _FIELDS.get(section.format, _TABLE_FIELDS[task_type])
+    by_format = _TREE_FIELDS if task_type is TaskType.PARSING else _FIELDS
+    known = by_format.get(section.format, _TABLE_FIELDS[task_type])
     for field, column in section.fields.items():
         if field not in known:
             listed = ", ".join(known) or "none"
@@ -48,7 +52,8 @@ def check_format(block: PlacedBlock, task_type: TaskType, faults: Faults) -> Non
             wanted = "number, counted from 1" if section.format == "columns" else "name"
             faults.add((*loc, "fields", field), f"must be the column's {wanted}, not {column}")
     missing = [field for field in known if field not in section.fields]
-    if missing and section.format in _TABLES and not faults.is_broken(*loc):
+    needs_all = section.format in _TABLES or (section.format == "columns" and "head" in missing)
+    if missing and needs_all and not faults.is_broken(*loc):
         faults.add(
             (*loc, "fields"),
             f"do not say which column holds the {' and the '.join(missing)}; "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -26,6 +27,11 @@ from .sections import (
 )
 
 FORMAT_VERSION = 1
+
+ParserForm = Literal["mlp", "direct"]
+
+# Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
+_TREE_COLUMNS = {"head": "head", "label": "deprel"}
 
 _KINDS = {
     "supervised": (Kind.SUPERVISED,),
@@ -53,6 +59,9 @@ class Recipe(Section):
     (one trained adapter a task), head (no adapters at all)."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
+    parser: ParserForm = "mlp"
+    """How tasks of type parsing score words: mlp (perceptrons, then biaffine attention: Dozat and
+    Manning 2017), or direct (biaffine attention alone, as in the authors' released code)."""
     hypernet: HypernetConfig = HypernetConfig()
     """Sizes and variants of the hypernetwork."""
     tasks: dict[str, TaskSection]
@@ -73,9 +82,14 @@ class Recipe(Section):
         for block in self.data:
             for language, files in block.cells.items():
                 for name in getattr(files, split):
-                    source = make_source(block, files, split, name)
+                    source = make_source(block, files, split, name, self._default_fields(block))
                     found.setdefault(Cell(block.task, language), []).append(source)
         return found
+
+    def _default_fields(self, block: DataBlock) -> Mapping[str, str | int]:
+        task = self.tasks.get(block.task)
+        trees = task is not None and task.type is TaskType.PARSING
+        return _TREE_COLUMNS if trees and block.format == "conllu" else {}
 
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
@@ -151,13 +165,24 @@ class Recipe(Section):
         return dump_document(_escape(data))
 
 
-def make_source(block: DataBlock, files: CellFiles, split: Split, name: str) -> Source:
-    """Make the source of one file, or of one split on the hub."""
+def make_source(
+    block: DataBlock,
+    files: CellFiles,
+    split: Split,
+    name: str,
+    defaults: Mapping[str, str | int] = MappingProxyType({}),
+) -> Source:
+    """Make the source of one file, or of one split on the hub.
+
+    Args:
+        block, files, split, name: where it is written.
+        defaults: columns of what the block's fields leave open.
+    """
     hub = block.format == "hub"
     return Source(
         format=block.format,
         location=str(block.dataset) if hub else name,
-        fields=block.fields,
+        fields={**defaults, **block.fields},
         comment=block.comment,
         config=(files.config or block.config) if hub else None,
         revision=block.revision,

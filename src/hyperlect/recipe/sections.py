@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
-from ..tasks import OUTSIDE, UPOS, TaskType, inventory
+from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -61,9 +61,9 @@ _SELECTION_FORM = f"must be {', '.join(SELECTIONS)}, or a list of cells such as 
 
 def _label_names(value: Any) -> Any:
     if isinstance(value, str):
-        if value.lower() != "upos":
-            raise ValueError(f'must be a list of labels, or upos, not "{value}"')
-        return UPOS
+        if value.lower() not in INVENTORIES:
+            raise ValueError(f'must be a list of labels, upos or deprel, not "{value}"')
+        return INVENTORIES[value.lower()]
     return value
 
 
@@ -77,13 +77,14 @@ class TaskSection(Section):
     """One task."""
 
     type: TaskType
-    """What is predicted: tagging, spans, classification, pairs or mlm."""
+    """What is predicted: tagging, spans, parsing, classification, pairs or mlm."""
     labels: Annotated[tuple[Text, ...], BeforeValidator(_label_names)] | None = None
     """The label inventory; for spans the entity types (LOC, not B-LOC); upos stands for the 17
-    universal parts of speech. Without it, the labels found in the training data."""
+    universal parts of speech, deprel for the 37 universal relations. Without it, the labels found
+    in the training data."""
     label_map: dict[str, Text] = {}
-    """Labels in the data → labels of the task. For spans it speaks of entity types, and O drops
-    one."""
+    """Labels in the data → labels of the task. For spans: entity types, of which O drops one. For
+    parsing, relations not named here lose their subtypes (nsubj:pass → nsubj), as LAS does."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """A fixed share of the training steps; of the examples where batches are mixed. Tasks without
     one share the rest by their amount of data and the temperature."""
@@ -132,7 +133,8 @@ class DataBlock(Section):
     format: Format
     """How it is written: conllu, columns, tsv, csv, jsonl, text or hub."""
     fields: dict[str, Annotated[str | int, BeforeValidator(_column)]] = {}
-    """Which column holds what, as {label: upos}, {word: 1, label: 2} or {text: sentence}."""
+    """Which column holds what, as {label: upos}, {word: 1, label: 2} or {text: sentence}. For
+    parsing also the heads: {word: 2, head: 7, label: 8}; conllu knows where they are."""
     comment: str = ""
     """Lines of a column file that begin with this are comments."""
     root: Text | None = None

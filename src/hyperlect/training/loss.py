@@ -21,7 +21,8 @@ class BatchLoss(NamedTuple):
     Attributes:
         total: what is learnt from: the mean of the tasks' losses, each weighted by its share of
             the rows, so that a row weighs the same whatever it stands beside.
-        by_task: the mean cross-entropy of each task over its words, texts or masked sub-words.
+        by_task: the mean cross-entropy of each task over its words, texts or masked sub-words; for
+            parsing, that of heads plus that of relations.
     """
 
     total: Tensor
@@ -37,10 +38,15 @@ def batch_loss(model: torch.nn.Module, batch: Batch) -> BatchLoss:
         task=batch.tasks,
         language=batch.languages,
         positions=batch.positions,
+        words=batch.words,
     )
     by_task = {
         task: F.cross_entropy(logits.float(), batch.labels[task])
         for task, logits in output.task_logits.items()
+    }
+    by_task |= {
+        task: scores.loss(batch.heads[task], batch.labels[task])
+        for task, scores in output.parses.items()
     }
     shares = {
         task: len(rows) / len(batch.cells) for task, rows in rows_by_task(batch.cells).items()

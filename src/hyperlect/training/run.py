@@ -120,6 +120,7 @@ def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
         hypernet=recipe.hypernet_config(),
         train_layer_norms=recipe.training.train_layer_norms,
         head_dropout=recipe.training.head_dropout,
+        parser=recipe.parser,
         max_length=recipe.max_length,
     )
 

@@ -75,3 +75,20 @@ def test_columns_are_numbers_from_one(write: Write, value: int | str) -> None:
 def test_unknown_fields_are_refused(write: Write) -> None:
     (fault,) = faults(Source("columns", write("a O\n"), {"tag": 2}))
     assert '"tag" is none of the columns there are: word, label' in fault
+
+
+def test_heads_are_read_and_must_be_a_tree(write: Write) -> None:
+    fields = {"word": 2, "head": 3, "label": 4}
+    good = "1 Anna 2 nsubj\n2 sees 0 root\n\n1 Ja 0 root\n"
+    assert read(Source("columns", write(good), fields), True) == [
+        Example(("Anna", "sees"), ("nsubj", "root"), (2, 0), line=1),
+        Example(("Ja",), ("root",), (0,), line=4),
+    ]
+    assert read(Source("columns", write(good), fields), False)[0] == Example(
+        text="Anna sees", line=1
+    )
+    path = write("\n1 Anna 2 nsubj\n2 sees x root\n3 . 3 punct\n")
+    assert faults(Source("columns", path, fields)) == [
+        f'{path}:3: the head of word 2 ("sees") is "x", which is no number from 0',
+        f"{path}:4: word 3 is its own head",
+    ]

@@ -13,7 +13,9 @@ from .conftest import Write
 def row(identifier: str, form: str, upos: str = "NOUN", **more: str) -> str:
     cells = [identifier, form, "_", upos, "_", "_", "_", "_", "_", "_"]
     for column, value in more.items():
-        cells[{"lemma": 2, "xpos": 4, "feats": 5, "misc": 9}[column]] = value
+        cells[{"lemma": 2, "xpos": 4, "feats": 5, "head": 6, "deprel": 7, "misc": 9}[column]] = (
+            value
+        )
     return "\t".join(cells)
 
 
@@ -152,3 +154,66 @@ def test_conllu_plus_is_sent_to_the_columns_reader(write: Write) -> None:
     path = write("# global.columns = FORM UPOS NER\nword\tNOUN\tO\n")
     with pytest.raises(DataError, match=r":1: this is CoNLL-U Plus .*format: columns"):
         read(Source("conllu", path), True)
+
+
+TREES = {"label": "deprel", "head": "head"}
+TREE = file(
+    "# text = Vamos ao mar",
+    row("1", "Vamos", head="0", deprel="root"),
+    row("2-3", "ao"),
+    row("2", "a", head="4", deprel="case"),
+    row("3", "o", head="4", deprel="det"),
+    row("3.1", "grande"),
+    row("4", "mar", head="1", deprel="obl:arg"),
+    "",
+    row("1", "Ja", head="0", deprel="root"),
+)
+
+
+def test_heads_are_read_where_they_are_asked_for(write: Write) -> None:
+    path = write(TREE)
+    relations = ("root", "case", "det", "obl:arg")
+    assert read(Source("conllu", path, TREES), True) == [
+        Example(("Vamos", "a", "o", "mar"), relations, (0, 4, 4, 1), line=2),
+        Example(("Ja",), ("root",), (0,), line=9),
+    ]
+    assert read(Source("conllu", path, {"label": "deprel"}), True)[0].heads == ()
+    assert read(Source("conllu", path, TREES), False)[0] == Example(text="Vamos ao mar", line=2)
+
+
+def test_heads_may_stand_elsewhere(write: Write) -> None:
+    path = write(file(row("1", "a", misc="Head=2"), row("2", "b", misc="Head=0")))
+    (example,) = read(Source("conllu", path, {"label": "upos", "head": "misc:Head"}), True)
+    assert example.heads == (2, 0)
+    with pytest.raises(DataError, match='write the head as a column, "misc:KEY"'):
+        read(Source("conllu", path, {"head": "misc:"}), True)
+
+
+def test_what_is_no_tree_is_named_with_its_lines(write: Write) -> None:
+    path = write(
+        file(
+            row("1", "a", head="3", deprel="obj"),  # 1
+            row("2-3", "bc"),
+            row("2", "b", head="_", deprel="obj"),  # 3
+            row("3", "c", head="1", deprel="_"),  # 4
+            row("4", "d", head="0", deprel="root"),
+            row("5", "e", head="0", deprel="root"),  # 6
+            "",
+            row("1", "f", head="2", deprel="obj"),
+            row("2", "g", head="3", deprel="obj"),  # 9
+            "",
+            row("1", "its words are not all there", head="4", deprel="obj"),
+            "2\tb",  # 12
+        )
+    )
+    with pytest.raises(DataError) as caught:
+        read(Source("conllu", path, TREES), True)
+    assert sorted(line.partition(":")[2] for line in str(caught.value).splitlines()[1:]) == [
+        "12: 2 columns instead of 10",
+        "1: words 1 and 3 head each other in a circle",
+        '3: word 2 ("b") has no head',
+        '4: word 3 ("c") has no deprel',
+        "6: words 4 and 5 have the head 0; a tree has one root",
+        "8: no word has the head 0: the tree has no root",
+        '9: word 2 ("g") has the head 3, and the sentence ends with word 2',
+    ]

@@ -144,3 +144,21 @@ def test_a_data_set_that_has_moved_is_said_to_have(monkeypatch: pytest.MonkeyPat
 def test_no_progress_bars(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     read(Source("hub", str(folder), WORDS, config="kal", split="test"), True)
     assert "%|" not in capfd.readouterr().err
+
+
+def test_trees_leave_out_the_multiword_tokens(tmp_path: Path) -> None:
+    trees = Dataset.from_dict(
+        {
+            "tokens": [["Vamos", "ao", "a", "o", "mar"], ["Ja"]],
+            "head": [["0", "None", "4", "4", "1"], ["0"]],
+            "deprel": [["root", "_", "case", "det", "obl"], ["root"]],
+        }
+    )
+    (tmp_path / "trees").mkdir()
+    trees.to_parquet(str(tmp_path / "trees" / "train.parquet"))
+    fields = {"words": "tokens", "heads": "head", "labels": "deprel"}
+    first, second = read(Source("hub", str(tmp_path / "trees"), fields, split="train"), True)
+    assert first == Example(
+        ("Vamos", "a", "o", "mar"), ("root", "case", "det", "obl"), (0, 4, 4, 1), line=1
+    )
+    assert second.heads == (0,)

@@ -166,3 +166,26 @@ def test_fields_must_fit_the_level(write: Write) -> None:
     assert '"txt" is nothing that sentence-level data has. Did you mean "text"?' in first
     assert "which column holds the text" in second
     assert "holds the words" in faults(Source("tsv", path, {}), word_level=True)[0]
+
+
+TREES = {"words": "tokens", "heads": "head", "labels": "deprel"}
+
+
+def test_heads_are_read_from_lists_of_numbers_or_of_texts(write: Write) -> None:
+    expected = Example(("Anna", "sees"), ("nsubj", "root"), (2, 0), line=1)
+    for heads in ([2, 0], ["2", "0"], "2 0"):
+        record = {"tokens": "Anna sees", "head": heads, "deprel": ["nsubj", "root"]}
+        assert read(Source("jsonl", write(jsonl(record)), TREES), True) == [expected]
+
+
+def test_heads_must_be_one_a_word_and_a_tree(write: Write) -> None:
+    labels = {"tokens": "Anna sees", "deprel": "nsubj root"}
+    given = ([2], [1, 5], [2, None], [2.0, 0])
+    path = write(jsonl(*({**labels, "head": heads} for heads in given)))
+    assert faults(Source("jsonl", path, TREES), True) == [
+        f"{path}:1: 2 words and 1 head",
+        f'{path}:2: word 2 ("sees") has the head 5, and the sentence ends with word 2; '
+        "word 1 is its own head; no word has the head 0: the tree has no root",
+        f'{path}:3: word 2 ("sees") has no head',
+        f"{path}:4: the head is a fraction, not a text or a whole number",
+    ]

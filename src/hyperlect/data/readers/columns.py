@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..examples import Example, Source
 from .faults import Faults, counted, lines
+from .trees import read_heads
 
 DEFAULT_FIELDS = {"word": 1, "label": 2}
+ROLES = (*DEFAULT_FIELDS, "head")
 DOCUMENT_START = "-DOCSTART-"
 
 _SPACES = re.compile(" +")
@@ -24,71 +26,75 @@ def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[E
     ends a sentence.
 
     Args:
-        source: ``fields`` is ``{"word": 1, "label": 2}`` where it says nothing else.
+        source: ``fields`` is ``{"word": 1, "label": 2}`` where it says nothing else. With ``head``
+            heads are read as well (words counted from 1, 0 for the root), and every sentence must
+            be a tree.
         word_level: if not, the words of a sentence are joined by spaces and labels left alone.
         faults: takes what is wrong.
     """
-    numbers = _column_numbers(source, word_level, faults)
-    if not numbers:
+    columns = _column_numbers(source, word_level, faults)
+    if not columns:
         return
-    word_column, *label_column = numbers
-    words: list[str] = []
-    labels: list[str] = []
-    begin = width = 0
+    read: dict[str, list[str]] = {role: [] for role in columns}
+    places: list[int] = []  # the line of each word
+    width = 0
 
     def sentence() -> Example:
         if not word_level:
-            return Example(text=" ".join(words), line=begin)
-        return Example(words=tuple(words), labels=tuple(labels), line=begin)
+            return Example(text=" ".join(read["word"]), line=places[0])
+        heads, wrong = read_heads(read.get("head", []), read["word"])
+        for word, message in wrong:
+            faults.at(places[word - 1], message)
+        return Example(tuple(read["word"]), tuple(read["label"]), heads, line=places[0])
 
     for number, line in lines(faults):
         if source.comment and line.startswith(source.comment):
             continue
         if not line.strip() or line.startswith(DOCUMENT_START):
-            if words:
+            if places:
                 yield sentence()
-            words, labels = [], []
+            read, places = {role: [] for role in columns}, []
             continue
         cells = line.split("\t") if "\t" in line else _SPACES.split(line.strip(" "))
-        if not width and len(cells) >= max(numbers):
+        if not width and len(cells) >= max(columns.values()):
             width = len(cells)
-        if fault := _fault(cells, width, numbers):
+        if fault := _fault(cells, width, columns):
             faults.at(number, fault)
             continue
-        begin = begin if words else number
-        words.append(cells[word_column - 1])
-        labels.extend(cells[column - 1].strip(" ") for column in label_column)
-    if words:
+        places.append(number)
+        for role, column in columns.items():
+            cell = cells[column - 1]
+            read[role].append(cell if role == "word" else cell.strip(" "))
+    if places:
         yield sentence()
 
 
-def _fault(cells: list[str], width: int, numbers: list[int]) -> str:
+def _fault(cells: list[str], width: int, columns: Mapping[str, int]) -> str:
     """Say what is wrong with a line; an empty string where nothing is."""
     count = counted(len(cells), "column")
-    if len(cells) < max(numbers):
-        return f"{count}, and column {max(numbers)} is asked for"
+    if len(cells) < max(columns.values()):
+        return f"{count}, and column {max(columns.values())} is asked for"
     if len(cells) != width:
         return f"{count}, where the lines before have {width}"
-    if not cells[numbers[0] - 1].strip():
-        return f"the word (column {numbers[0]}) is empty"
-    if any(not cells[number - 1].strip() for number in numbers[1:]):
-        return f"the label (column {numbers[1]}) is empty"
+    for role, column in columns.items():
+        if not cells[column - 1].strip():
+            return f"the {role} (column {column}) is empty"
     return ""
 
 
-def _column_numbers(source: Source, word_level: bool, faults: Faults) -> list[int]:
-    """Return the columns of word and (for word-level tasks) label; none if they are wrong."""
+def _column_numbers(source: Source, word_level: bool, faults: Faults) -> dict[str, int]:
+    """Return the columns of the roles that are read; none if they are wrong."""
     for role in source.fields:
-        if role not in DEFAULT_FIELDS:
-            faults.whole(f'fields: "{role}" is none of the columns there are: word, label')
+        if role not in ROLES:
+            faults.whole(f'fields: "{role}" is none of the columns there are: {", ".join(ROLES)}')
     fields = DEFAULT_FIELDS | dict(source.fields)
-    numbers = []
-    for role in DEFAULT_FIELDS:
+    columns = {}
+    for role in (role for role in ROLES if role in fields):
         value = fields[role]
         if isinstance(value, int) and value >= 1:
-            numbers.append(value)
+            columns[role] = value
         else:
             faults.whole(f'fields: {role} is "{value}"; write the column\'s number, from 1')
     if faults:
-        return []
-    return numbers if word_level else numbers[:1]
+        return {}
+    return columns if word_level else {"word": columns["word"]}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..examples import Example, Source
 from .faults import Faults, counted, lines
+from .trees import read_heads
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
@@ -26,19 +27,29 @@ _PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 class _Sentence:
     """What is known of a sentence so far."""
 
-    begin: int = 0
     text: str = ""
     words: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)  # line of each word
     surface: list[str] = field(default_factory=list)  # tokens of the text, with their spaces
     last: int = 0  # ID of the last word
     covered: int = 0  # last word that a multiword range covers
     range_line: int = 0  # line of that range
 
-    def example(self, word_level: bool) -> Example:
+    def example(self, word_level: bool, heads: tuple[int, ...]) -> Example:
+        begin = self.lines[0]
         if word_level:
-            return Example(tuple(self.words), tuple(self.labels), line=self.begin)
-        return Example(text=self.text or "".join(self.surface).strip(), line=self.begin)
+            return Example(tuple(self.words), tuple(self.labels), heads, line=begin)
+        return Example(text=self.text or "".join(self.surface).strip(), line=begin)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The columns that are read beside the form, each with a key in it (empty for the whole)."""
+
+    label: tuple[str, str] | None = None
+    head: tuple[str, str] | None = None
 
 
 def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
@@ -51,14 +62,17 @@ def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Ex
     Args:
         source: ``fields`` is ``{"label": "upos"}`` where it says nothing else; the label may be
             any column, or one entry of a column of entries, as in ``misc:NER`` or ``feats:Case``
-            (``_`` for words without that feature).
+            (``_`` for words without that feature). With ``head`` (``{"label": "deprel", "head":
+            "head"}``) heads are read as well, and every sentence must be a tree.
         word_level: if not, an example is the sentence's ``# text`` comment, or, where that is
             missing, its surface tokens put together again.
         faults: takes what is wrong.
     """
-    label = _label_column(source, faults)
+    wanted = _columns(source, faults)
     if faults:
         return
+    if not word_level:
+        wanted = _Wanted()
     sentence = _Sentence()
     for number, line in lines(faults):
         if not line.strip():
@@ -75,7 +89,7 @@ def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Ex
                 )
                 return
         else:
-            _take(line, number, sentence, label if word_level else None, faults)
+            _take(line, number, sentence, wanted, faults)
     yield from _finish(sentence, word_level, faults)
 
 
@@ -86,13 +100,17 @@ def _finish(sentence: _Sentence, word_level: bool, faults: Faults) -> Iterator[E
             f"this range reaches to word {sentence.covered}, and the sentence ends with word "
             f"{sentence.last}",
         )
+    heads: tuple[int, ...] = ()
+    # Where words are missing, nothing can be said about heads.
+    if sentence.heads and len(sentence.words) == sentence.last:
+        heads, wrong = read_heads(sentence.heads, sentence.words)
+        for word, message in wrong:
+            faults.at(sentence.lines[word - 1], message)
     if sentence.words:
-        yield sentence.example(word_level)
+        yield sentence.example(word_level, heads)
 
 
-def _take(
-    line: str, number: int, sentence: _Sentence, label: tuple[str, str] | None, faults: Faults
-) -> None:
+def _take(line: str, number: int, sentence: _Sentence, wanted: _Wanted, faults: Faults) -> None:
     """Add one word line to the sentence, or note what is wrong with it."""
     cells = line.split("\t")
     match = _ID.fullmatch(cells[0].split(" ")[0])
@@ -114,30 +132,27 @@ def _take(
         sentence.covered, sentence.range_line = last, number
         sentence.surface.append(_surface(cells))
     else:
-        _take_word(cells, number, sentence, label, faults)
+        _take_word(cells, number, sentence, wanted, faults)
 
 
 def _take_word(
-    cells: list[str],
-    number: int,
-    sentence: _Sentence,
-    label: tuple[str, str] | None,
-    faults: Faults,
+    cells: list[str], number: int, sentence: _Sentence, wanted: _Wanted, faults: Faults
 ) -> None:
     identifier, form = cells[0], cells[1]
     if int(identifier) != sentence.last + 1:
         faults.at(number, f"ID {identifier} where {sentence.last + 1} should follow")
     if not form.strip():
         faults.at(number, f"word {identifier} has no form")
-    if label:
-        value = _label(cells, *label)
+    if wanted.label:
+        value = _label(cells, *wanted.label)
         sentence.labels.append(value)
         if not value:
-            faults.at(
-                number, f'word {identifier} ("{form}") has no {":".join(filter(None, label))}'
-            )
+            place = ":".join(filter(None, wanted.label))
+            faults.at(number, f'word {identifier} ("{form}") has no {place}')
+    if wanted.head:
+        sentence.heads.append(_label(cells, *wanted.head))
     sentence.last = int(identifier)
-    sentence.begin = sentence.begin or number
+    sentence.lines.append(number)
     sentence.words.append(form)
     if sentence.last > sentence.covered:
         sentence.surface.append(_surface(cells))
@@ -157,15 +172,23 @@ def _label(cells: list[str], column: str, key: str) -> str:
     return "" if value == "_" and column not in _UNDERSCORE_IS_A_VALUE else value
 
 
-def _label_column(source: Source, faults: Faults) -> tuple[str, str]:
-    """The column that holds the label, and the key in it (empty for the whole column)."""
+def _columns(source: Source, faults: Faults) -> _Wanted:
+    """The columns that hold the label and, where they are asked for, the heads."""
     for role in source.fields:
-        if role != "label":
-            faults.whole(f'fields: "{role}" cannot be chosen in CoNLL-U, only label can')
-    column, colon, key = str(source.fields.get("label", "upos")).partition(":")
+        if role not in ("label", "head"):
+            faults.whole(f'fields: "{role}" cannot be chosen in CoNLL-U, only label (and head) can')
+    head = source.fields.get("head")
+    return _Wanted(
+        _column("label", str(source.fields.get("label", "upos")), faults),
+        None if head is None else _column("head", str(head), faults),
+    )
+
+
+def _column(role: str, written: str, faults: Faults) -> tuple[str, str]:
+    column, colon, key = written.partition(":")
     column = column.lower()
     if column not in COLUMNS:
         faults.whole(f'fields: there is no column "{column}"; the columns are {", ".join(COLUMNS)}')
     elif colon and not (key and column in ("feats", "misc")):
-        faults.whole('fields: write the label as a column, "misc:KEY" or "feats:KEY"')
+        faults.whole(f'fields: write the {role} as a column, "misc:KEY" or "feats:KEY"')
     return column, key

@@ -21,7 +21,8 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
     """Read one split of a data set on the hub, or of a folder that ``load_dataset`` can read.
 
     Class numbers (``ClassLabel``) become the names of the classes; lists may be the words and
-    labels of word-level data. Rows are counted from 1.
+    labels of word-level data. Rows are counted from 1. Where heads are read, what has the head
+    "None" is no word: so treebanks there have the multiword tokens beside their words.
     """
     columns = columns_by_role(source, word_level, faults)
     if faults:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import compress
 
 from ...errors import nearest
 from ..examples import Example, Source
 from .faults import Faults, counted
+from .trees import read_heads
 
-WORD_ROLES = {"words": True, "labels": False}  # role → whether it must be given
+WORD_ROLES = {"words": True, "labels": False, "heads": False}  # role → whether it must be given
 TEXT_ROLES = {"text": True, "pair": False, "label": False}
+
+# What treebanks on the hub give multiword tokens for a head; they stand beside their words there.
+_NO_HEAD = "None"
 
 _HINTS = {True: "{words: tokens, labels: tags}", False: "{text: sentence, label: topic}"}
 
@@ -17,7 +22,7 @@ _HINTS = {True: "{words: tokens, labels: tags}", False: "{text: sentence, label:
 def columns_by_role(source: Source, word_level: bool, faults: Faults) -> dict[str, str]:
     """Check ``source.fields`` of a table: role (``text``, ``label`` …) → the column's name.
 
-    Without ``label`` or ``labels`` the examples are unlabelled.
+    Without ``label`` or ``labels`` the examples are unlabelled; without ``heads``, no trees.
     """
     roles = WORD_ROLES if word_level else TEXT_ROLES
     for role in source.fields:
@@ -77,14 +82,25 @@ def _words_example(values: Mapping[str, object], line: int, strict: bool) -> Exa
     words = _strings("words", values["words"])
     if strict and not all(word.strip() for word in words):
         raise ValueError(f"word {[bool(word.strip()) for word in words].index(False) + 1} is empty")
-    if "labels" not in values:
-        return Example(words=words, line=line) if words else None
-    labels = _strings("labels", values["labels"])
-    if len(words) != len(labels):
-        raise ValueError(f"{counted(len(words), 'word')} and {counted(len(labels), 'label')}")
+    labels = _one_a_word("labels", values, words)
     if not all(labels):
         raise ValueError(f"the label of word {labels.index('') + 1} is empty")
-    return Example(words=words, labels=labels, line=line) if words else None
+    written = _one_a_word("heads", values, words)
+    if not strict and _NO_HEAD in written:
+        kept = [head != _NO_HEAD for head in written]
+        words, labels, written = (tuple(compress(row, kept)) for row in (words, labels, written))
+    heads, wrong = read_heads(written, words)
+    if wrong:
+        raise ValueError("; ".join(message for _, message in wrong))
+    return Example(words, labels, heads, line=line) if words else None
+
+
+def _one_a_word(role: str, values: Mapping[str, object], words: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels or heads; none where the source has none."""
+    found = _strings(role, values[role]) if role in values else ()
+    if role in values and len(words) != len(found):
+        raise ValueError(f"{counted(len(words), 'word')} and {counted(len(found), role[:-1])}")
+    return found
 
 
 def _text_example(values: Mapping[str, object], line: int, strict: bool) -> Example | None:
@@ -119,16 +135,16 @@ def _strings(role: str, value: object) -> tuple[str, ...]:
         return tuple(value.split())
     if not isinstance(value, list):
         raise ValueError(f"the {role} are {_kind(value)}, not a list")
-    if role == "labels":
-        return tuple(_label(item) for item in value)
+    if role in ("labels", "heads"):
+        return tuple(_label(item, role[:-1]) for item in value)
     for item in value:
         if not isinstance(item, str):
             raise ValueError(f"the {role} hold {_kind(item)}, not only texts")
     return tuple(value)
 
 
-def _label(value: object) -> str:
-    """A label: a text, a whole number or a truth value; an empty string for none."""
+def _label(value: object, role: str = "label") -> str:
+    """A label or a head: a text, a whole number or a truth value; an empty string for none."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -137,7 +153,7 @@ def _label(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    raise ValueError(f"the label is {_kind(value)}, not a text or a whole number")
+    raise ValueError(f"the {role} is {_kind(value)}, not a text or a whole number")
 
 
 def _kind(value: object) -> str:
