@@ -109,7 +109,10 @@ def collate(
     input_ids = _padded([row["input_ids"] for row in rows], tokenizer.pad_token_id)
     attention_mask = _marked([range(len(row["input_ids"])) for row in rows], input_ids).long()
     types = [tasks[cell.task].type for cell in cells]
-    read = [row.get("positions", ()) for row in rows]
+    read = [
+        row.get("positions", ()) if task_type.reads_words else ()
+        for row, task_type in zip(rows, types, strict=True)
+    ]
     batch = Batch(cells, input_ids, attention_mask, _marked(read, input_ids), rows=indices)
     if "token_type_ids" in rows[0]:
         batch.token_type_ids = _padded([row["token_type_ids"] for row in rows], 0)
