@@ -300,7 +300,9 @@ def accumulated(model: HyperX, once: bool) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-@pytest.mark.parametrize("method", ["hyperx", "task-hypernet", "adapters", "head"])
+@pytest.mark.parametrize(
+    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "head"]
+)
 def test_generated_once_the_gradients_are_the_same(method: str):
     model = make(method=method)
     found, expected = accumulated(model, once=True), accumulated(model, once=False)

@@ -13,7 +13,7 @@ from hyperlect.data.examples import Source
 from hyperlect.errors import UnknownNameError
 from hyperlect.grid import Cell, Kind
 from hyperlect.hypernet.config import HypernetConfig
-from hyperlect.recipe import METHODS, Recipe, check_table, documentation, load_recipe
+from hyperlect.recipe import Recipe, check_table, documentation, load_recipe
 from hyperlect.tasks import UPOS, TaskType
 
 from .conftest import GOOD, Load
@@ -69,12 +69,6 @@ def test_the_hypernetwork_has_one_source_of_defaults(load: Load) -> None:
     assert load("hypernet.projection=null").hypernet_config().projection is None
     baseline = load("method=task-hypernet", "hypernet.bottleneck=8").hypernet_config()
     assert baseline == HypernetConfig(bottleneck=8, sources=("task", "layer"))
-
-
-def test_methods_are_those_of_the_model() -> None:
-    from hyperlect import model
-
-    assert METHODS == model.METHODS
 
 
 def test_parsers_are_those_of_the_heads(load: Load) -> None:

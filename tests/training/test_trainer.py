@@ -74,7 +74,9 @@ def test_a_seed_decides_the_initial_weights(project: Path, tmp_path: Path) -> No
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
-@pytest.mark.parametrize("method", ["hyperx", "task-hypernet", "adapters", "head"])
+@pytest.mark.parametrize(
+    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "head"]
+)
 def test_the_backbone_stays_as_it_is_bit_for_bit(
     project: Path, tmp_path: Path, watched: Watched, method: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from ..errors import RunError
 from ..grid import Cell
 from ..heads import PARSERS, ParserForm
 from ..hypernet import HypernetConfig
+from ..methods import METHODS, as_method, reads
 from ..tasks import Task, TaskType
 
 FORMAT_VERSION = 1
-METHODS = ("hyperx", "task-hypernet", "adapters", "head")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class HyperXConfig:
         tasks: every task with its labels.
         languages: those that have a vector of their own, ISO 639-3.
         trained: the cells with training data, from which the kind of any cell follows.
-        method: "hyperx"; or a baseline: "task-hypernet" (conditioned on task and layer only),
+        method: "hyperx"; or a baseline: "task-hypernet" or "language-hypernet" (conditioned on task
+            and layer, or on language and layer only),
             "adapters" (one trained adapter a task), "head" (no adapters at all).
         hypernet: sizes and variants of the hypernetwork and its adapters.
         train_layer_norms: whether the backbone's LayerNorms are trained too.
@@ -41,7 +42,8 @@ class HyperXConfig:
             for the backbone's own limit.
 
     Languages may be given in any usual form; they are kept as ISO 639-3. With the method
-    "task-hypernet" the language is taken out of the hypernetwork's sources.
+    "task-hypernet" the language is taken out of the hypernetwork's sources, with
+    "language-hypernet" the task.
 
     Raises:
         ValueError: there is no such method or parser, a name is listed twice or cannot be a
@@ -65,9 +67,7 @@ class HyperXConfig:
         trained = tuple(Cell(task, codes.resolve(code)) for task, code in self.trained)
         object.__setattr__(self, "languages", languages)
         object.__setattr__(self, "trained", trained)
-        if self.method == "task-hypernet":
-            sources = tuple(name for name in self.hypernet.sources if name != "language")
-            object.__setattr__(self, "hypernet", replace(self.hypernet, sources=sources))
+        object.__setattr__(self, "hypernet", as_method(self.method, self.hypernet))
         faults = list(self._faults())
         if faults:
             raise ValueError("; ".join(faults))
@@ -85,7 +85,7 @@ class HyperXConfig:
             # torch keeps the heads under their tasks' names, beside its own attributes.
             if not name or "." in name or hasattr(nn.ModuleDict(), name):
                 yield f'a task cannot be called "{name}"'
-        if self.method == "hyperx" and "language" in self.hypernet.sources and not self.languages:
+        if reads(self.method, self.hypernet, "language") and not self.languages:
             yield "languages is empty, and the hypernetwork reads a language"
 
     def to_dict(self) -> dict[str, Any]:

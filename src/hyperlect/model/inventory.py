@@ -6,6 +6,7 @@ from .. import languages as codes
 from ..errors import unknown
 from ..grid import Cell, Grid
 from ..hypernet import UNTRAINED
+from ..methods import reads
 from ..tasks import Task, TaskType
 from .config import HyperXConfig
 from .generation import Index
@@ -64,7 +65,7 @@ class Inventory:
     @property
     def reads_language(self) -> bool:
         """Whether a cell's weights depend on its language."""
-        return self.config.method == "hyperx" and "language" in self.config.hypernet.sources
+        return reads(self.config.method, self.config.hypernet, "language")
 
     def index(self, cell: Cell) -> Index:
         """Return the rows of a cell's task and language; cells of equal weights have equal ones.
@@ -73,4 +74,5 @@ class Inventory:
             UnknownNameError: no such task, or no such language.
         """
         task, language = self._task_rows[self.task(cell.task).name], self.language_index(cell[1])
-        return task, language if self.reads_language else UNTRAINED
+        reads_task = reads(self.config.method, self.config.hypernet, "task")
+        return task if reads_task else 0, language if self.reads_language else UNTRAINED

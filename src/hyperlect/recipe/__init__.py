@@ -12,7 +12,6 @@ from .keys import documentation
 from .load import load_recipe
 from .recipe import FORMAT_VERSION, Recipe
 from .sections import (
-    METHODS,
     CellFiles,
     DataBlock,
     EvaluationSection,
@@ -24,7 +23,6 @@ from .table import check_table
 
 __all__ = [
     "FORMAT_VERSION",
-    "METHODS",
     "CellFiles",
     "DataBlock",
     "EvaluationSection",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -13,13 +12,13 @@ from ..data.examples import SPLITS, Source, Split
 from ..errors import unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
+from ..methods import Method, as_method
 from ..tasks import Task, TaskType, inventory
 from .document import dump_document
 from .sections import (
     CellFiles,
     DataBlock,
     EvaluationSection,
-    Method,
     Section,
     TaskSection,
     Text,
@@ -55,7 +54,8 @@ class Recipe(Section):
     revision: Text | None = None
     """The backbone's branch, tag or commit on the hub."""
     method: Method = "hyperx"
-    """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone), adapters
+    """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone),
+    language-hypernet (from language and layer alone), adapters
     (one trained adapter a task), head (no adapters at all)."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
@@ -124,10 +124,7 @@ class Recipe(Section):
         Raises:
             ValueError: without the language, nothing is left that tells cells apart.
         """
-        if self.method != "task-hypernet":
-            return self.hypernet
-        sources = tuple(source for source in self.hypernet.sources if source != "language")
-        return dataclasses.replace(self.hypernet, sources=sources)
+        return as_method(self.method, self.hypernet)
 
     def selection_cells(self) -> list[Cell]:
         """Return the cells whose dev scores pick the checkpoint that is kept, as they are listed.

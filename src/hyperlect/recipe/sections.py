@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -11,8 +11,6 @@ from ..errors import HyperlectError, nearest
 from ..grid import Cell
 from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
-Method = Literal["hyperx", "task-hypernet", "adapters", "head"]
-METHODS: tuple[Method, ...] = get_args(Method)
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
 
 Positive = Annotated[int, Field(ge=1)]

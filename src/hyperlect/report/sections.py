@@ -25,6 +25,7 @@ from .tables import (
 _METHODS = {
     "hyperx": "Hyper-X: adapters written for task, language and layer",
     "task-hypernet": "hypernetwork conditioned on task and layer only",
+    "language-hypernet": "hypernetwork conditioned on language and layer only",
     "head": "frozen backbone, heads only, no adapters",
 }
 _NAMED_ON_MAP = 80  # languages up to which the wide map has room for names instead of codes
