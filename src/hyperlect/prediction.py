@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .data.batching import Batch, by_length, collate
+from .data.batching import Batch, collate
 from .data.encoding import encode_inputs
+from .data.lengths import by_length
 from .data.words import split_words
 from .errors import DataError, HyperlectError
 from .grid import Cell

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from hyperlect.data.batching import BATCHES_PER_POOL
+from hyperlect.data.lengths import BATCHES_PER_POOL
 from hyperlect.data.mixing import MixedSampler
 from hyperlect.data.sampling import CellSampler, cell_probabilities
 from hyperlect.errors import RunError

@@ -1,4 +1,4 @@
-"""Batches: rows of any cells padded into tensors, and which rows go together."""
+"""Batches: rows of any cells padded into tensors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..grid import Cell
 from ..tasks import Task, TaskType
-from .arrow import arrow_column
 from .masking import mask_tokens
 from .rows import NO_WORD, each_window
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-# Rows of like length are sought among this many batches; more would pad less and mix less.
-BATCHES_PER_POOL = 50
 
 
 Drawn = tuple[Cell, int]
@@ -157,83 +151,6 @@ def make_batch(
     rows = [found[row] for row in drawn]
     cells = [cell for cell, _ in drawn]
     return collate(rows, cells, tasks, tokenizer, generator, [index for _, index in drawn])
-
-
-def row_lengths(encoded: Dataset) -> list[int]:
-    """Return the number of sub-words of every row of an encoded corpus, without reading them."""
-    import pyarrow.compute as pc
-
-    lengths: list[int] = pc.list_value_length(arrow_column(encoded, "input_ids")).to_pylist()
-    return lengths
-
-
-def length_grouped(
-    lengths: Sequence[int] | NDArray[np.int64],
-    batch_size: int,
-    generator: torch.Generator,
-    tokens: int | None = None,
-) -> list[list[int]]:
-    """Shuffle rows into batches of rows of about the same length, for training.
-
-    Rows are shuffled, sorted by length within pools of 50 batches, cut into batches, and the
-    batches shuffled. Each row comes exactly once; some batches may be smaller.
-
-    Args:
-        lengths: of every row.
-        batch_size: rows a batch.
-        generator: decides the order, alone.
-        tokens: in place of a number of rows, at most this many sub-words a batch, padding
-            counted; a longer row goes alone.
-
-    Returns:
-        Batches of row indices.
-    """
-    lengths = np.asarray(lengths, np.int64)
-    shuffled = torch.randperm(len(lengths), generator=generator).numpy()
-    if tokens is None:
-        pools = np.arange(len(shuffled)) // (batch_size * BATCHES_PER_POOL)
-    else:
-        pools = np.cumsum(lengths[shuffled]) // (tokens * BATCHES_PER_POOL)
-    bounds = np.flatnonzero(np.diff(pools)) + 1
-    batches = [
-        pool[batch].tolist()
-        for pool in np.split(shuffled, bounds)
-        for batch in by_length(lengths[pool], tokens, None if tokens else batch_size)
-    ]
-    order = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[index] for index in order]
-
-
-def by_length(
-    lengths: Sequence[int] | NDArray[np.int64],
-    tokens: int | None,
-    batch_size: int | None = None,
-) -> list[list[int]]:
-    """Put rows into batches by length, longest first.
-
-    The first batch needs the most memory, so what does not fit fails at once.
-
-    Args:
-        lengths: of every row.
-        tokens: at most this many sub-words a batch, padding counted; a longer row goes alone.
-            None for any number.
-        batch_size: at most this many rows a batch; None for any number.
-
-    Returns:
-        Batches of row indices; rows of equal length stay in order.
-    """
-    lengths = np.asarray(lengths, np.int64)
-    order = np.argsort(-lengths, kind="stable").tolist()
-    batches: list[list[int]] = []
-    start = 0
-    while start < len(order):
-        fitting = len(order)
-        if tokens is not None:
-            fitting = max(1, tokens // max(1, int(lengths[order[start]])))
-        end = start + min(fitting, batch_size or fitting)
-        batches.append(order[start:end])
-        start = end
-    return batches
 
 
 def _padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..grid import Cell
-from .batching import BATCHES_PER_POOL, Drawn, by_length
+from .batching import Drawn
+from .lengths import BATCHES_PER_POOL, by_length
 from .sampling import Position, Sampler
 
 

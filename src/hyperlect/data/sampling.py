@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import Problems, RecipeError, RunError
 from ..grid import Cell
-from .batching import Drawn, length_grouped
+from .batching import Drawn
+from .lengths import length_grouped
 
 
 def cell_probabilities(

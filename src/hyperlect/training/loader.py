@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..data.batching import Batch, Drawn, make_batch, row_lengths
+from ..data.batching import Batch, Drawn, make_batch
+from ..data.lengths import row_lengths
 from ..data.mixing import MixedSampler
 from ..data.sampling import CellSampler, Position, Sampler
 from ..grid import Cell
