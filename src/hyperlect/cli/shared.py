@@ -103,17 +103,26 @@ def libraries() -> Iterator[None]:
         yield
 
 
-def run_folder(path: Path, finished: bool = False) -> Path:
+def run_folder(path: Path, finished: bool = False, trained: bool = True) -> Path:
     """Return a run folder. Raises `RunError` that says what the path is instead.
 
     Args:
         path: what was named.
         finished: whether it must hold a trained model.
+        trained: whether it must have its recipe, which a converted checkpoint has not.
     """
     if (path / "recipe.yaml").is_file():
         if finished and not (path / "model.safetensors").is_file():
             raise RunError(f"{path} is not finished. Go on: hyperlect train --resume {path}")
         return path
+    if (path / "model.json").is_file():
+        if not trained:
+            return path
+        raise RunError(
+            f"{path} holds a model without a recipe, as a converted checkpoint is. It can label "
+            f"(hyperlect predict {path}); data to score it on, and the rest of what was asked "
+            "for, only the recipe of a trained run could name."
+        )
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         raise RunError(f"{path} is a recipe. Train it first: hyperlect train {path}")
     if path.is_file():
