@@ -65,21 +65,21 @@ def test_trained_layer_norms_are_kept(tmp_path: Path):
 
 def test_kinds_labels_and_lengths_are_those_of_the_arguments(tmp_path: Path):
     checkpoint(tmp_path)
+    rename_english(tmp_path / "old")
     model = convert(tmp_path, "max_length=12", "languages=simple tr fo", "language_codes.simple=en",
-                    "train_task_language_pairs=ner#simple pos#tr", *renamed(tmp_path))  # fmt: skip
+                    "train_task_language_pairs=ner#simple pos#tr")  # fmt: skip
     assert model.languages == ["eng", "tur", "fao"]
     assert [str(cell) for cell in model.config.trained] == ["ner:eng", "pos:tur"]
     assert model.max_length == 12
     assert model.tasks["ner"].type is TaskType.SPANS
 
 
-def renamed(folder: Path) -> tuple[str, ...]:
-    """Rename English to "simple" in the files."""
-    for path in (folder / "old").glob("*_model/pytorch_model.bin"):
+def rename_english(folder: Path) -> None:
+    """Call it "simple" in the files, which no list of languages has."""
+    for path in folder.glob("*_model/pytorch_model.bin"):
         state = torch.load(path, weights_only=True)
         torch.save({k.replace("lang_embeddings.en", "lang_embeddings.simple"): t
                     for k, t in state.items()}, path)  # fmt: skip
-    return ()
 
 
 def test_a_tied_decoder_is_found_by_its_values(tmp_path: Path):
@@ -105,7 +105,7 @@ def test_copies_that_differ_are_named(tmp_path: Path):
     arguments, state = checkpoint(tmp_path)
     state[f"{LAYER}.output.dense.bias"] += 1
     write_state(tmp_path / "old", arguments["tasks"][:1], state)
-    name = "taskmodels_dict.pos.bert.encoder.layer.0.output.dense.bias differs"
+    name = "taskmodels_dict.ner.bert.encoder.layer.0.output.dense.bias differs"
     with pytest.raises(RunError, match=name):
         convert(tmp_path)
     assert not (tmp_path / "run").exists()
@@ -152,9 +152,9 @@ def test_labels_of_another_number_must_be_named(tmp_path: Path):
 
 def test_a_wrong_argument_shows_in_the_tensors(tmp_path: Path):
     checkpoint(tmp_path)
-    with pytest.raises(RunError, match="up_weight.weight has the shape"):
+    with pytest.raises(RunError, match=r"up_weight\.weight has the shape"):
         convert(tmp_path, "adapter_dim=5")
-    with pytest.raises(RunError, match="layer_id_embeddings.layer:0|lacks its row"):
+    with pytest.raises(RunError, match=r"source\.embeddings\.layer is unexpected"):
         convert(tmp_path, "condition_to_layer_id=false")
 
 

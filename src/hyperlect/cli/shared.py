@@ -119,9 +119,9 @@ def run_folder(path: Path, finished: bool = False, trained: bool = True) -> Path
         if not trained:
             return path
         raise RunError(
-            f"{path} holds a model without a recipe, as a converted checkpoint is. It can label "
-            f"(hyperlect predict {path}); data to score it on, and the rest of what was asked "
-            "for, only the recipe of a trained run could name."
+            f"{path} holds a model without a recipe: it was converted or saved, not trained here. "
+            "`hyperlect predict` and `hyperlect check` take it; the other verbs need the recipe, "
+            "which names the data, of a run that `hyperlect train` made."
         )
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         raise RunError(f"{path} is a recipe. Train it first: hyperlect train {path}")
