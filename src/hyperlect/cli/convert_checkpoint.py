@@ -66,9 +66,9 @@ def convert_checkpoint(
 
     \b
     Examples:
-      hyperlect convert-checkpoint outputs/checkpoint-100000 --arguments a.json
+      hyperlect convert-checkpoint outputs/checkpoint-5000 --arguments a.json
       hyperlect convert-checkpoint old --arguments a.yaml --set adapter_dim=128
-      hyperlect convert-checkpoint old --arguments a.yaml --backbone encoders/mbert
+      hyperlect convert-checkpoint old --arguments a.yaml --backbone mbert
     """
     run = run or Path("runs") / checkpoint.resolve().name
     with libraries():
