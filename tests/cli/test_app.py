@@ -12,7 +12,7 @@ from hyperlect.errors import DataError
 
 from .conftest import Call
 
-VERBS = ("quickstart", "train", "evaluate", "report", "predict", "check")
+VERBS = ("quickstart", "train", "evaluate", "report", "predict", "check", "convert-checkpoint")
 
 
 def test_the_slow_libraries_wait_until_a_verb_needs_them() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hyperlect.heads import PARSERS, ParserHead, ParseScores
 from hyperlect.heads.parser import word_vectors
 from tests.hypernet import twin
-from tests.released_twin import word_numbers
+from tests.released.twin import word_numbers
 
 PARITY = Path(__file__).parents[1] / "parity" / "paper_default.safetensors"
 LABELS = ("nsubj", "obj", "punct", "root")

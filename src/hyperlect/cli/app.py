@@ -13,6 +13,7 @@ import typer
 from .. import __version__
 from ..errors import HyperlectError
 from .check import check
+from .convert_checkpoint import convert_checkpoint
 from .evaluate import evaluate
 from .predict import predict
 from .quickstart import quickstart
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, evaluate, report, predict, check):
+for verb in (quickstart, train, evaluate, report, predict, check, convert_checkpoint):
     app.command(no_args_is_help=verb is not quickstart)(verb)
 
 

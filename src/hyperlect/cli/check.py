@@ -58,7 +58,7 @@ def check(
     if place.is_dir():
         if changes or encode:
             raise HyperlectError("--set and --encode go with a recipe, not with a run folder.")
-        check_run(run_folder(place))
+        check_run(run_folder(place, trained=False))
     else:
         check_recipe(place, changes or (), encode)
 

@@ -13,6 +13,7 @@ from ..evaluation import read_results
 from ..grid import Cell
 from ..model import HyperX
 from ..recipe import load_recipe
+from ..released import ORIGIN
 from ..training.checkpoint import has_checkpoint, load_checkpoint
 
 Reader = Callable[[Path], str]
@@ -34,6 +35,8 @@ def read_all(run: Path) -> Iterator[tuple[str, str | Exception]]:
 
 
 def _recipe(run: Path) -> str:
+    if _is_model_alone(run):
+        return ""
     recipe = load_recipe(run / "recipe.yaml", check_files=False)
     trained = recipe.grid().trained
     if (run / "model.json").is_file():
@@ -55,6 +58,8 @@ def _model(run: Path) -> str:
 
 
 def _versions(run: Path) -> str:
+    if _is_model_alone(run):
+        return ""
     versions = json.loads((run / "versions.json").read_text(encoding="utf-8"))
     return ", ".join(f"{name} {versions[name]}" for name in ("hyperlect", "torch", "transformers"))
 
@@ -108,6 +113,19 @@ def _report(run: Path) -> str:
     return f"{path.stat().st_size / 1000:,.0f} kB" if path.is_file() else ""
 
 
+def _origin(run: Path) -> str:
+    path = run / ORIGIN
+    if not path.is_file():
+        return ""
+    origin = json.loads(path.read_text(encoding="utf-8"))
+    return f"{_counted(origin['files'], 'file')} of {origin['checkpoint']}"
+
+
+def _is_model_alone(run: Path) -> bool:
+    """Whether nothing was trained here: a converted checkpoint, or a model that was saved."""
+    return not any((run / name).is_file() for name in ("recipe.yaml", "versions.json"))
+
+
 def _counted(things: Collection[object], noun: str) -> str:
     number = len(things)
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -117,6 +135,7 @@ _READERS: dict[str, Reader] = {
     "recipe.yaml": _recipe,
     "model.json, model.safetensors": _model,
     "versions.json": _versions,
+    ORIGIN: _origin,
     "training.json": _training,
     "metrics.jsonl": _metrics,
     "embeddings.json": _embeddings,

@@ -103,17 +103,26 @@ def libraries() -> Iterator[None]:
         yield
 
 
-def run_folder(path: Path, finished: bool = False) -> Path:
+def run_folder(path: Path, finished: bool = False, trained: bool = True) -> Path:
     """Return a run folder. Raises `RunError` that says what the path is instead.
 
     Args:
         path: what was named.
         finished: whether it must hold a trained model.
+        trained: whether it must have its recipe, which a converted checkpoint has not.
     """
     if (path / "recipe.yaml").is_file():
         if finished and not (path / "model.safetensors").is_file():
             raise RunError(f"{path} is not finished. Go on: hyperlect train --resume {path}")
         return path
+    if (path / "model.json").is_file():
+        if not trained:
+            return path
+        raise RunError(
+            f"{path} holds a model without a recipe: it was converted or saved, not trained here. "
+            "`hyperlect predict` and `hyperlect check` take it; the other verbs need the recipe, "
+            "which names the data, of a run that `hyperlect train` made."
+        )
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         raise RunError(f"{path} is a recipe. Train it first: hyperlect train {path}")
     if path.is_file():

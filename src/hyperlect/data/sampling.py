@@ -186,9 +186,8 @@ class Sampler(ABC):
         """
         if state["drawn from"] != self._data_digest:
             raise RunError(
-                "The checkpoint drew its batches from other data, or with another batching, batch "
-                "size, temperature, shares or seed. Resume with those of the run, or start a new "
-                "one."
+                "The checkpoint drew from other data, or with another batching, batch size, "
+                "temperature, shares or seed. Resume with those of the run, or start a new one."
             )
         counts = [state["cells"][str(cell)] for cell in self._cells]
         epochs = np.array([count["epoch"] for count in counts], np.int64)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import Problems, RecipeError, nearest
+from ..errors import HyperlectError, Problems, RecipeError, nearest
 
 Loc = tuple[str | int, ...]
 SET = 0  # the "line" of what --set gave
@@ -61,8 +60,16 @@ class Faults:
         """Whether a section, or any entry of it, could not be read."""
         return any(broken[: len(loc)] == loc for broken in self.broken)
 
-    def raise_if_any(self, path: Path) -> None:
-        """Raise one `RecipeError` with every fault, in the order of the file."""
+    def raise_if_any(
+        self, what: str, error: type[HyperlectError] = RecipeError, hint: str = ""
+    ) -> None:
+        """Raise one error with every fault, in the order of the file.
+
+        Args:
+            what: has the faults: ``The recipe mine.yaml``.
+            error: what to raise.
+            hint: stands below the faults.
+        """
         if not self.found:
             return
         problems = Problems()
@@ -70,7 +77,7 @@ class Faults:
             problems.add(f"{self._place(loc)}{message}")
         count = len(self.found)
         number = "a fault" if count == 1 else f"{count} faults"
-        problems.raise_if_any(RecipeError, f"The recipe {path} has {number}:")
+        raise error(problems.text(f"{what} has {number}:") + (f"\n{hint}" if hint else ""))
 
     def _place(self, loc: Loc) -> str:
         line = self.line(loc)

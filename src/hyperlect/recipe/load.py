@@ -49,7 +49,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool 
     elif data is not None and not isinstance(data, dict):
         faults.add((), "a recipe is a block of keys: value lines")
     if not isinstance(data, dict):
-        faults.raise_if_any(path)
+        faults.raise_if_any(f"The recipe {path}")
     for override in overrides:
         apply_override(data, override, faults)
     recipe, dropped = _validate(expand(data, os.environ, faults), faults)
@@ -66,7 +66,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool 
     }
     recipe = recipe.model_copy(update=resolved)
     check(recipe, blocks, faults, check_files)
-    faults.raise_if_any(path)
+    faults.raise_if_any(f"The recipe {path}")
     return recipe
 
 

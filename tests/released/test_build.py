@@ -11,9 +11,9 @@ from hyperlect.errors import RunError
 from hyperlect.heads import ParseScores
 from hyperlect.model import HyperX
 from hyperlect.released import from_released
-from tests.released_twin import word_numbers
+from tests.released.twin import word_numbers
 
-PARITY = Path(__file__).parent / "parity"
+PARITY = Path(__file__).parents[1] / "parity"
 PARSE = ("arc_preds", "rel_preds")
 CELLS = ["ner:tr", "ner:en", "pos:ar", "mlm:fo", "dep:tr"]
 

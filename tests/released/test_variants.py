@@ -13,7 +13,7 @@ from hyperlect.errors import RunError, UnknownNameError
 from hyperlect.model import HyperX
 from hyperlect.released import from_released
 from hyperlect.tasks import TaskType
-from tests.released_twin import (
+from tests.released.twin import (
     BEFORE,
     BERT,
     DECODER,

@@ -1,0 +1,12 @@
+"""Models of the authors' released code (ahmetustun/hyperx) as hyperlect models.
+
+The released code names its parameters after its own modules; here they are renamed one by one,
+and nothing may be missing or left over. Its checkpoints become runs.
+"""
+
+from __future__ import annotations
+
+from .build import from_released
+from .convert import ORIGIN, Conversion, convert_checkpoint
+
+__all__ = ["ORIGIN", "Conversion", "convert_checkpoint", "from_released"]
