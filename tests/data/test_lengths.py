@@ -67,8 +67,12 @@ def test_by_length_keeps_to_the_budget():
 
 
 def test_few_rows_are_not_padded_to_a_much_longer_one():
-    lengths = [100, 80, 75, 74, 20, 15, 10]
+    lengths = [1000, 800, 750, 740, 200, 150, 100]
     assert by_length(lengths, 4096) == [[0, 1, 2], [3], [4, 5], [6]]
-    batches = by_length(range(1, 101), 4096)
+    batches = by_length(range(1, 301), 4096)
     positions = sum((1 + max(batch)) * len(batch) for batch in batches)
-    assert sum(range(1, 101)) > 0.85 * positions
+    assert sum(range(1, 301)) > 0.85 * positions
+
+
+def test_a_handful_of_short_rows_is_one_batch():
+    assert by_length([30, 5, 12, 4, 9], 4096) == [[0, 2, 4, 1, 3]]

@@ -19,6 +19,8 @@ BATCHES_PER_POOL = 50
 
 # Where a batch is bounded by its sub-words, no row is shorter than this share of the longest.
 LEAST_FILLED = 0.75
+# Up to so many positions it takes any row: a pass of fewer costs about as much by itself.
+SMALL_BATCH = 512
 
 
 def row_lengths(encoded: Dataset) -> list[int]:
@@ -95,7 +97,8 @@ def by_length(
         if tokens is not None:
             end = min(end, start + max(1, tokens // max(1, longest)))
             # Of few rows, far shorter ones would go along and be padded to twice their length.
-            end = min(end, int(np.searchsorted(-ordered, -LEAST_FILLED * longest, side="right")))
+            alike = int(np.searchsorted(-ordered, -LEAST_FILLED * longest, side="right"))
+            end = min(end, max(alike, start + SMALL_BATCH // max(1, longest)))
         batches.append(order[start:end].tolist())
         start = end
     return batches
