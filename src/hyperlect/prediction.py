@@ -34,7 +34,7 @@ class Prediction:
         task, language: the cell that was used; the language as an ISO 639-3 code.
         kind: how that cell relates to the training data (a `grid.Kind`).
         language_source: "own vector", "mean of the trained languages", or "not used" by a model
-            that reads no language.
+            that reads no language; see `HyperX.language_source`.
         words: for word-level tasks, as they were given.
         labels: one a word.
         heads: for parsing, the head of each word, counted from 1, and 0 for the root; the labels
@@ -83,7 +83,8 @@ def predict(
 
     Raises:
         UnknownNameError: no such task or language; names the inputs.
-        HyperlectError: the task cannot be predicted, or an input has the wrong form.
+        HyperlectError: the task cannot be predicted, the model's method does not apply to a cell,
+            or an input has the wrong form.
     """
     if isinstance(inputs, str):
         raise DataError("The inputs are one text. Give a list of them, even of a single one.")
@@ -97,6 +98,7 @@ def predict(
     for name in dict.fromkeys(cell.task for cell in cells):
         if model.task(name).type is TaskType.MLM:
             raise HyperlectError(f'The task "{name}" models raw text; it has no labels to predict.')
+    model.require_applicable(cells)
     given = [
         _as_given(item, model.task(cell.task)) for item, cell in zip(inputs, cells, strict=True)
     ]

@@ -29,6 +29,7 @@ def test_defaults_are_the_published_base_model():
         "language_dropout": 0.0,
         "start": "published",
         "top_layers": None,
+        "skip_last_layer": False,
         "norm_eps": 1e-5,
     }
     assert config.concatenated == 192
@@ -65,6 +66,7 @@ def test_survives_json():
         ({"language_dropout": 1.0}, "language_dropout must be at least 0 and below 1"),
         ({"language_dropout": -0.1}, "language_dropout must be at least 0 and below 1"),
         ({"top_layers": 0}, "top_layers must be at least 1, not 0"),
+        ({"top_layers": 1, "skip_last_layer": True}, "skip_last_layer leaves no layer"),
         ({"insertion": "attention"}, "insertion must be feed_forward or layer"),
     ],
 )

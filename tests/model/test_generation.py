@@ -301,7 +301,7 @@ def accumulated(model: HyperX, once: bool) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "head"]
+    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "head"]
 )
 def test_generated_once_the_gradients_are_the_same(method: str):
     model = make(method=method)

@@ -120,7 +120,7 @@ def test_heads_alone_have_no_adapters():
         model.adapter_weights("pos", "eng")
 
 
-@pytest.mark.parametrize("method", ["hyperx", "task-hypernet", "adapters", "head"])
+@pytest.mark.parametrize("method", ["hyperx", "task-hypernet", "adapters", "mad-x", "head"])
 def test_unknown_names_are_errors_that_suggest_the_near_miss(method: str):
     model = make(method=method)
     with pytest.raises(UnknownNameError) as error:

@@ -75,7 +75,7 @@ def test_a_seed_decides_the_initial_weights(project: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "head"]
+    "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "head"]
 )
 def test_the_backbone_stays_as_it_is_bit_for_bit(
     project: Path, tmp_path: Path, watched: Watched, method: str

@@ -5,6 +5,7 @@ from .config import HypernetConfig
 from .grouped import Grouping, adapt_grouped
 from .hypernet import Hypernet, OrdinaryAdapters
 from .source import UNTRAINED
+from .stacked import StackedAdapters
 
 __all__ = [
     "UNTRAINED",
@@ -13,6 +14,7 @@ __all__ = [
     "Hypernet",
     "HypernetConfig",
     "OrdinaryAdapters",
+    "StackedAdapters",
     "adapt",
     "adapt_grouped",
 ]

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 class AdapterWeights:
     """Adapter weights with any leading dimensions: (cells, layers, …), (layers, …) or none.
 
-    With hidden size h and bottleneck b, the trailing shapes are:
+    Where adapters are stacked on each other, one more leading dimension, the last, holds them in
+    the order in which they act. With hidden size h and bottleneck b, the trailing shapes are:
 
     Attributes:
         down_weight: (b, h). down_bias: (b).
@@ -58,10 +59,19 @@ class AdapterWeights:
         ]
 
     @classmethod
-    def stack(cls, parts: Sequence[AdapterWeights]) -> AdapterWeights:
-        """Put several of the same shapes together, with a new leading dimension."""
+    def stack(cls, parts: Sequence[AdapterWeights], dim: int = 0) -> AdapterWeights:
+        """Put several of the same shapes together, with a new leading dimension at `dim`."""
         names = [name for name, _ in parts[0].items()]
-        return cls(**{name: torch.stack([getattr(part, name) for part in parts]) for name in names})
+        made = {n: torch.stack([getattr(part, n) for part in parts], dim) for n in names}
+        return cls(**made)
+
+    def in_turn(self, lead: int = 0) -> list[AdapterWeights]:
+        """Return the adapters that act one after another: mostly one, itself.
+
+        Args:
+            lead: how many leading dimensions there are besides that of stacked adapters.
+        """
+        return self.unbind(lead) if self.down_weight.dim() > lead + 2 else [self]
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> AdapterWeights:
         """Apply a function to every tensor."""
@@ -97,13 +107,20 @@ def adapt(z: Tensor, weights: AdapterWeights, activation: str, eps: float) -> Te
 
     Args:
         z: (…, h), the activations at the insertion point.
-        weights: of one layer of one cell, without leading dimensions.
+        weights: of one layer of one cell, without leading dimensions; or of adapters that are
+            stacked, each of which takes what the one before gives.
         activation: the non-linearity f.
         eps: epsilon of both LayerNorms.
 
     Returns:
         The adapted activations, (…, h).
     """
+    for single in weights.in_turn():
+        z = _adapt(z, single, activation, eps)
+    return z
+
+
+def _adapt(z: Tensor, weights: AdapterWeights, activation: str, eps: float) -> Tensor:
     inner = z
     size = z.shape[-1:]
     if weights.before_weight is not None:

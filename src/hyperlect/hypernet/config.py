@@ -45,6 +45,8 @@ class HypernetConfig:
             ("published"), or those of an ordinary adapter ("adapter"), which starts training
             sooner.
         top_layers: how many layers, counted from the top, have adapters; None for all.
+        skip_last_layer: whether the last of them goes without after all, as in MAD-X 2.0
+            (Pfeiffer et al. 2021).
         norm_eps: epsilon of the adapters' LayerNorms.
     """
 
@@ -66,6 +68,7 @@ class HypernetConfig:
     language_dropout: float = 0.0
     start: Start = "published"
     top_layers: int | None = None
+    skip_last_layer: bool = False
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -93,6 +96,8 @@ class HypernetConfig:
             faults.append("start must be published or adapter")
         if not 0 <= self.language_dropout < 1:
             faults.append("language_dropout must be at least 0 and below 1")
+        if self.skip_last_layer and self.top_layers == 1:
+            faults.append("skip_last_layer leaves no layer where top_layers is 1")
         if self.insertion not in ("feed_forward", "layer"):
             faults.append("insertion must be feed_forward or layer")
         return faults

@@ -59,13 +59,21 @@ def adapt_grouped(
 
     Args:
         z: (B, T, h), the activations at the insertion point.
-        weights: of one layer, leading dimension (C,).
+        weights: of one layer, leading dimension (C,), or (C, n) where n adapters are stacked.
         grouping: which row is of which cell.
         activation, eps: as for `adapt`.
 
     Returns:
         The adapted activations, (B, T, h).
     """
+    for single in weights.in_turn(lead=1):
+        z = _adapt_grouped(z, single, grouping, activation, eps)
+    return z
+
+
+def _adapt_grouped(
+    z: Tensor, weights: AdapterWeights, grouping: Grouping, activation: str, eps: float
+) -> Tensor:
     cells, rows = grouping.slots.shape
     moved = z if grouping.aligned else z.index_select(0, grouping.slots.flatten())
     inner = moved.reshape(cells, rows * z.shape[1], z.shape[2])

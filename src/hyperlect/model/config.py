@@ -28,11 +28,12 @@ class HyperXConfig:
 
     Attributes:
         tasks: every task with its labels.
-        languages: those that have a vector of their own, ISO 639-3.
+        languages: those that have a vector (with mad-x: an adapter) of their own, ISO 639-3.
         trained: the cells with training data, from which the kind of any cell follows.
         method: "hyperx"; or a baseline: "task-hypernet" or "language-hypernet" (conditioned on task
             and layer, or on language and layer only),
-            "adapters" (one trained adapter a task), "head" (no adapters at all).
+            "adapters" (one trained adapter a task), "mad-x" (one trained adapter a language, and
+            one a task stacked on it), "head" (no adapters at all).
         hypernet: sizes and variants of the hypernetwork and its adapters.
         train_layer_norms: whether the backbone's LayerNorms are trained too.
         head_dropout: dropout before word- and sentence-level heads.
@@ -87,6 +88,8 @@ class HyperXConfig:
                 yield f'a task cannot be called "{name}"'
         if reads(self.method, self.hypernet, "language") and not self.languages:
             yield "languages is empty, and the hypernetwork reads a language"
+        if self.method == "mad-x" and all(task.type is TaskType.MLM for task in self.tasks):
+            yield "mad-x needs a task besides masked language modelling"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

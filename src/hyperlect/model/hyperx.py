@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..backbone import AdapterSlots, Backbone, load_backbone
 from ..errors import BackboneError, RunError
 from ..grid import Cell
-from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters
+from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters, StackedAdapters
 from ..prediction import Prediction, predict
 from ..rows import row_cells
 from ..weights import load_exactly, load_tensors, locate, save_tensors
@@ -41,10 +41,13 @@ class HyperX(nn.Module, Inventory):
         nn.Module.__init__(self)
         Inventory.__init__(self, config)
         self.backbone = backbone
-        if self.adapted_layers > backbone.layers:
+        if self.adapted_layers.start < 0:
+            top = config.hypernet.top_layers
             raise BackboneError(
-                f"hypernet.top_layers is {self.adapted_layers}; the backbone has {backbone.layers}."
+                f"hypernet.top_layers is {top}; the backbone has {backbone.layers}."
             )
+        if not self.adapted_layers:
+            raise BackboneError("hypernet.skip_last_layer leaves nothing of a single layer.")
         self.adapters = self._make_adapters()
         self.heads = nn.ModuleDict(
             {task.name: make_head(task, backbone, config) for task in config.tasks}
@@ -53,25 +56,26 @@ class HyperX(nn.Module, Inventory):
         points = backbone.family.insertion_points(
             backbone.encoder, backbone.layers, config.hypernet.insertion
         )
-        self.slots = AdapterSlots(
-            points[-self.adapted_layers :], config.hypernet.activation, config.hypernet.norm_eps
-        )
+        points = [points[layer] for layer in self.adapted_layers]
+        self.slots = AdapterSlots(points, config.hypernet.activation, config.hypernet.norm_eps)
         if config.train_layer_norms:
             backbone.train_layer_norms()
 
-    def _make_adapters(self) -> Hypernet | OrdinaryAdapters | None:
-        sizes = {"hidden": self.backbone.hidden_size, "layers": self.adapted_layers}
-        counts = {"tasks": len(self.tasks)}
+    def _make_adapters(self) -> Hypernet | OrdinaryAdapters | StackedAdapters | None:
+        sizes = {"hidden": self.backbone.hidden_size, "layers": len(self.adapted_layers)}
+        counts = {"tasks": len(self.adapted_tasks)}
         if self.config.method == "head":
             return None
         if self.config.method == "adapters":
             return OrdinaryAdapters(self.config.hypernet, **sizes, **counts)
-        return Hypernet(self.config.hypernet, **sizes, **counts, languages=len(self.languages))
+        kind = StackedAdapters if self.config.method == "mad-x" else Hypernet
+        return kind(self.config.hypernet, **sizes, **counts, languages=len(self.languages))
 
     @property
-    def adapted_layers(self) -> int:
-        """How many of the backbone's layers, counted from the top, have adapters."""
-        return self.config.hypernet.top_layers or self.backbone.layers
+    def adapted_layers(self) -> range:
+        """Which of the backbone's layers, counted from 0 at the bottom, have adapters."""
+        hypernet, layers = self.config.hypernet, self.backbone.layers
+        return range(layers - (hypernet.top_layers or layers), layers - hypernet.skip_last_layer)
 
     @property
     def tokenizer(self) -> Any:
@@ -91,7 +95,8 @@ class HyperX(nn.Module, Inventory):
     def generate(self, cells: Sequence[tuple[str, str]]) -> AdapterWeights | None:
         """Generate the adapter weights of some cells, leading dimensions (cells, layers).
 
-        Returns None for a model without adapters. Gradients flow into the hypernetwork.
+        With mad-x (cells, layers, 2), the language's adapter before the task's; what there is none
+        of is zero. Returns None for a model without adapters. Gradients flow into the hypernetwork.
 
         Raises:
             UnknownNameError: no such task, or no such language.
@@ -101,11 +106,13 @@ class HyperX(nn.Module, Inventory):
 
     @torch.no_grad()
     def adapter_weights(self, task: str, language: str) -> AdapterWeights:
-        """Return the adapter weights of one cell, leading dimension (layers,).
+        """Return the adapter weights of one cell, leading dimension (layers,); see `generate`.
 
         Raises:
             RunError: this is a model without adapters.
+            HyperlectError: the model's method does not apply to the cell.
         """
+        self.require_applicable([Cell(task, language)])
         weights = self.generate([(task, language)])
         if weights is None:
             raise RunError("This run trained heads alone: it has no adapter weights.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .. import languages as codes
-from ..errors import unknown
+from ..errors import HyperlectError, Problems, unknown
 from ..grid import Cell, Grid
 from ..hypernet import UNTRAINED
-from ..methods import reads
+from ..methods import not_applicable, reads
 from ..tasks import Task, TaskType
 from .config import HyperXConfig
 from .generation import Index
@@ -18,7 +20,9 @@ class Inventory:
     Attributes:
         config: the configuration.
         tasks: by name.
-        languages: those that have a vector of their own, in the order of the vectors.
+        languages: those that have a vector (mad-x: an adapter) of their own, in the order of the
+            vectors.
+        adapted_tasks: those that have a vector, or an adapter: with mad-x all but `mlm`.
         grid: which cells were trained.
     """
 
@@ -26,10 +30,13 @@ class Inventory:
         self.config = config
         self.tasks: dict[str, Task] = {task.name: task for task in config.tasks}
         self.languages: list[str] = list(config.languages)
-        self._task_rows = {name: row for row, name in enumerate(self.tasks)}
-        self._language_rows = {code: row for row, code in enumerate(self.languages)}
         text_tasks = [t.name for t in config.tasks if t.type is TaskType.MLM]
         self.grid = Grid(config.trained, text_tasks)
+        # The language adapters of mad-x model raw text by themselves.
+        without = text_tasks if config.method == "mad-x" else ()
+        self.adapted_tasks: list[str] = [name for name in self.tasks if name not in without]
+        self._task_rows = {name: row for row, name in enumerate(self.adapted_tasks)}
+        self._language_rows = {code: row for row, code in enumerate(self.languages)}
 
     def task(self, name: str) -> Task:
         """Return a task of this model. Raises `UnknownNameError` that lists them."""
@@ -52,11 +59,14 @@ class Inventory:
     def language_source(self, language: str) -> str:
         """Say whose vector stands for a language: its own, or which other.
 
-        "not used" in models that read no language: most baselines.
+        "not used" in models that read no language: most baselines. With mad-x, whether the
+        language has an adapter of its own.
         """
         row = self.language_index(language)
         if not self.reads_language:
             return "not used"
+        if self.config.method == "mad-x":
+            return "own adapter" if row != UNTRAINED else "no adapter"
         if row != UNTRAINED:
             return "own vector"
         dropped = self.config.hypernet.language_dropout > 0
@@ -73,6 +83,24 @@ class Inventory:
         Raises:
             UnknownNameError: no such task, or no such language.
         """
-        task, language = self._task_rows[self.task(cell.task).name], self.language_index(cell[1])
+        task = self._task_rows.get(self.task(cell.task).name, UNTRAINED)
+        language = self.language_index(cell.language)
         reads_task = reads(self.config.method, self.config.hypernet, "task")
         return task if reads_task else 0, language if self.reads_language else UNTRAINED
+
+    def not_applicable(self, cell: Cell) -> str | None:
+        """Say why this model cannot have a score for a cell; None where it can."""
+        cell = Cell(cell.task, self.language_code(cell.language))
+        return not_applicable(self.config.method, self._language_rows, self.grid, cell)
+
+    def require_applicable(self, cells: Iterable[Cell]) -> None:
+        """Raise `HyperlectError` with every cell that this model has nothing for."""
+        problems = Problems()
+        for cell in dict.fromkeys(cells):
+            if reason := self.not_applicable(cell):
+                problems.add(f"{cell}: {reason}")
+        problems.raise_if_any(
+            HyperlectError,
+            f"The method {self.config.method} does not apply. Train it with raw text in the "
+            "language, or use another method:",
+        )
