@@ -62,4 +62,4 @@ def not_applicable(method: str, own: Collection[str], grid: Grid, cell: Cell) ->
     """
     if method != "mad-x" or cell.language in own or cell in grid.trained:
         return None
-    return f"{cell.language} has no language adapter, since training had no raw text in it"
+    return "its language has no adapter, since training had no raw text in it"

@@ -30,6 +30,8 @@ def fill(
 ) -> list[CellResult]:
     """Score every cell.
 
+    A cell to which the model's method does not apply has no score, and says why.
+
     Args:
         model: what to score.
         rows: encoded rows (with labels) by cell.
@@ -41,31 +43,37 @@ def fill(
     """
     results = []
     for cell, encoded in rows.items():
-        task = model.task(cell.task)
         loaded = list(encoded)  # once out of Arrow: evaluation reads each row several times
         if not loaded:
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
-        if task.type is TaskType.MLM:
-            scored = _perplexity(model, loaded, cell, tokens_per_batch)
-        elif task.type is TaskType.PARSING:
-            scored = _score_trees(model, loaded, cell, tokens_per_batch)
-        else:
-            scored = _score_labels(model, loaded, cell, tokens_per_batch)
+        reason = model.not_applicable(cell)
+        scored = None if reason else _score(model, loaded, cell, tokens_per_batch)
         result = CellResult(
             task=cell.task,
             language=cell.language,
             kind=str(model.grid.kind(cell)),
-            metric=task.type.metric,
-            score=scored.value,
+            metric=model.task(cell.task).type.metric,
+            score=scored.value if scored else None,
             examples=len({row["example"] for row in loaded}),
-            units=scored.units,
-            unit=scored.unit,
-            details=scored.details,
+            units=scored.units if scored else 0,
+            unit=scored.unit if scored else "",
+            details=scored.details if scored else {},
             language_source=model.language_source(cell.language),
+            note=reason or "",
         )
         results.append(result)
         done(result)
     return results
+
+
+def _score(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+    match model.task(cell.task).type:
+        case TaskType.MLM:
+            return _perplexity(model, rows, cell, tokens)
+        case TaskType.PARSING:
+            return _score_trees(model, rows, cell, tokens)
+        case _:
+            return _score_labels(model, rows, cell, tokens)
 
 
 def _score_labels(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:

@@ -22,34 +22,45 @@ class CellResult:
     """The result of one cell; `score` is a percentage, or a perplexity.
 
     Attributes:
-        task, language, kind, metric, score: what was measured, and of what kind the cell is.
+        task, language, kind, metric: what was measured, and of what kind the cell is.
+        score: None where the method does not apply to the cell.
         examples: sentences or texts.
         units, unit: what the score counts over: words, spans, texts, masked sub-words.
         details: other scores.
         language_source: whose vector stood for the language.
+        note: why the method does not apply, where it does not.
     """
 
     task: str
     language: str
     kind: str
     metric: str
-    score: float
+    score: float | None
     examples: int
     units: int
     unit: str
     details: Mapping[str, float] = field(default_factory=dict)
     language_source: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Average:
-    """The unweighted mean over the cells of one task and kind."""
+    """The unweighted mean over the cells of one task and kind.
+
+    Attributes:
+        task, kind, metric: of the cells.
+        mean: over those that have a score; None where none has.
+        cells: how many have one.
+        not_applicable: how many have none, since the method does not apply to them.
+    """
 
     task: str
     kind: str
     metric: str
-    mean: float
+    mean: float | None
     cells: int
+    not_applicable: int = 0
 
 
 def averages(cells: Iterable[CellResult]) -> list[Average]:
@@ -58,28 +69,32 @@ def averages(cells: Iterable[CellResult]) -> list[Average]:
     for cell in cells:
         groups[cell.task, cell.kind].append(cell)
     tasks = list(dict.fromkeys(task for task, _ in groups))
-    return [
-        Average(
-            task, str(kind), group[0].metric, sum(c.score for c in group) / len(group), len(group)
-        )
-        for task in tasks
-        for kind in Kind
-        if (group := groups.get((task, str(kind))))
-    ]
+    found = []
+    for task in tasks:
+        for kind in Kind:
+            if group := groups.get((task, str(kind))):
+                scores = [cell.score for cell in group if cell.score is not None]
+                mean = sum(scores) / len(scores) if scores else None
+                counts = len(scores), len(group) - len(scores)
+                found.append(Average(task, str(kind), group[0].metric, mean, *counts))
+    return found
 
 
 def selection_score(cells: Iterable[CellResult]) -> float | None:
     """Return the number by which a checkpoint is chosen: higher is better.
 
     It is the mean over tasks of the mean over each task's cells. Perplexities do not add up with
-    percentages: they count, negated, only where there is nothing else.
+    percentages: they count, negated, only where there is nothing else. Cells without a score do
+    not count.
 
     Returns:
-        None where there is no cell.
+        None where there is no score.
     """
     by_task: dict[str, list[float]] = defaultdict(list)
     perplexities: list[float] = []
     for cell in cells:
+        if cell.score is None:
+            continue
         if cell.metric == TaskType.MLM.metric:
             perplexities.append(-cell.score)
         else:

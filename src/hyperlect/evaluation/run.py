@@ -58,7 +58,8 @@ def evaluate_run(
         bar = progress.add_task("", total=len(chosen), note="")
 
         def show(result: CellResult) -> None:
-            note = f"{result.task}:{result.language} {result.metric} {result.score:.1f}"
+            figure = "n/a" if result.score is None else f"{result.score:.1f}"
+            note = f"{result.task}:{result.language} {result.metric} {figure}"
             progress.update(bar, advance=1, note=note)
 
         results = fill(model, rows, recipe.evaluation.tokens_per_batch, show)

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..grid import Kind
 from ..languages import name
 from .metrics import UAS
-from .results import CellResult, cell_results
+from .results import cell_results
 
 COLOURS = {
     Kind.SUPERVISED: "green",
@@ -37,7 +37,8 @@ def results_table(data: Mapping[str, Any]) -> Group:
 
 def _grid(data: Mapping[str, Any]) -> Table:
     cells = cell_results(data)
-    metrics = {cell.task: _headed(cell) for cell in cells}
+    with_uas = {cell.task for cell in cells if UAS in cell.details}
+    metrics = {c.task: f"{c.metric} ({UAS})" if c.task in with_uas else c.metric for c in cells}
     scores = {(cell.language, cell.task): cell for cell in cells}
     table = Table(title=f"{data['name']}: results by cell", title_justify="left")
     table.add_column("language")
@@ -52,14 +53,14 @@ def _grid(data: Mapping[str, Any]) -> Table:
                 continue
             kind = Kind(cell.kind)
             beside = f" ({cell.details[UAS]:.1f})" if UAS in cell.details else ""
-            shown = (f"{cell.score:.1f}{beside} {kind.mark}", COLOURS[kind])
+            shown = (f"{_figure(cell.score)}{beside} {kind.mark}", COLOURS[kind])
             row.append(Text.assemble(shown, (f" {cell.examples}", "dim")))
         table.add_row(*row)
     return table
 
 
-def _headed(cell: CellResult) -> str:
-    return f"{cell.metric} ({UAS})" if UAS in cell.details else cell.metric
+def _figure(score: float | None) -> str:
+    return "n/a" if score is None else f"{score:.1f}"
 
 
 def _averages(data: Mapping[str, Any]) -> Table:
@@ -70,12 +71,13 @@ def _averages(data: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for average in data["averages"]:
         kind = Kind(average["kind"])
+        without = average.get("not_applicable", 0)
         table.add_row(
             average["task"],
             Text(f"{kind.mark} {kind}", style=COLOURS[kind]),
             average["metric"],
-            f"{average['mean']:.1f}",
-            str(average["cells"]),
+            _figure(average["mean"]),
+            f"{average['cells']}" + (f" ({without} n/a)" if without else ""),
         )
     return table
 
@@ -87,4 +89,7 @@ def _legend(data: Mapping[str, Any]) -> Text:
     for kind in Kind:
         if str(kind) in seen:
             lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
+    for reason in dict.fromkeys(cell.get("note") for cell in data["cells"]):
+        if reason:
+            lines.append(Text(f"n/a: {reason}", style="dim"))
     return Text("\n").join(lines)

@@ -41,13 +41,9 @@ class HyperX(nn.Module, Inventory):
         nn.Module.__init__(self)
         Inventory.__init__(self, config)
         self.backbone = backbone
-        if self.adapted_layers.start < 0:
-            top = config.hypernet.top_layers
-            raise BackboneError(
-                f"hypernet.top_layers is {top}; the backbone has {backbone.layers}."
-            )
-        if not self.adapted_layers:
-            raise BackboneError("hypernet.skip_last_layer leaves nothing of a single layer.")
+        if self.adapted_layers.start < 0 or not self.adapted_layers:
+            said = "lower hypernet.top_layers, or leave hypernet.skip_last_layer out"
+            raise BackboneError(f"The backbone has {backbone.layers} layers: {said}.")
         self.adapters = self._make_adapters()
         self.heads = nn.ModuleDict(
             {task.name: make_head(task, backbone, config) for task in config.tasks}

@@ -37,6 +37,8 @@ def check(recipe: Recipe, blocks: Sequence[PlacedBlock], faults: Faults, check_f
     _check_parts(blocks, faults)
     if not faults.is_broken("data") and not faults.is_broken("tasks"):
         _check_coverage(recipe, faults)
+        if not faults.is_broken("method") and recipe.method == "mad-x":
+            _check_madx(recipe, faults)
     if not faults.is_broken("training"):
         _check_training(recipe, faults)
     if not (faults.is_broken("hypernet") or faults.is_broken("method")):
@@ -177,6 +179,25 @@ def _check_coverage(recipe: Recipe, faults: Faults) -> None:
                     ("tasks", name),
                     "has no training data in any language; add some under data, or remove the task",
                 )
+
+
+def _check_madx(recipe: Recipe, faults: Faults) -> None:
+    grid = recipe.grid()
+    if grid.trained and not grid.text_languages:
+        said = (
+            "mad-x trains language adapters on raw text; give a task of type mlm some to train on"
+        )
+        faults.add(("method",), said)
+    if grid.trained and not grid.labelled_languages:
+        faults.add(("method",), "mad-x trains task adapters on labelled data; add some")
+    if faults.is_broken("training"):
+        return
+    if recipe.training.steps < 2:
+        faults.add(("training", "steps"), "must be at least 2 with mad-x, which has two phases")
+    chosen = recipe.selection_cells()
+    if chosen and set(chosen) <= recipe.not_applicable("dev").keys():
+        said = "mad-x applies to none of the cells to select by: no raw text in their languages"
+        faults.add(("training", "select_by"), said)
 
 
 def _check_training(recipe: Recipe, faults: Faults) -> None:

@@ -12,7 +12,7 @@ from ..data.examples import SPLITS, Source, Split
 from ..errors import unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
-from ..methods import Method, as_method
+from ..methods import Method, as_method, not_applicable, own_languages
 from ..tasks import Task, TaskType, inventory
 from .document import dump_document
 from .sections import (
@@ -31,6 +31,8 @@ ParserForm = Literal["mlp", "direct"]
 
 # Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
 _TREE_COLUMNS = {"head": "head", "label": "deprel"}
+
+_LISTED = 12  # cells that a note names
 
 _KINDS = {
     "supervised": (Kind.SUPERVISED,),
@@ -56,7 +58,11 @@ class Recipe(Section):
     method: Method = "hyperx"
     """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone),
     language-hypernet (from language and layer alone), adapters
-    (one trained adapter a task), head (no adapters at all)."""
+    (one trained adapter a task), mad-x (Pfeiffer et al. 2020: an adapter a language, trained on raw
+    text for the part of the steps that raw text has in other methods, then frozen, and an adapter a
+    task stacked on it; cells in languages without raw text are not applicable, except those with
+    labelled data of their own, which are trained without a language adapter), head (no adapters at
+    all)."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
     parser: ParserForm = "mlp"
@@ -126,6 +132,13 @@ class Recipe(Section):
         """
         return as_method(self.method, self.hypernet)
 
+    def not_applicable(self, split: Split) -> dict[Cell, str]:
+        """Return the cells of one part that the method cannot have a score for, and why."""
+        grid = self.grid()
+        own = own_languages(self.method, grid)
+        reasons = {c: not_applicable(self.method, own, grid, c) for c in self.cells(split)}
+        return {cell: reason for cell, reason in reasons.items() if reason}
+
     def selection_cells(self) -> list[Cell]:
         """Return the cells whose dev scores pick the checkpoint that is kept, as they are listed.
 
@@ -147,12 +160,29 @@ class Recipe(Section):
         notes = []
         if self.method == "head" and self.hypernet != HypernetConfig():
             notes.append("hypernet: the method head has no adapters, so these settings do nothing.")
+        if self.method == "mad-x":
+            notes += self._madx_notes()
         if not any(self.cells("dev").values()):
             notes.append("data: there are no dev files, so the last checkpoint is the one kept.")
         untested = [name for name in self.tasks if name not in {c.task for c in self.cells("test")}]
         labelled = [name for name in untested if self.tasks[name].type is not TaskType.MLM]
         if labelled:
             notes.append(f"data: no test files for {', '.join(labelled)}; nothing will be scored.")
+        return notes
+
+    def _madx_notes(self) -> list[str]:
+        grid, notes = self.grid(), []
+        if bare := sorted(grid.labelled_languages - grid.text_languages):
+            notes.append(
+                f"method: there is no raw text in {', '.join(bare)}, so mad-x trains on their "
+                "labelled data without a language adapter."
+            )
+        if without := [str(cell) for cell in self.not_applicable("test")]:
+            more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
+            notes.append(
+                f"method: mad-x does not apply to {', '.join(without[:_LISTED])}{more}, since "
+                "there is no raw text in their languages."
+            )
         return notes
 
     def dump(self) -> str:

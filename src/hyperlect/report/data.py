@@ -32,11 +32,17 @@ class CellResult(BaseModel):
     unit: str = ""
     details: dict[str, float | None] = {}
     language_source: str = ""
+    note: str = ""
 
     @property
     def scored(self) -> bool:
         """Whether there is a number that can be plotted."""
         return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def applicable(self) -> bool:
+        """Whether the run's method could have a score here."""
+        return self.scored or not self.note
 
     @property
     def value(self) -> float:
@@ -52,6 +58,7 @@ class Average(BaseModel):
     metric: str
     mean: float | None
     cells: int
+    not_applicable: int = 0
 
 
 class Results(BaseModel):

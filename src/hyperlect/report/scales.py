@@ -91,6 +91,11 @@ def figure_text(score: float | None, digits: int = 1) -> str:
     return f"{score:.{decimals}f}".replace("-", "−")
 
 
+def cell_figure(cell: CellResult, digits: int = 1) -> str:
+    """Write a cell's score as `figure_text` does; n/a where the method does not apply to it."""
+    return figure_text(cell.score, digits) if cell.applicable else "n/a"
+
+
 def colour_rules() -> str:
     """The CSS of all colour classes, for light pages (and paper) and for dark ones."""
     light, dark = [], []

@@ -26,6 +26,7 @@ _METHODS = {
     "hyperx": "Hyper-X: adapters written for task, language and layer",
     "task-hypernet": "hypernetwork conditioned on task and layer only",
     "language-hypernet": "hypernetwork conditioned on language and layer only",
+    "mad-x": "MAD-X: a trained adapter a language, and one a task stacked on it",
     "head": "frozen backbone, heads only, no adapters",
 }
 _NAMED_ON_MAP = 80  # languages up to which the wide map has room for names instead of codes
@@ -98,9 +99,12 @@ def _averages(run: Run, scales: Mapping[bool, Scale], prefix: str) -> Html:
     for index, (task, metric) in enumerate(results.tasks.items()):
         strips = []
         for kind in results.kinds:
-            cells = [cell for cell in results.cells if (cell.task, cell.kind) == (task, kind)]
+            of_kind = [cell for cell in results.cells if (cell.task, cell.kind) == (task, kind)]
+            cells = [cell for cell in of_kind if cell.applicable]
             if cells:
                 strips.append(Strip(kind, cells, means.get((task, kind))))
+        if not strips:
+            continue
         drawing = strip_panel(strips, scales[is_perplexity(metric)], f"{prefix}-strip{index}", task)
         figures.append(figure(task, metric, drawing))
     explained = "Each dot is one cell, each mark the mean of its kind. The languages of the lowest "

@@ -10,7 +10,7 @@ from .comparison import Group
 from .data import Average, CellResult, Results, Run, is_perplexity
 from .marks import mark
 from .markup import Html, join, rows, tag
-from .scales import LEVELS, Scale, figure_text
+from .scales import LEVELS, Scale, cell_figure, figure_text
 
 _TASKS_ON_PHONE = 5  # columns beyond which the grid scrolls sideways on a narrow screen
 
@@ -55,8 +55,10 @@ def averages_table(results: Results) -> Html:
 def _mean(average: Average | None) -> Html:
     if average is None:
         return tag("td", tag("span", "–", class_="none"), tag("small", "no cells"))
-    figure = tag("b", figure_text(average.mean))
-    return tag("td", figure, tag("small", count_of(average.cells, "cell")))
+    without = average.not_applicable
+    figure = tag("b", "n/a" if without and not average.cells else figure_text(average.mean))
+    counts = count_of(average.cells, "cell") + (f", {without:,} n/a" if without else "")
+    return tag("td", figure, tag("small", counts))
 
 
 def colour_key(scale: Scale, tasks: Sequence[str]) -> Html:
@@ -99,9 +101,9 @@ def grid_tables(
 def _grid_cell(cell: CellResult | None, scales: Mapping[bool, Scale]) -> Html:
     if cell is None:
         return tag("td", tag("span", "not scored", class_="vh"), class_="empty")
-    figure = figure_text(cell.score)
+    figure = cell_figure(cell)
     said = f"{cell.task} in {name(cell.language)}: {cell.metric} {figure}, {cell.kind}, "
-    said += count_of(cell.examples, "example")
+    said += count_of(cell.examples, "example") + (f"; {cell.note}" if cell.note else "")
     colour = scales[is_perplexity(cell.metric)].colour_class(cell.value) if cell.scored else "empty"
     kind = tag("span", f", {cell.kind}", class_="vh")
     return tag("td", mark(cell.kind), figure, kind, class_=colour, title=said)
@@ -110,16 +112,17 @@ def _grid_cell(cell: CellResult | None, scales: Mapping[bool, Scale]) -> Html:
 def cells_table(results: Results) -> Html:
     """Every cell with everything known of its score."""
     heads = ("Task", "Language", "Code", "Score", "Kind", "Metric", "Examples", "Units")
-    more = any(cell.details or cell.language_source for cell in results.cells)
+    more = any(cell.details or cell.language_source or cell.note for cell in results.cells)
     lines = []
     for cell in results.cells:
         units = "–" if cell.units is None else f"{cell.units:,} {cell.unit}".strip()
         line: list[str] = [cell.task, name(cell.language), tag("code", cell.language)]
-        line += [figure_text(cell.score, 2), with_mark(cell.kind), cell.metric]
+        line += [cell_figure(cell, 2), with_mark(cell.kind), cell.metric]
         line += [f"{cell.examples:,}", units]
         if more:
             said = [f"{key} {figure_text(value, 2)}" for key, value in cell.details.items()]
             said += [f"language embedding: {cell.language_source}"] * bool(cell.language_source)
+            said += [f"n/a: {cell.note}"] * bool(cell.note)
             line.append("; ".join(said))
         lines.append(line)
     head = rows([heads + (("Also",) if more else ())], header=True)

@@ -1,7 +1,8 @@
 """The training loop, checkpoints, and the run folder."""
 
 from .run import EMBEDDINGS, RECIPE, TRAINING, VERSIONS, make_accelerator, resume, start
-from .trainer import Interrupted, Trainer
+from .stop import Interrupted
+from .trainer import Trainer
 
 __all__ = [
     "EMBEDDINGS",

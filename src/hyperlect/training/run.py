@@ -16,6 +16,7 @@ from ..backbone import load_backbone
 from ..devices import choose_device
 from ..errors import RunError
 from ..grid import Cell
+from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
@@ -100,6 +101,8 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         trained = sum(parameter.numel() for parameter in trainer.parameters.values())
         cells = f"{len(trainer.rows)} cells, {trained:,} trained parameters"
         say(run, console, f"{recipe.method} on {accelerator.device.type}: {cells}")
+        for phase in trainer.phases if len(trainer.phases) > 1 else ():
+            say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
     if resume:
         trainer.resume()
     state = trainer.train()
@@ -114,7 +117,7 @@ def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
     grid = recipe.grid()
     return HyperXConfig(
         tasks=tuple(corpora.tasks.values()),
-        languages=tuple(grid.languages),
+        languages=tuple(own_languages(recipe.method, grid)),
         trained=tuple(sorted(grid.trained)),
         method=recipe.method,
         hypernet=recipe.hypernet_config(),

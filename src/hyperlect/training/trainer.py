@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor
 
 from ..data.batching import Batch
-from ..errors import HyperlectError
 from ..evaluation import fill, selection_score
 from ..grid import Cell
 from ..model import HyperX
@@ -26,16 +25,13 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite
 from .monitor import Monitor
+from .phases import Phase, phase_of, plan
 from .processes import average_gradients
-from .schedule import learning_rate, seed_everything
-from .stop import StopRequest
+from .schedule import seed_everything
+from .stop import Interrupted, StopRequest
 
 SAVE_EVERY = 500
 """Steps between checkpoints where the recipe names none: what a power cut may cost."""
-
-
-class Interrupted(HyperlectError):
-    """Training was stopped from outside after its state was saved."""
 
 
 @dataclass
@@ -64,7 +60,8 @@ class Trainer:
     """Trains one model on the rows of many cells.
 
     Every step's randomness (batch, masks, dropout) is a function of the seed and the step's
-    number, so a resumed run draws what an uninterrupted one would have.
+    number, so a resumed run draws what an uninterrupted one would have. A method may train in
+    several phases (see `phases.plan`), with different cells and parameters in each.
 
     Args:
         model: on any device; it is moved.
@@ -93,7 +90,6 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.loader = Loader(self.model, self.rows, settings, self.shares, self.accelerator)
         self.model.to(self.accelerator.device)
         self.parameters = {
             name: parameter
@@ -108,12 +104,28 @@ class Trainer:
         )
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
+        self.phases = plan(self.model, self.rows, settings, self.shares)
+        self._enter(self.phases[0])
 
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint."""
         data, self.best_weights = load_checkpoint(self.run, self.parameters, self.optimizer)
-        self.loader.load_state_dict(data.pop("sampler"))
+        sampler = data.pop("sampler")
         self.state = State(**data)
+        self._follow_phase()
+        self.loader.load_state_dict(sampler)
+
+    def _follow_phase(self) -> None:
+        """Go over to the phase of the next step if it is another."""
+        phase = phase_of(self.phases, self.state.step)
+        if phase is not self.phase:
+            self.loader.close()
+            self._enter(phase)
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        phase.free(self.parameters)
+        self.loader = Loader(self.model, phase.rows, self.settings, phase.shares, self.accelerator)
 
     def train(self) -> State:
         """Train until the last step or early stopping; the model then holds its best weights.
@@ -133,10 +145,12 @@ class Trainer:
         )
         if self.settings.compile:
             self.model.backbone.compile_encoder(monitor.say)
-        with closing(self.loader), monitor, self.stop:
+        with ExitStack() as stack, monitor, self.stop:
+            stack.callback(lambda: self.loader.close())  # that of the last phase reached
             while self.state.step < self.settings.steps and not self.state.finished:
                 began = time.monotonic()
                 self._step(monitor)
+                self._follow_phase()
                 self.state.seconds += time.monotonic() - began
                 self._between_steps(monitor)
         self.state.finished = True
@@ -155,15 +169,8 @@ class Trainer:
     def _step(self, monitor: Monitor) -> None:
         """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
-        rate = learning_rate(
-            step,
-            peak=settings.learning_rate,
-            warmup=settings.warmup,
-            steps=settings.steps,
-            decay=settings.decay,
-        )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.phase.learning_rate(step, settings)
         self.model.train()
         if not settings.backbone_dropout:
             self.model.backbone.eval()
@@ -197,7 +204,8 @@ class Trainer:
         last = step == settings.steps
         if step % settings.log_every == 0 or last:
             monitor.log(step, self.optimizer.param_groups[0]["lr"])
-        if self.dev and ((settings.evaluate_every and step % settings.evaluate_every == 0) or last):
+        due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
+        if self.dev and due and step > self.phases[-1].start:  # before, tasks are not trained
             with monitor.paused():
                 self._evaluate(monitor)
         every = settings.save_every or settings.evaluate_every or SAVE_EVERY
@@ -226,7 +234,8 @@ class Trainer:
             }
         else:
             self.state.waited += 1
-        scores = {f"{r.task}:{r.language}": round(r.score, 3) for r in results}
+        scored = {Cell(r.task, r.language): r.score for r in results if r.score is not None}
+        scores = {str(cell): round(score, 3) for cell, score in scored.items()}
         step = self.state.step
         monitor.write(
             {"event": "dev", "step": step, "scores": scores, "selection": selection, "best": best}
