@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ..project import train
+from ..project import write_project as write_tiny
 from .conftest import Call
 
 
@@ -68,3 +70,30 @@ def test_wrong_arguments(
     code, _, err = call("evaluate", *(text.format(**places) for text in arguments))
     assert code == 2
     assert said.format(**places) in err
+
+
+def test_what_a_baseline_cannot_have_is_not_applicable(call: Call, tmp_path: Path) -> None:
+    """From the check of the recipe to predictions; raw text is there in Faroese alone."""
+    recipe = write_tiny(tmp_path / "project", training={"steps": 4, "warmup": 0}, method="mad-x")
+    _, out, _ = call("check", recipe)
+    assert "mad-x does not apply to pos:dan, ner:isl" in " ".join(out.split())
+    run = train(recipe, tmp_path / "run")
+    code, out, err = call("evaluate", run)
+    assert code == 0, err
+    assert "n/a ○ 8" in out
+    assert "(1 n/a)" in out
+    assert "n/a: its language has no adapter, since training had no raw text in it" in out
+    code, out, err = call("report", run)
+    assert code == 0, err
+    assert "n/a" in (run / "report.html").read_text()
+    code, _, err = call("predict", run, "--task", "pos", "--language", "dan", stdin="the cat")
+    said = " ".join(err.split())
+    assert code == 2
+    assert "The method mad-x does not apply. Train it with raw text in the language" in said
+    assert "pos:dan: its language has no adapter" in said
+    for language, source in (("fao", "own adapter"), ("eng", "no adapter")):
+        code, out, err = call(
+            "predict", run, "--task", "pos", "--language", language, stdin="the cat"
+        )
+        assert code == 0, err
+        assert source in err

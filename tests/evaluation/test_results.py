@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,28 @@ def test_perplexity_has_a_say_in_the_selection_only_where_it_is_alone() -> None:
         result("mlm:isl", 8, metric="perplexity"),
     )
     assert selection_score([one, other]) == -10  # less is better
+
+
+WITHOUT = [
+    replace(result("pos:dan", 1.0, Kind.UNTOUCHED), score=None, units=0, note="no adapter"),
+    replace(result("ner:fao", 1.0, Kind.TEXT_ONLY, "span F1"), score=None, note="no adapter"),
+]
+
+
+def test_what_is_not_applicable_counts_in_no_mean_and_is_counted() -> None:
+    found = {(a.task, a.kind): a for a in averages([*CELLS, *WITHOUT])}
+    untouched = found["pos", "unseen language, untouched"]
+    assert (untouched.mean, untouched.cells, untouched.not_applicable) == (70.0, 1, 1)
+    text = found["ner", "unseen language, text only"]
+    assert (text.mean, text.cells, text.not_applicable) == (None, 0, 1)
+    assert selection_score([*CELLS, *WITHOUT]) == selection_score(CELLS)
+    assert selection_score(WITHOUT) is None
+
+
+def test_what_is_not_applicable_comes_back_from_the_file(tmp_path: Path) -> None:
+    write_results(tmp_path, results_data({}, [*CELLS, *WITHOUT]))
+    assert '"score": null' in (tmp_path / "results.json").read_text()
+    assert cell_results(read_results(tmp_path)) == [*CELLS, *WITHOUT]
 
 
 def test_without_cells_there_is_no_selection_score() -> None:

@@ -61,3 +61,22 @@ def test_las_stands_with_uas() -> None:
     assert "LAS (UAS)" in text
     assert "isl Icelandic 61.3 (70.0) ● 8" in rows
     assert "eng English 91.3 ● 8" in rows
+
+
+def test_what_is_not_applicable_is_said_and_why() -> None:
+    without = CellResult(
+        "pos", "deu", str(Kind.UNTOUCHED), "accuracy", None, 9, 0, "", note="no adapter for it"
+    )
+    alone = CellResult("ner", "fao", str(Kind.TEXT_ONLY), "span F1", None, 3, 0, "", note="no")
+    text = shown(*CELLS, without, alone)
+    rows = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
+    assert "deu German n/a ○ 9" in rows
+    assert "pos ○ unseen language, untouched accuracy 22.0 1 (1 n/a)" in rows
+    assert "ner ◔ unseen language, text only span F1 n/a 0 (1 n/a)" in rows
+    assert rows.count("n/a: no adapter for it") == 1
+
+
+def test_uas_stands_in_the_heading_even_if_the_last_tree_bank_is_not_applicable() -> None:
+    tree = CellResult("dep", "isl", str(Kind.SUPERVISED), "LAS", 61.0, 8, 9, "words", {"UAS": 70.0})
+    without = CellResult("dep", "dan", str(Kind.UNTOUCHED), "LAS", None, 8, 0, "", note="none")
+    assert "LAS (UAS)" in shown(tree, without)

@@ -45,6 +45,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("type: tagging", "type: parsing, labels: depre", "tasks.pos.labels: must be a list of labels, upos or deprel"),
         ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset: is missing"),
         ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset: goes with format hub, not tsv"),
+        ("name: toy", "name: toy\nmethod: mad-x\nhypernet: {skip_last_layer: true, top_layers: 1}", "leaves no layer"),
         ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "must hold task"),
     ],
 )  # fmt: skip
@@ -52,6 +53,42 @@ def test_one_fault(faults: Faulty, old: str, new: str, expected: str) -> None:
     assert old in GOOD
     found = [fault for fault in faults(text=GOOD.replace(old, new, 1)) if expected in fault]
     assert len(found) == 1
+
+
+def test_madx_says_what_it_will_not_have(load: Load) -> None:
+    notes = [note for note in load("method=mad-x").notes() if note.startswith("method")]
+    assert notes == [
+        "method: there is no raw text in eng, so mad-x trains on their labelled data without a "
+        "language adapter.",
+        "method: mad-x does not apply to pos:fao, since there is no raw text in their languages.",
+    ]
+    everywhere = "data.2.cells={eng: {train: files/e.txt}, fo: {train: files/d.tsv}}"
+    text = "data.1.cells.eng.train=files/g.tsv"
+    recipe = load("method=mad-x", everywhere, text, check_files=False)
+    assert not [note for note in recipe.notes() if note.startswith("method")]
+
+
+def test_madx_needs_text_and_labels_and_two_steps(faults: Faulty) -> None:
+    without_text = GOOD[: GOOD.index("  - task: mlm")] + GOOD[GOOD.index("training:") :]
+    without_text = without_text.replace("  mlm: {type: mlm, share: 0.2}\n", "")
+    (fault,) = faults("method=mad-x", text=without_text)
+    assert "method: mad-x trains language adapters on raw text; give a task" in fault
+    (fault,) = faults("method=mad-x", "training={steps: 1}")
+    assert "training.steps: must be at least 2 with mad-x" in fault
+    (fault,) = faults(
+        "method=mad-x",
+        "data.0.cells.fo={dev: c.conllu}",
+        "training.select_by=unseen language",
+    )
+    assert "training.select_by: mad-x applies to none of the cells to select by" in fault
+    only_text = """format_version: 1
+name: toy
+method: mad-x
+tasks: {mlm: {type: mlm}}
+data: [{task: mlm, format: text, cells: {isl: {train: files/e.txt}}}]
+"""
+    (fault,) = faults(text=only_text)
+    assert "method: mad-x trains task adapters on labelled data; add some" in fault
 
 
 def test_test_data_is_recognised_behind_a_link(faults: Faulty, folder: Path) -> None:

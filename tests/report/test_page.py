@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hyperlect.errors import RunError
+from hyperlect.evaluation import averages, cell_results
 from hyperlect.grid import Kind
 from hyperlect.languages import name
 from hyperlect.report import write_report
@@ -146,6 +147,24 @@ def test_cells_without_a_number_are_shown_as_such(tmp_path: Path) -> None:
     text = Page(write_report([write_results(tmp_path / "gaps", cells)])).text
     assert "– , supervised" in text
     assert "∞ , unseen language, untouched" in text
+
+
+def test_what_is_not_applicable_is_said_and_why(tmp_path: Path) -> None:
+    """Even of a task of which nothing else is known."""
+    note = "its language has no adapter"
+    cells = [cell(*values) for values in CELLS]
+    cells += [cell("topic", "fao", Kind.UNTOUCHED, "accuracy", None)]
+    for without in (cells[3], cells[-1]):
+        without |= {"score": None, "note": note, "units": 0, "unit": ""}
+    means = [average.__dict__ for average in averages(cell_results({"cells": cells}))]
+    folder = write_results(tmp_path / "madx", cells, averages=means, method="mad-x")
+    page = Page(write_report([folder]))
+    assert "n/a , unseen language, untouched" in page.text
+    assert "n/a 0 cells, 1 n/a" in page.text
+    assert page.text.count(f"n/a: {note}") == 2
+    assert "a trained adapter a language" in page.text
+    both = Page(write_report([folder, write_results(tmp_path / "other")], tmp_path / "both.html"))
+    assert "n/a , unseen language, untouched" in both.text
 
 
 def test_several_runs_are_compared_beside_their_own_parts(tmp_path: Path) -> None:
