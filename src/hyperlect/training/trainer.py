@@ -26,8 +26,9 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite
 from .monitor import Monitor
+from .optimizer import make_optimizer, set_rates
 from .processes import average_gradients
-from .schedule import learning_rate, seed_everything
+from .schedule import seed_everything
 from .stop import StopRequest
 
 SAVE_EVERY = 500
@@ -100,12 +101,8 @@ class Trainer:
             for name, parameter in self.model.own_parameters().items()
             if parameter.requires_grad
         }
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = make_optimizer(self.parameters, settings, self.accelerator.device.type)
+        self.rate = 0.0
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
 
@@ -155,15 +152,7 @@ class Trainer:
     def _step(self, monitor: Monitor) -> None:
         """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
-        rate = learning_rate(
-            step,
-            peak=settings.learning_rate,
-            warmup=settings.warmup,
-            steps=settings.steps,
-            decay=settings.decay,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.rate = set_rates(self.optimizer, settings, step)
         self.model.train()
         if not settings.backbone_dropout:
             self.model.backbone.eval()
@@ -196,7 +185,7 @@ class Trainer:
         settings, step = self.settings, self.state.step
         last = step == settings.steps
         if step % settings.log_every == 0 or last:
-            monitor.log(step, self.optimizer.param_groups[0]["lr"])
+            monitor.log(step, self.rate)
         if self.dev and ((settings.evaluate_every and step % settings.evaluate_every == 0) or last):
             with monitor.paused():
                 self._evaluate(monitor)
