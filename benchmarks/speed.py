@@ -27,6 +27,7 @@ from measures.rows import Row, write_rows
 from rich.console import Console
 from rich.table import Table
 
+import hyperlect.cli  # noqa: F401  (for what it sets before torch first allocates)
 from hyperlect.devices import choose_device
 
 # In the order of the table of goals; each puts its other rows after it.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from hyperlect.errors import DataError
 
 from .conftest import Call
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 VERBS = ("quickstart", "train", "evaluate", "report", "predict", "check", "convert-checkpoint")
 
 
@@ -20,6 +22,16 @@ def test_the_slow_libraries_wait_until_a_verb_needs_them() -> None:
     code = f"import sys, hyperlect.cli; print(*(set(sys.modules) & {slow}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("own", ["0", None])
+def test_large_tensors_lie_in_huge_pages_unless_told_otherwise(own: str | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != HUGE_PAGES}
+    environment |= {} if own is None else {HUGE_PAGES: own}
+    code = f"import os, hyperlect.cli; print(os.environ['{HUGE_PAGES}'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (own or "1")
 
 
 def test_help_names_every_verb(call: Call) -> None:

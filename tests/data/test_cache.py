@@ -69,16 +69,12 @@ def lose_a_file(entry: Path) -> None:
     next(entry.glob("*.arrow")).unlink()
 
 
-def lose_the_state(entry: Path) -> None:
-    (entry / "state.json").write_text("{")
-
-
 def lose_all(entry: Path) -> None:
     shutil.rmtree(entry)
     entry.mkdir()
 
 
-@pytest.mark.parametrize("damage", [cut_short, lose_a_file, lose_the_state, lose_all])
+@pytest.mark.parametrize("damage", [cut_short, lose_a_file, lose_all])
 def test_a_damaged_entry_is_built_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     build = Builder()
     cached("key", build, tmp_path)

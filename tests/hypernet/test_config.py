@@ -19,6 +19,7 @@ def test_defaults_are_the_published_base_model():
         "layer_embedding": None,
         "source_hidden": None,
         "sources": ["task", "language", "layer"],
+        "unit_source": False,
         "norm_before": "none",
         "norm_after": "generated",
         "insertion": "feed_forward",

@@ -184,6 +184,9 @@ def test_ordinary_adapters(place: str):
     assert not torch.equal(made.down_weight[0, 0], made.down_weight[0, 1])
     per_layer = 2 * 4 * 6 + 4 + 6 + 2 * 6 * len(norms)
     assert count(adapters) == 2 * 3 * per_layer
+    z = torch.randn(5, 6)
+    change = twin.adapter(z, dict(made[0][0].items()), "relu", 1e-5) - z
+    assert 0 < change.abs().max() < 0.3  # it begins close to the identity
     made.up_bias.sum().backward()
     assert adapters.weights["up_bias"].grad[0].eq(1).all()  # asked for once
     assert adapters.weights["up_bias"].grad[1].eq(2).all()  # asked for twice

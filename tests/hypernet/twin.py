@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "one generator a layer, unprojected": {"sources": ("task", "language"), "projection": None},
     "no projection": {"projection": None},
+    "source of length 1": {"unit_source": True},
+    "source of length 1, no projection": {"unit_source": True, "projection": None},
     "no language": {"sources": ("task", "layer")},
     "language alone": {"sources": ("language", "layer")},
     "task alone, one generator a layer": {"sources": ("task",), "norm_before": "generated"},
@@ -81,18 +83,21 @@ def liven(module: torch.nn.Module, seed: int = 0) -> Any:
 
 
 def source(net: Hypernet, task: int, language: int | None, layer: int) -> Tensor:
-    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2; a language of None is the mean of all."""
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2; a language of None is the mean of all.
+
+    Scaled to length 1 where it is to be.
+    """
     rows = {"task": task, "language": language, "layer": layer}
     parts = []
     for name in net.config.sources:
         table = net.source.embeddings[name]
         parts.append(sum(table) / len(table) if rows[name] is None else table[rows[name]])
     joined = torch.cat(parts)
-    if net.config.projection is None:
-        return joined
-    first, _, second = net.source.project
-    inner = first.weight @ joined + first.bias
-    return second.weight @ (inner * (inner > 0)) + second.bias
+    if net.config.projection is not None:
+        first, _, second = net.source.project
+        inner = first.weight @ joined + first.bias
+        joined = second.weight @ (inner * (inner > 0)) + second.bias
+    return joined / joined.square().sum().sqrt() if net.config.unit_source else joined
 
 
 def cell(net: Hypernet, task: int, language: int | None, hidden: int) -> list[dict[str, Tensor]]:

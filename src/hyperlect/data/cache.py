@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ENVIRONMENT_VARIABLE = "HYPERLECT_CACHE"
+_ROWS = "data-00000-of-00001.arrow"
+"""The file of an entry that holds its rows, as `datasets` names it."""
 
 
 def cache_dir() -> Path:
@@ -96,7 +98,8 @@ def _load(entry: Path) -> Dataset | None:
     import datasets
 
     try:
-        return datasets.load_from_disk(str(entry))
+        # one file, mapped as it is: load_from_disk reads two more, at three times the cost
+        return datasets.Dataset.from_file(str(entry / _ROWS))
     except (OSError, ValueError, LookupError):  # what Arrow raises derives from these
         return None
 

@@ -30,6 +30,9 @@ class HypernetConfig:
         source_hidden: inner size of the projection; None for that of the concatenation.
         sources: what the source embedding is made from, in this order. Without "layer" there is
             one generator a layer; without "language" the model is conditioned on the task alone.
+        unit_source: whether the source embedding is scaled to length 1. As published it begins near
+            zero, so that all cells and layers have almost the same weights for hundreds of steps,
+            and at a high learning rate it grows until it drowns the input.
         norm_before, norm_after: a LayerNorm before the adapter and after its up-projection:
             none, ordinary (trained directly, shared as the generator is) or generated.
         insertion: where the adapter acts: on the feed-forward block's output before the residual
@@ -58,6 +61,7 @@ class HypernetConfig:
     layer_embedding: int | None = None
     source_hidden: int | None = None
     sources: tuple[Source, ...] = SOURCES
+    unit_source: bool = False
     norm_before: LayerNormKind = "none"
     norm_after: LayerNormKind = "generated"
     insertion: Insertion = "feed_forward"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .adapter import AdapterWeights
 from .config import HypernetConfig
-from .generator import AffineMap, Generator
+from .generator import SCALE, AffineMap, Generator
 from .source import SourceEmbedding
 
 
@@ -63,7 +63,9 @@ class OrdinaryAdapters(nn.Module):
 
     Their shapes and place are those of `config`, so they are what a hypernetwork's cost and
     quality are compared with. Down and up weights start from N(0, initial_std²), biases from
-    zero, LayerNorms from the identity.
+    zero. The LayerNorm after the adapter starts with a scale of `generator.SCALE`, so that the
+    adapter is close to the identity at first, as adapters are meant to be (Houlsby et al. 2019,
+    section 2): at 1 it would add noise as large as the activations, layer upon layer.
 
     Args:
         config: sizes and variants; what concerns the source embedding is not used.
@@ -82,7 +84,8 @@ class OrdinaryAdapters(nn.Module):
         }
         for place, kind in (("after", config.norm_after), ("before", config.norm_before)):
             if kind != "none":
-                weights[f"{place}_weight"] = torch.ones(*lead, hidden)
+                scale = SCALE if place == "after" else 1.0
+                weights[f"{place}_weight"] = torch.full((*lead, hidden), scale)
                 weights[f"{place}_bias"] = torch.zeros(*lead, hidden)
         nn.init.normal_(weights["down_weight"], std=config.initial_std)
         nn.init.normal_(weights["up_weight"], std=config.initial_std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .config import HypernetConfig
 
@@ -12,7 +13,7 @@ UNTRAINED = -1
 
 
 class SourceEmbedding(nn.Module):
-    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3).
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
 
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
@@ -26,6 +27,7 @@ class SourceEmbedding(nn.Module):
         super().__init__()
         self.sources = config.sources
         self.language_dropout = config.language_dropout
+        self.unit = config.unit_source
         self.layers = layers
         counts = {"task": tasks, "language": languages, "layer": layers}
         self.embeddings = nn.ParameterDict(
@@ -89,4 +91,5 @@ class SourceEmbedding(nn.Module):
                 part = self.embeddings["layer"][None]
             parts.append(part.expand(cells, self.layers, -1))
         joined = torch.cat(parts, dim=-1)
-        return joined if self.project is None else self.project(joined)
+        made: Tensor = joined if self.project is None else self.project(joined)
+        return F.normalize(made, dim=-1) if self.unit else made

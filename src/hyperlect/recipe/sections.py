@@ -13,6 +13,7 @@ from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
 
+Part = Literal["source", "generator", "adapters", "heads", "backbone"]
 Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -164,6 +165,9 @@ class TrainingSection(Section):
     """Batches whose gradients are summed for one step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """The peak learning rate of AdamW."""
+    learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
+    """Peak rates of parts that have one of their own: source (all that makes the source embedding),
+    generator, adapters (of a method that trains them directly), heads, backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     warmup: Annotated[int, Field(ge=0)] = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -39,12 +40,15 @@ class Phase:
         for name, parameter in parameters.items():
             parameter.requires_grad_(not name.startswith(self.frozen))
 
-    def learning_rate(self, step: int, settings: TrainingSection) -> float:
-        """Return the rate of a step: each phase rises, for its part of the warm-up, and falls."""
+    def rate(self, step: int, settings: TrainingSection) -> Callable[[float], float]:
+        """Return the rate of a step as a function of the peak.
+
+        Each phase rises, for its part of the warm-up, and falls.
+        """
         steps = self.end - self.start
-        return learning_rate(
+        return partial(
+            learning_rate,
             step - self.start,
-            peak=settings.learning_rate,
             warmup=round(settings.warmup * steps / settings.steps),
             steps=steps,
             decay=settings.decay,

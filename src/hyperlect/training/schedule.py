@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, steps: int, decay: str) -> float:
+def learning_rate(step: int, peak: float, *, warmup: int, steps: int, decay: str) -> float:
     """Return the rate of one step, counted from 0.
 
     It rises linearly over `warmup` steps to `peak`, then falls linearly to zero at `steps`

@@ -25,6 +25,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite
 from .monitor import Monitor
+from .optimizer import make_optimizer, set_rates
 from .phases import Phase, phase_of, plan
 from .processes import average_gradients
 from .schedule import seed_everything
@@ -96,12 +97,8 @@ class Trainer:
             for name, parameter in self.model.own_parameters().items()
             if parameter.requires_grad
         }
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = make_optimizer(self.parameters, settings, self.accelerator.device.type)
+        self.rate = 0.0
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
         self.phases = plan(self.model, self.rows, settings, self.shares)
@@ -169,8 +166,7 @@ class Trainer:
     def _step(self, monitor: Monitor) -> None:
         """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.phase.learning_rate(step, settings)
+        self.rate = set_rates(self.optimizer, settings, self.phase.rate(step, settings))
         self.model.train()
         if not settings.backbone_dropout:
             self.model.backbone.eval()
@@ -203,7 +199,7 @@ class Trainer:
         settings, step = self.settings, self.state.step
         last = step == settings.steps
         if step % settings.log_every == 0 or last:
-            monitor.log(step, self.optimizer.param_groups[0]["lr"])
+            monitor.log(step, self.rate)
         due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
         if self.dev and due and step > self.phases[-1].start:  # before, tasks are not trained
             with monitor.paused():
