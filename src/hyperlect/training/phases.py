@@ -39,12 +39,12 @@ class Phase:
         for name, parameter in parameters.items():
             parameter.requires_grad_(not name.startswith(self.frozen))
 
-    def learning_rate(self, step: int, settings: TrainingSection) -> float:
+    def learning_rate(self, step: int, peak: float, settings: TrainingSection) -> float:
         """Return the rate of a step: each phase rises, for its part of the warm-up, and falls."""
         steps = self.end - self.start
         return learning_rate(
             step - self.start,
-            peak=settings.learning_rate,
+            peak=peak,
             warmup=round(settings.warmup * steps / settings.steps),
             steps=steps,
             decay=settings.decay,

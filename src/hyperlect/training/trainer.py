@@ -170,7 +170,7 @@ class Trainer:
         """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
         for group in self.optimizer.param_groups:
-            group["lr"] = self.phase.learning_rate(step, settings)
+            group["lr"] = self.phase.learning_rate(step, settings.learning_rate, settings)
         self.model.train()
         if not settings.backbone_dropout:
             self.model.backbone.eval()
