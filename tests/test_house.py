@@ -23,7 +23,7 @@ ORDER = [
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {
-    "model/hyperx.py": 270,  # one class, and the one that everybody reads
+    "model/hyperx.py": 280,  # one class, and the one that everybody reads
 }
 """Files that may be longer, and how long."""
 

@@ -29,6 +29,7 @@ def test_ordinary_adapters_know_the_task_and_heads_nothing() -> None:
     assert {m: reads(m, config, "task") for m in METHODS if not reads(m, config, "language")} == {
         "task-hypernet": True,
         "adapters": True,
+        "finetune": False,
         "head": False,
     }
 

@@ -9,16 +9,24 @@ from typing import Literal, get_args
 from .grid import Cell, Grid
 from .hypernet.config import HypernetConfig, Source
 
-Method = Literal["hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "head"]
+Method = Literal[
+    "hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "finetune", "factorised",
+    "head",
+]  # fmt: skip
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # What the generator of a baseline does not read.
 _UNREAD: dict[str, Source] = {"task-hypernet": "language", "language-hypernet": "task"}
 
-# What adapters that no network writes are chosen by.
+# Those that train the encoder itself, and have no adapters.
+TUNING: tuple[Method, ...] = ("finetune", "factorised")
+
+# Where no network writes adapters: what a cell's own weights, in adapters or heads, depend on.
 _CHOSEN_BY: dict[str, tuple[Source, ...]] = {
     "adapters": ("task",),
     "mad-x": ("task", "language"),
+    "finetune": (),
+    "factorised": ("task", "language"),
     "head": (),
 }
 
@@ -34,7 +42,10 @@ def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
 
 
 def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:
-    """Say whether a cell's adapter weights depend on its task, or on its language."""
+    """Say whether a cell's adapter weights depend on its task, or on its language.
+
+    With factorised it is its head that does.
+    """
     if method in _CHOSEN_BY:
         return source in _CHOSEN_BY[method]
     return source in as_method(method, hypernet).sources

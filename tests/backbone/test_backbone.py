@@ -97,9 +97,19 @@ def test_everything_is_frozen_until_the_layer_norms_are_freed(family: str):
     }
     assert {f"encoder.{name}" for name, _ in backbone.layer_norms()} == norms
     assert len(norms) > LAYERS
-    backbone.train_layer_norms()
-    free = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
-    assert free == norms
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_the_parameters_of_the_top_layers(family: str):
+    backbone = tiny_backbone(family)
+    everything = dict(backbone.encoder.named_parameters())
+    assert dict(backbone.top_parameters(None)).keys() == everything.keys()
+    path = backbone.family.layer.format(i=LAYERS - 1)
+    last = {name for name in everything if name.startswith(f"{path}.")}
+    assert {name for name, _ in backbone.top_parameters(1)} == last
+    assert len(last) > 5
+    layers = {name for name, _ in backbone.top_parameters(LAYERS)}
+    assert last < layers < everything.keys()
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)

@@ -25,7 +25,10 @@ CELLS = [
     Cell("topic", "eng"),
 ]  # fmt: skip
 LENGTHS = [10, 4, 7, 9, 10, 6, 3, 8, 5]
-METHODS = ("hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "head")
+METHODS = (
+    "hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "finetune", "factorised",
+    "head",
+)  # fmt: skip
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 

@@ -38,7 +38,9 @@ def test_parts_by_name(name: str, part: str) -> None:
     assert part in Part.__args__  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("method", ["hyperx", "adapters", "mad-x", "head"])
+@pytest.mark.parametrize(
+    "method", ["hyperx", "adapters", "mad-x", "finetune", "factorised", "head"]
+)
 def test_every_trained_parameter_is_of_a_part(method: str) -> None:
     task = Task("pos", TaskType.TAGGING, ("NOUN", "VERB"))
     config = HyperXConfig((task,), ("eng",), method=method, train_layer_norms=True)
@@ -48,6 +50,8 @@ def test_every_trained_parameter_is_of_a_part(method: str) -> None:
         "hyperx": {"source", "generator"},
         "adapters": {"adapters"},
         "mad-x": {"adapters"},
+        "finetune": set(),
+        "factorised": set(),
         "head": set(),
     }
     assert parts == expected[method] | {"heads", "backbone"}

@@ -102,7 +102,9 @@ def test_the_model_holds_no_backbone_weights(run: Path) -> None:
     assert {name.split(".")[0] for name in weights(run)} == {"adapters", "heads"}
 
 
-@pytest.mark.parametrize("method", ["task-hypernet", "adapters", "mad-x", "head"])
+@pytest.mark.parametrize(
+    "method", ["task-hypernet", "adapters", "mad-x", "finetune", "factorised", "head"]
+)
 def test_baselines_have_no_language_vectors(run: Path, tmp_path: Path, method: str) -> None:
     other = train(run.parent / "recipe.yaml", tmp_path / "run", f"method={method}")
     assert not (other / "embeddings.json").exists()

@@ -88,10 +88,15 @@ class Backbone(nn.Module):
                 for name, parameter in module.named_parameters(recurse=False):
                     yield f"{path}.{name}", parameter
 
-    def train_layer_norms(self) -> None:
-        """Let the LayerNorms be trained, as the released code does."""
-        for _, parameter in self.layer_norms():
-            parameter.requires_grad_(True)
+    def top_parameters(self, layers: int | None) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters of so many layers, counted from the top; of the whole encoder."""
+        paths = [
+            self.family.layer.format(i=i) for i in range(self.layers - (layers or 0), self.layers)
+        ]
+        beginnings = "" if layers is None else tuple(f"{path}." for path in paths)
+        for name, parameter in self.encoder.named_parameters():
+            if name.startswith(beginnings):
+                yield name, parameter
 
     def compile_encoder(self, notice: Callable[[str], None]) -> None:
         """Run the encoder, adapters and all, through `torch.compile`.

@@ -1,5 +1,6 @@
 """The small trained layers that predict: one file a task type."""
 
+from .factorised import FactorisedHead, Latents
 from .mlm import MlmHead
 from .parser import PARSERS, ParserForm, ParserHead, ParseScores
 from .sequence import SequenceHead
@@ -8,6 +9,8 @@ from .trees import best_tree
 
 __all__ = [
     "PARSERS",
+    "FactorisedHead",
+    "Latents",
     "MlmHead",
     "ParseScores",
     "ParserForm",

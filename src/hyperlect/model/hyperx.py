@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ..backbone import AdapterSlots, Backbone, load_backbone
 from ..errors import BackboneError, RunError
 from ..grid import Cell
+from ..heads import Latents
 from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters, StackedAdapters
+from ..methods import TUNING
 from ..prediction import Prediction, predict
 from ..rows import row_cells
 from ..weights import load_exactly, load_tensors, locate, save_tensors
@@ -48,19 +50,22 @@ class HyperX(nn.Module, Inventory):
         self.heads = nn.ModuleDict(
             {task.name: make_head(task, backbone, config) for task in config.tasks}
         )
+        self.latents: Latents | None = None
+        if config.method == "factorised":
+            self.latents = Latents(len(self.tasks), len(self.languages))
         self.generation = Generation()
         points = backbone.family.insertion_points(
             backbone.encoder, backbone.layers, config.hypernet.insertion
         )
         points = [points[layer] for layer in self.adapted_layers]
         self.slots = AdapterSlots(points, config.hypernet.activation, config.hypernet.norm_eps)
-        if config.train_layer_norms:
-            backbone.train_layer_norms()
+        for _, parameter in self._trained_backbone():
+            parameter.requires_grad_(True)
 
     def _make_adapters(self) -> Hypernet | OrdinaryAdapters | StackedAdapters | None:
         sizes = {"hidden": self.backbone.hidden_size, "layers": len(self.adapted_layers)}
         counts = {"tasks": len(self.adapted_tasks)}
-        if self.config.method == "head":
+        if self.config.method in (*TUNING, "head"):
             return None
         if self.config.method == "adapters":
             return OrdinaryAdapters(self.config.hypernet, **sizes, **counts)
@@ -175,7 +180,10 @@ class HyperX(nn.Module, Inventory):
             hidden, every = self.backbone(
                 input_ids, attention_mask, token_type_ids, output_hidden_states
             )
-        read = (hidden, attention_mask, positions, words)
+        latents = None
+        if self.latents is not None:
+            latents = self.latents.of_rows([self.index(cell) for cell in cells])
+        read = (hidden, attention_mask, positions, words, latents)
         scores = score_rows(self.heads, cells, self.backbone.word_embeddings, *read)
         return HyperXOutput(hidden, *scores, hidden_states=every)
 
@@ -223,9 +231,14 @@ class HyperX(nn.Module, Inventory):
             for name, parameter in self.named_parameters()
             if not name.startswith("backbone.")
         }
+        return own | {f"backbone.encoder.{name}": p for name, p in self._trained_backbone()}
+
+    def _trained_backbone(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the encoder's parameters that are trained: none, its LayerNorms, or its layers."""
+        if self.config.method in TUNING:
+            yield from self.backbone.top_parameters(self.config.hypernet.top_layers)
         if self.config.train_layer_norms:
-            own |= {f"backbone.encoder.{name}": p for name, p in self.backbone.layer_norms()}
-        return own
+            yield from self.backbone.layer_norms()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.json and model.safetensors (without the backbone's weights).

@@ -69,7 +69,7 @@ class Inventory:
             return "own adapter" if row != UNTRAINED else "no adapter"
         if row != UNTRAINED:
             return "own vector"
-        dropped = self.config.hypernet.language_dropout > 0
+        dropped = self.config.hypernet.language_dropout > 0 or self.config.method == "factorised"
         return "zero vector" if dropped else "mean of the trained languages"
 
     @property

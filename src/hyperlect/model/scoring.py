@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from ..backbone import Backbone
 from ..errors import HyperlectError
 from ..grid import Cell
-from ..heads import MlmHead, ParserHead, ParseScores, SequenceHead, TokenHead
+from ..heads import (
+    FactorisedHead,
+    MlmHead,
+    ParserHead,
+    ParseScores,
+    SequenceHead,
+    TokenHead,
+)
 from ..rows import rows_by_task
 from ..tasks import Task, TaskType
 from .config import HyperXConfig
@@ -24,6 +31,9 @@ def make_head(task: Task, backbone: Backbone, config: HyperXConfig) -> nn.Module
             return MlmHead.start(backbone, tied=config.tied_decoder)
         case TaskType.PARSING:
             return ParserHead(hidden, labels, config.parser, config.head_dropout)
+        case _ if config.method == "factorised":
+            words = task.type.reads_words
+            return FactorisedHead(hidden, labels, config.head_dropout, words)
         case TaskType.TAGGING | TaskType.SPANS:
             return TokenHead(hidden, labels, config.head_dropout)
         case TaskType.CLASSIFICATION | TaskType.PAIRS:
@@ -38,6 +48,7 @@ def score_rows(
     mask: Tensor,
     positions: Tensor | None,
     words: Tensor | None,
+    latents: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, ParseScores]]:
     """Score the rows of each task with its head.
 
@@ -46,6 +57,8 @@ def score_rows(
         cells: of every row.
         embeddings: the backbone's word embeddings.
         hidden, mask, positions, words: (B, T, …), as in `HyperX.forward`.
+        latents: for factorised heads: (C, …) of the distinct cells, and (B,), which of them each
+            row belongs to.
 
     Returns:
         `HyperXOutput.task_logits` and `HyperXOutput.parses`.
@@ -53,7 +66,7 @@ def score_rows(
     logits: dict[str, Tensor] = {}
     parses: dict[str, ParseScores] = {}
     for task, rows in rows_by_task(cells).items():
-        own = [hidden, mask, positions, words]
+        own = [hidden, mask, positions, words, None if latents is None else latents[1]]
         if len(rows) < len(cells):
             index = torch.tensor(rows).to(hidden.device, non_blocking=True)
             own = [None if tensor is None else tensor[index] for tensor in own]
@@ -64,6 +77,9 @@ def score_rows(
             parses[task] = head(own[0], own[3])
         elif isinstance(head, MlmHead):
             logits[task] = head(own[0], own[2], embeddings)
+        elif isinstance(head, FactorisedHead):
+            assert latents is not None
+            logits[task] = head(*own[:3], latents[0], own[4])
         else:
             logits[task] = head(*own[:3])
     return logits, parses

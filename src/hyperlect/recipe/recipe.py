@@ -12,7 +12,7 @@ from ..data.examples import SPLITS, Source, Split
 from ..errors import unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
-from ..methods import Method, as_method, not_applicable, own_languages
+from ..methods import TUNING, Method, as_method, not_applicable, own_languages
 from ..tasks import Task, TaskType, inventory
 from .document import dump_document
 from .sections import (
@@ -61,8 +61,11 @@ class Recipe(Section):
     (one trained adapter a task), mad-x (Pfeiffer et al. 2020: an adapter a language, trained on raw
     text for the part of the steps that raw text has in other methods, then frozen, and an adapter a
     task stacked on it; cells in languages without raw text are not applicable, except those with
-    labelled data of their own, which are trained without a language adapter), head (no adapters at
-    all)."""
+    labelled data of their own, which are trained without a language adapter), finetune (the encoder
+    itself is trained, all of it, or with hypernet.top_layers so many layers; it wants a rate of its
+    own, training.learning_rates.backbone), factorised (the same, with heads made from a latent
+    vector of the task and one of the language: Ponti et al. 2021; the heads of parsing and mlm are
+    ordinary), head (no adapters at all)."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
     parser: ParserForm = "mlp"
@@ -158,8 +161,15 @@ class Recipe(Section):
     def notes(self) -> list[str]:
         """Return remarks on what is no fault but may not be what was meant."""
         notes = []
-        if self.method == "head" and self.hypernet != HypernetConfig():
-            notes.append("hypernet: the method head has no adapters, so these settings do nothing.")
+        read = HypernetConfig(
+            top_layers=self.hypernet.top_layers if self.method in TUNING else None
+        )
+        if self.method in (*TUNING, "head") and self.hypernet != read:
+            but = " but top_layers" if self.method in TUNING else ""
+            notes.append(
+                f"hypernet: the method {self.method} has no adapters, so these settings{but} do "
+                "nothing."
+            )
         if self.method == "mad-x":
             notes += self._madx_notes()
         if not any(self.cells("dev").values()):

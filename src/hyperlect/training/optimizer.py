@@ -14,6 +14,7 @@ _PARTS = {
     "adapters.source.": "source",
     "adapters.generator.": "generator",
     "adapters.": "adapters",
+    "latents.": "heads",
     "heads.": "heads",
     "backbone.": "backbone",
 }

@@ -99,6 +99,7 @@ class Trainer:
         }
         self.optimizer = make_optimizer(self.parameters, settings, self.accelerator.device.type)
         self.rate = 0.0
+        self.examples = sum(len(rows) for rows in self.rows.values())
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
         self.phases = plan(self.model, self.rows, settings, self.shares)
@@ -187,7 +188,10 @@ class Trainer:
         """Add the gradients of one batch."""
         with self.accelerator.autocast():
             loss = batch_loss(self.model, batch)
-        self.accelerator.backward(loss.total / self.settings.accumulate)
+            total = loss.total
+            if self.model.latents is not None:  # a row's part of what all rows together cost
+                total = total + self.model.latents.divergence() / self.examples
+        self.accelerator.backward(total / self.settings.accumulate)
         values = torch.stack(list(loss.by_task.values())).tolist()
         by_task = dict(zip(loss.by_task, values, strict=True))
         check_finite(by_task, batch, self.state.step + 1)

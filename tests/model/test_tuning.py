@@ -1,0 +1,81 @@
+"""Baselines that train the encoder itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hyperlect.backbone import load_backbone
+from hyperlect.methods import TUNING
+from hyperlect.model import HyperX
+from hyperlect.recipe import load_recipe
+
+from ..project import train, write_project
+from .made import IDS, MASK, make
+
+
+@pytest.mark.parametrize("method", TUNING)
+def test_the_whole_encoder_or_its_top_layers_are_trained(method: str):
+    model = make(method=method)
+    everything = {
+        f"backbone.encoder.{name}" for name, _ in model.backbone.encoder.named_parameters()
+    }
+    own = model.own_parameters()
+    assert everything < own.keys()
+    assert all(parameter.requires_grad for parameter in own.values())
+    top = make(method=method, hypernet={"top_layers": 1})
+    tuned = {name for name in top.own_parameters() if name.startswith("backbone.")}
+    last = top.backbone.family.layer.format(i=top.backbone.layers - 1)
+    assert tuned == {name for name in everything if f".{last}." in name}
+    free = {f"backbone.{n}" for n, p in top.backbone.named_parameters() if p.requires_grad}
+    assert free == tuned
+
+
+def test_at_first_it_is_the_encoder():
+    model = make(method="finetune").eval()
+    plain, _ = model.backbone(IDS, MASK)
+    assert torch.equal(model(IDS, MASK, task="pos", language="eng").last_hidden_state, plain)
+    assert model.generate([("pos", "eng")]) is None
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_project(tmp_path_factory.mktemp("project"), ("pos", "ner", "topic", "mlm"))
+
+
+@pytest.mark.parametrize("method", TUNING)
+def test_what_was_trained_comes_back(project: Path, tmp_path: Path, method: str):
+    run = train(project, tmp_path / "run", f"method={method}", "training.batching=mixed")
+    model = HyperX.from_pretrained(run)
+    before = load_backbone(str(project.parent / "backbone")).encoder.state_dict()
+    after = model.backbone.encoder.state_dict()
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert any("layer.0" in name for name in changed)
+    assert any("word_embeddings" in name for name in changed)
+    again = HyperX.from_pretrained(run)
+    found = [m.predict(["the dog sees"], task="pos", language="isl") for m in (model, again)]
+    assert found[0] == found[1]
+
+
+def test_factorised_heads_differ_by_language(project: Path, tmp_path: Path):
+    run = train(project, tmp_path / "run", "method=factorised", "training.learning_rate=0.02")
+    model = HyperX.from_pretrained(run)
+    with torch.no_grad():
+        one, other = (
+            model(IDS[:1], MASK[:1], task="topic", language=language).logits
+            for language in ("eng", "isl")
+        )
+    assert not torch.allclose(one, other)
+    assert model.language_source("eng") == "own vector"
+    assert model.language_source("zul") == "zero vector"
+    assert model.latents is not None
+    assert model.latents.means["language"].abs().sum(1).gt(0).any()
+
+
+def test_settings_that_do_nothing_are_noted(project: Path):
+    recipe = load_recipe(project, ["method=finetune", "hypernet.bottleneck=8"])
+    assert any("but top_layers do nothing" in note for note in recipe.notes())
+    plain = load_recipe(project, ["method=finetune", "hypernet.top_layers=1"])
+    assert plain.hypernet.top_layers == 1
