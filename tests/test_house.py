@@ -44,6 +44,7 @@ TESTED_ELSEWHERE = {
     "model/inventory.py": "model/test_names.py",
     "model/output.py": "model/test_mixed.py",
     "recipe/faults.py": "recipe/test_load.py",
+    "recipe/few_shot.py": "recipe/test_choice.py",
     "recipe/formats.py": "recipe/test_checks.py",
     "recipe/keys.py": "recipe/test_recipe.py",
     "recipe/outside.py": "recipe/test_load.py",

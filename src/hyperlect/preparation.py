@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .data.corpus import read_corpus
+from .data.draw import draw
 from .data.encoding import encode, inventory_of
 from .data.examples import SPLITS, Split
 from .data.overlap import Overlap, refuse_overlaps
@@ -83,8 +84,8 @@ def read_corpora(
         cache: the cache folder; the user's own by default.
 
     Raises:
-        DataError: files are missing or malformed (all faults at once), or training data contains
-            evaluation data.
+        DataError: files are missing or malformed, or hold fewer examples than `few_shot` asks for
+            (all faults at once); or training data contains evaluation data.
     """
     examples: dict[Key, Dataset] = {}
     problems = Problems()
@@ -94,12 +95,26 @@ def read_corpora(
                 continue
             word_level = recipe.tasks[cell.task].type.reads_words
             try:
-                examples[split, cell] = read_corpus(sources, word_level, cache)
+                found = read_corpus(sources, word_level, cache)
+                examples[split, cell] = _few(recipe, cell, found) if split == "train" else found
             except DataError as error:
                 problems.add(str(error))
     problems.raise_if_any(DataError, "The data cannot be read:")
     overlaps = _check_overlap(examples)
     return Corpora(dict(tasks or _inventories(recipe, examples)), examples, overlaps)
+
+
+def _few(recipe: Recipe, cell: Cell, examples: Dataset) -> Dataset:
+    """Keep as many training examples of a cell as `few_shot` says."""
+    few = recipe.few_shot
+    count = few.count(cell) if few else None
+    if few is None or count is None:
+        return examples
+    if count > len(examples):
+        raise DataError(
+            f"{cell} train: there are {len(examples)} examples, and few_shot asks for {count}"
+        )
+    return draw(examples, count, f"{few.draw} of {cell}")
 
 
 def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:

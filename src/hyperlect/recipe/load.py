@@ -10,17 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import RecipeError, UnknownNameError, nearest
-from ..grid import Cell
-from ..languages import resolve
+from ..errors import RecipeError, nearest
 from .checks import check
+from .choice import EMPTY_BLOCK, leave_out, resolve_few_shot, resolve_selection
 from .document import read_document
 from .faults import Faults, Loc, section_of, translate
 from .keys import NESTED, described
 from .outside import apply_override, expand
 from .placed import place
 from .recipe import FORMAT_VERSION, Recipe
-from .sections import TrainingSection
 
 _KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
 
@@ -52,17 +50,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool 
         faults.raise_if_any(f"The recipe {path}")
     for override in overrides:
         apply_override(data, override, faults)
+    left_out = leave_out(data, faults)
     recipe, dropped = _validate(expand(data, os.environ, faults), faults)
     folder = path.absolute().parent
     blocks = [
         place(block, index, folder, faults)
         for index, block in enumerate(recipe.data)
-        if ("data", index) not in dropped
+        if ("data", index) not in dropped | left_out.blocks
     ]
     resolved = {
         "backbone": _backbone(recipe.backbone, folder),
         "data": tuple(block.section for block in blocks),
-        "training": _resolve_selection(recipe.training, faults),
+        "few_shot": resolve_few_shot(recipe.few_shot, left_out, faults),
+        "training": resolve_selection(recipe.training, left_out, faults),
     }
     recipe = recipe.model_copy(update=resolved)
     check(recipe, blocks, faults, check_files)
@@ -111,7 +111,7 @@ def _take_out(data: dict[str, Any], loc: Loc) -> None:
     for part in loc[:-1]:
         parent = parent.get(part, {}) if isinstance(parent, dict) else parent[part]
     if isinstance(parent, list):
-        parent[int(loc[-1])] = {"task": "-", "format": "text", "cells": {}}
+        parent[int(loc[-1])] = dict(EMPTY_BLOCK)
     else:
         parent.pop(loc[-1], None)
     needed = {"format_version": FORMAT_VERSION, "name": "recipe", "tasks": {}, "data": []}
@@ -123,17 +123,3 @@ def _backbone(reference: str, folder: Path) -> str:
     """Make a backbone's folder absolute; ids and ``builtin:`` names stay as they are."""
     local = folder / Path(reference).expanduser()
     return os.path.normpath(local) if local.is_dir() else reference
-
-
-def _resolve_selection(training: TrainingSection, faults: Faults) -> TrainingSection:
-    if isinstance(training.select_by, str):
-        return training
-    cells = []
-    for number, text in enumerate(training.select_by):
-        cell = Cell.parse(text)
-        try:
-            cells.append(str(cell._replace(language=resolve(cell.language))))
-        except UnknownNameError as error:
-            faults.add(("training", "select_by", number), str(error))
-            faults.broken.add(("training",))
-    return training.model_copy(update={"select_by": tuple(cells)})

@@ -15,10 +15,12 @@ from ..hypernet.config import HypernetConfig
 from ..methods import Method, as_method
 from ..tasks import Task, TaskType, inventory
 from .document import dump_document
+from .few_shot import FewShotSection
 from .sections import (
     CellFiles,
     DataBlock,
     EvaluationSection,
+    Names,
     Section,
     TaskSection,
     Text,
@@ -68,16 +70,29 @@ class Recipe(Section):
     """Task → its type and labels."""
     data: tuple[DataBlock, ...]
     """Where the data of each task and language lies."""
+    only_tasks: Names | None = None
+    """The tasks to train; the others, and their data, are left out as if they were not written.
+    One file so serves single tasks and several."""
+    few_shot: FewShotSection | None = None
+    """Little training data for some cells; null for all there is."""
     training: TrainingSection = TrainingSection()
     """How the model is trained."""
     evaluation: EvaluationSection = EvaluationSection()
     """How the grid is scored."""
 
     def cells(self, split: Split) -> dict[Cell, list[Source]]:
-        """Return the sources of one part of every cell that has any, in the recipe's order.
+        """Return the sources of one part of every cell that uses any, in the recipe's order.
 
-        What several blocks give for a cell is joined.
+        What several blocks give for a cell is joined. Of training data, `few_shot` may leave out
+        that of some cells, or use some examples only.
         """
+        written = self.written_cells(split)
+        if split != "train" or self.few_shot is None:
+            return written
+        return {cell: found for cell, found in written.items() if self.few_shot.count(cell) != 0}
+
+    def written_cells(self, split: Split) -> dict[Cell, list[Source]]:
+        """Return the same without regard to `few_shot`."""
         found: dict[Cell, list[Source]] = {}
         for block in self.data:
             for language, files in block.cells.items():
