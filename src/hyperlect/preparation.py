@@ -79,7 +79,7 @@ def read_corpora(
     Args:
         recipe: what to read.
         splits: which splits.
-        tasks: tasks whose inventories are known already, as for a trained run.
+        tasks: those whose inventories are known already, as for a trained run.
         cells: only these; all by default.
         cache: the cache folder; the user's own by default.
 
@@ -101,7 +101,7 @@ def read_corpora(
                 problems.add(str(error))
     problems.raise_if_any(DataError, "The data cannot be read:")
     overlaps = _check_overlap(examples)
-    return Corpora(dict(tasks or _inventories(recipe, examples)), examples, overlaps)
+    return Corpora(_inventories(recipe, examples, tasks or {}), examples, overlaps)
 
 
 def _few(recipe: Recipe, cell: Cell, examples: Dataset) -> Dataset:
@@ -125,10 +125,15 @@ def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:
     return refuse_overlaps(train, named(["dev", "test"])) if train else []
 
 
-def _inventories(recipe: Recipe, examples: Mapping[Key, Dataset]) -> dict[str, Task]:
-    """Take each task's labels from the recipe, or else from its training data."""
+def _inventories(
+    recipe: Recipe, examples: Mapping[Key, Dataset], known: Mapping[str, Task]
+) -> dict[str, Task]:
+    """Take each task's labels from what is known, the recipe, or else its training data."""
     tasks = {}
     for name, section in recipe.tasks.items():
+        if name in known:
+            tasks[name] = known[name]
+            continue
         found: tuple[str, ...] = ()
         if section.inventory() is None:
             corpora = [

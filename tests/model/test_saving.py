@@ -245,6 +245,7 @@ def test_the_configuration_as_it_is_written(tmp_path: Path):
         "parser": "mlp",
         "tied_decoder": True,
         "max_length": None,
+        "text_tasks": [],
     }
 
 

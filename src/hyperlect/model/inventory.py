@@ -29,7 +29,7 @@ class Inventory:
         self._task_rows = {name: row for row, name in enumerate(self.tasks)}
         self._language_rows = {code: row for row, code in enumerate(self.languages)}
         text_tasks = [t.name for t in config.tasks if t.type is TaskType.MLM]
-        self.grid = Grid(config.trained, text_tasks)
+        self.grid = Grid(config.trained, [*text_tasks, *config.text_tasks])
 
     def task(self, name: str) -> Task:
         """Return a task of this model. Raises `UnknownNameError` that lists them."""

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import RecipeError, nearest
+from ..weights import is_hub_id
 from .checks import check
 from .choice import EMPTY_BLOCK, leave_out, resolve_few_shot, resolve_selection
 from .document import read_document
@@ -60,6 +61,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool 
     ]
     resolved = {
         "backbone": _backbone(recipe.backbone, folder),
+        "start_from": _start(recipe.start_from, folder, faults if check_files else None),
         "data": tuple(block.section for block in blocks),
         "few_shot": resolve_few_shot(recipe.few_shot, left_out, faults),
         "training": resolve_selection(recipe.training, left_out, faults),
@@ -123,3 +125,21 @@ def _backbone(reference: str, folder: Path) -> str:
     """Make a backbone's folder absolute; ids and ``builtin:`` names stay as they are."""
     local = folder / Path(reference).expanduser()
     return os.path.normpath(local) if local.is_dir() else reference
+
+
+def _start(reference: str | None, folder: Path, faults: Faults | None) -> str | None:
+    """Make the folder of a run absolute, and note where there is none and it is no hub id.
+
+    One that was given on the command line may be meant from the current folder.
+    """
+    if reference is None or ("start_from",) in (faults.unset if faults else ()):
+        return reference
+    written = Path(reference).expanduser()
+    for local in (folder / written, Path.cwd() / written):
+        if local.is_dir():
+            return os.path.normpath(local)
+    if faults is not None and not is_hub_id(reference):
+        place = Path(os.path.normpath(folder / written))
+        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        faults.add(("start_from",), f"there is no run {place}.{nearest(place.name, beside)}")
+    return reference

@@ -59,6 +59,12 @@ class Recipe(Section):
     """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone),
     language-hypernet (from language and layer alone), adapters
     (one trained adapter a task), head (no adapters at all)."""
+    start_from: Text | None = None
+    """A finished run whose trained weights training begins with, in place of random ones: a folder,
+    from the recipe's own or else the current one, or a hub id. Encoder, method, sizes and the
+    labels of a task must be the same (where none are listed, the run's are taken); the run's
+    languages are kept, and a new one starts at the mean of them, or at zero where the run had
+    hypernet.language_dropout."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
     parser: ParserForm = "mlp"
