@@ -1,16 +1,14 @@
 """The small trained layers that predict: one file a task type."""
 
 from .mlm import MlmHead
-from .parser import PARSERS, ParserForm, ParserHead, ParseScores
+from .parser import ParserHead, ParseScores
 from .sequence import SequenceHead
 from .token import Span, TokenHead, decode_spans, iob2_spans
 from .trees import best_tree
 
 __all__ = [
-    "PARSERS",
     "MlmHead",
     "ParseScores",
-    "ParserForm",
     "ParserHead",
     "SequenceHead",
     "Span",

@@ -14,10 +14,9 @@ from torch import nn
 from .. import languages as codes
 from ..errors import RunError
 from ..grid import Cell
-from ..heads import PARSERS, ParserForm
 from ..hypernet import HypernetConfig
 from ..methods import METHODS, as_method, reads
-from ..tasks import Task, TaskType
+from ..tasks import PARSERS, ParserForm, Task, TaskType
 
 FORMAT_VERSION = 1
 

@@ -13,7 +13,7 @@ from ..errors import unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
 from ..methods import Method, as_method
-from ..tasks import Task, TaskType, inventory
+from ..tasks import ParserForm, Task, TaskType, inventory
 from .document import dump_document
 from .few_shot import FewShotSection
 from .sections import (
@@ -28,8 +28,6 @@ from .sections import (
 )
 
 FORMAT_VERSION = 1
-
-ParserForm = Literal["mlp", "direct"]
 
 # Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
 _TREE_COLUMNS = {"head": "head", "label": "deprel"}
