@@ -50,6 +50,7 @@ TESTED_ELSEWHERE = {
     "recipe/outside.py": "recipe/test_load.py",
     "recipe/placed.py": "recipe/test_load.py",
     "recipe/sections.py": "recipe/test_recipe.py",
+    "recipe/sources.py": "recipe/test_recipe.py",
     "recipe/table.py": "recipe/test_recipe.py",
     "released/names.py": "released/test_variants.py",
     "report/curves.py": "report/test_page.py",

@@ -203,12 +203,12 @@ def _new_owner(name: str, old: Inventory) -> str:
     """Say what a tensor that a run does not have belongs to; empty where it should have had it."""
     task = _head_of(name)
     if task and task not in old.tasks:
-        return _new_task(task)
+        return _at_random("task", task)
     return "LayerNorms, as the backbone has them" if name.startswith("backbone.") else ""
 
 
-def _new_task(task: str) -> str:
-    return f"the task {task}, at random"
+def _at_random(kind: str, owner: str) -> str:
+    return f"the {kind} {owner}, at random"
 
 
 def _matched(
@@ -233,5 +233,5 @@ def _matched(
             begins = f"the language {owner}, at the {old.language_source(owner)}"
             new.setdefault(begins, []).append(name)
         else:
-            new.setdefault(_new_task(owner), []).append(name)
+            new.setdefault(_at_random(kind, owner), []).append(name)
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -17,7 +16,6 @@ from ..tasks import ParserForm, Task, TaskType, inventory
 from .document import dump_document
 from .few_shot import FewShotSection
 from .sections import (
-    CellFiles,
     DataBlock,
     EvaluationSection,
     Names,
@@ -26,6 +24,7 @@ from .sections import (
     Text,
     TrainingSection,
 )
+from .sources import make_source
 
 FORMAT_VERSION = 1
 
@@ -179,32 +178,6 @@ class Recipe(Section):
         data = self.model_dump(mode="json")
         data["data"] = [_plain_block(block) for block in self.data]
         return dump_document(_escape(data))
-
-
-def make_source(
-    block: DataBlock,
-    files: CellFiles,
-    split: Split,
-    name: str,
-    defaults: Mapping[str, str | int] = MappingProxyType({}),
-) -> Source:
-    """Make the source of one file, or of one split on the hub.
-
-    Args:
-        block, files, split, name: where it is written.
-        defaults: columns of what the block's fields leave open.
-    """
-    hub = block.format == "hub"
-    return Source(
-        format=block.format,
-        location=str(block.dataset) if hub else name,
-        fields={**defaults, **block.fields},
-        comment=block.comment,
-        config=(files.config or block.config) if hub else None,
-        revision=block.revision,
-        split=name if hub else None,
-        limit=getattr(block.limit, split),
-    )
 
 
 def _plain_block(block: DataBlock) -> dict[str, Any]:
