@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperlect.hypernet import HypernetConfig
-from hyperlect.recipe import EvaluationSection, TrainingSection, documentation
+from hyperlect.recipe import EvaluationSection, FewShotSection, TrainingSection, documentation
 from hyperlect.recipe.recipe import Recipe
 
 HEADINGS = {
@@ -16,6 +16,7 @@ HEADINGS = {
     "data.*": ("data: a list of blocks", None),
     "data.*.limit": ("data: limit", None),
     "data.*.cells.*": ("data: cells, one entry a language", None),
+    "few_shot": ("few_shot", FewShotSection.model_construct()),
     "training": ("training", TrainingSection()),
     "evaluation": ("evaluation", EvaluationSection()),
 }

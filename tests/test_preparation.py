@@ -183,3 +183,28 @@ def test_text_that_the_tokenizer_knows_nothing_of_is_an_error_and_no_score(tmp_p
     with pytest.raises(DataError, match="mlm:fao test: the tokenizer knows nothing of this text"):
         corpora.encode(tiny_tokenizer("bert"), 32)
     assert corpora.encode(tiny_tokenizer("bert"), 32, ["train", "dev"])
+
+
+def test_few_training_examples_and_all_others(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ["pos"])
+    counts = {key: len(data) for key, data in read_corpora(load_recipe(recipe)).examples.items()}
+    isl = ("train", Cell("pos", "isl"))
+    drawn = {}
+    for examples in (3, 6):
+        few = f"few_shot={{cells: [pos:isl], examples: {examples}, draw: 2}}"
+        corpora = read_corpora(load_recipe(recipe, [few, f"training.seed={examples}"]))
+        assert corpora.counts() == {**counts, isl: examples}
+        drawn[examples] = corpora.examples[isl]["words"][:]
+    assert drawn[6][:3] == drawn[3]
+    none = load_recipe(recipe, ["few_shot={cells: [pos:isl], examples: 0}"])
+    assert isl not in read_corpora(none).counts()
+    assert isl not in read_corpora(none).encode(tiny_tokenizer("bert"), 32)
+
+
+def test_fewer_examples_than_are_asked_for(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ["pos"])
+    few = "few_shot={cells: [pos:isl, pos:eng], examples: 25}"
+    with pytest.raises(DataError) as error:
+        read_corpora(load_recipe(recipe, [few]))
+    for cell in ("pos:isl", "pos:eng"):
+        assert f"{cell} train: there are 24 examples, and few_shot asks for 25" in str(error.value)

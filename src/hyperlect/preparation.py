@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .data.corpus import read_corpus
+from .data.draw import draw
 from .data.encoding import encode, inventory_of
 from .data.examples import SPLITS, Split
 from .data.overlap import Overlap, refuse_overlaps
@@ -78,13 +79,13 @@ def read_corpora(
     Args:
         recipe: what to read.
         splits: which splits.
-        tasks: tasks whose inventories are known already, as for a trained run.
+        tasks: those whose inventories are known already, as for a trained run.
         cells: only these; all by default.
         cache: the cache folder; the user's own by default.
 
     Raises:
-        DataError: files are missing or malformed (all faults at once), or training data contains
-            evaluation data.
+        DataError: files are missing or malformed, or hold fewer examples than `few_shot` asks for
+            (all faults at once); or training data contains evaluation data.
     """
     examples: dict[Key, Dataset] = {}
     problems = Problems()
@@ -94,12 +95,26 @@ def read_corpora(
                 continue
             word_level = recipe.tasks[cell.task].type.reads_words
             try:
-                examples[split, cell] = read_corpus(sources, word_level, cache)
+                found = read_corpus(sources, word_level, cache)
+                examples[split, cell] = _few(recipe, cell, found) if split == "train" else found
             except DataError as error:
                 problems.add(str(error))
     problems.raise_if_any(DataError, "The data cannot be read:")
     overlaps = _check_overlap(examples)
-    return Corpora(dict(tasks or _inventories(recipe, examples)), examples, overlaps)
+    return Corpora(_inventories(recipe, examples, tasks or {}), examples, overlaps)
+
+
+def _few(recipe: Recipe, cell: Cell, examples: Dataset) -> Dataset:
+    """Keep as many training examples of a cell as `few_shot` says."""
+    few = recipe.few_shot
+    count = few.count(cell) if few else None
+    if few is None or count is None:
+        return examples
+    if count > len(examples):
+        raise DataError(
+            f"{cell} train: there are {len(examples)} examples, and few_shot asks for {count}"
+        )
+    return draw(examples, count, f"{few.draw} of {cell}")
 
 
 def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:
@@ -110,10 +125,15 @@ def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:
     return refuse_overlaps(train, named(["dev", "test"])) if train else []
 
 
-def _inventories(recipe: Recipe, examples: Mapping[Key, Dataset]) -> dict[str, Task]:
-    """Take each task's labels from the recipe, or else from its training data."""
+def _inventories(
+    recipe: Recipe, examples: Mapping[Key, Dataset], known: Mapping[str, Task]
+) -> dict[str, Task]:
+    """Take each task's labels from what is known, the recipe, or else its training data."""
     tasks = {}
     for name, section in recipe.tasks.items():
+        if name in known:
+            tasks[name] = known[name]
+            continue
         found: tuple[str, ...] = ()
         if section.inventory() is None:
             corpora = [

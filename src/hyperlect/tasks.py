@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal, get_args
 
 from .errors import unknown
 
@@ -42,6 +43,10 @@ _METRICS = {
     TaskType.PAIRS: "accuracy",
     TaskType.MLM: "perplexity",
 }
+
+ParserForm = Literal["mlp", "direct"]
+"""How parsing scores words: with perceptrons before biaffine attention, or without."""
+PARSERS: tuple[ParserForm, ...] = get_args(ParserForm)
 
 OUTSIDE = "O"
 

@@ -66,7 +66,7 @@ def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Pa
         RunError: there is neither, or a file is missing.
     """
     folder = Path(source).expanduser()
-    if not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source)):
+    if not folder.exists() and is_hub_id(str(source)):
         folder = _fetch(str(source), revision, names)
     for name in names:
         if not (folder / name).is_file():
@@ -75,6 +75,11 @@ def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Pa
                 "`hyperlect train` made."
             )
     return folder
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a text has the form of a hub id, owner/name; a folder's name may have it too."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
 
 
 def _fetch(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:

@@ -86,3 +86,19 @@ def test_options_of_recipes_are_refused_for_runs(
     call: Call, trained: Path, arguments: list[str]
 ) -> None:
     assert "go with a recipe" in call("check", trained, *arguments).err
+
+
+def test_a_run_to_start_from(call: Call, project: Path, trained: Path) -> None:
+    code, out, err = call("check", project / "tiny.yaml", "--set", f"start_from={trained}")
+    assert code == 0, err
+    assert "No faults found." in out
+    few = ("--set", "only_tasks=[ner]", "--set", f"start_from={trained}")
+    rows = call("check", project / "tiny.yaml", *few).out.splitlines()
+    assert any("fao" in row and "○" in row for row in rows)
+    sizes = ("--set", "hypernet.bottleneck=8", "--set", f"start_from={trained}")
+    code, _, err = call("check", project / "tiny.yaml", *sizes)
+    assert code == 2
+    assert "its hypernet.bottleneck is 4, here it is 8" in err
+    code, _, err = call("check", project / "tiny.yaml", "--set", "start_from=./runs/none")
+    assert code == 2
+    assert f"there is no run {project}/runs/none" in err

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyperlect.heads import PARSERS, ParserHead, ParseScores
+from hyperlect.heads import ParserHead, ParseScores
 from hyperlect.heads.parser import word_vectors
+from hyperlect.tasks import PARSERS
 from tests.hypernet import twin
 from tests.released.twin import word_numbers
 

@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hyperlect.errors import BackboneError, RunError
-from hyperlect.heads import PARSERS
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.methods import METHODS
 from hyperlect.model import HyperX, HyperXConfig
-from hyperlect.tasks import Task, TaskType
+from hyperlect.tasks import PARSERS, Task, TaskType
 from tests.hub import COMMIT, put_on_hub
 from tests.tiny import FAMILY_NAMES, POSITIONS, save_tiny, saved_backbone, tiny_encoder
 
@@ -245,6 +244,7 @@ def test_the_configuration_as_it_is_written(tmp_path: Path):
         "parser": "mlp",
         "tied_decoder": True,
         "max_length": None,
+        "text_tasks": [],
     }
 
 

@@ -9,10 +9,10 @@ from hyperlect.data.batching import Batch, collate
 from hyperlect.data.encoding import encode_inputs
 from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
-from hyperlect.heads import PARSERS, MlmHead, ParserHead, SequenceHead, TokenHead
+from hyperlect.heads import MlmHead, ParserHead, SequenceHead, TokenHead
 from hyperlect.model import HyperX, HyperXConfig, HyperXOutput
 from hyperlect.model.scoring import make_head
-from hyperlect.tasks import Task, TaskType
+from hyperlect.tasks import PARSERS, Task, TaskType
 from tests.tiny import tiny_backbone
 
 from .made import IDS, MASK, MLM, NER, POS, TASKS, TOPIC, make

@@ -151,3 +151,22 @@ def test_a_missing_recipe_suggests_its_neighbour(load: Load, folder: Path) -> No
 @pytest.mark.parametrize("text", ["", "[1]", "just words", "a: b: c"])
 def test_what_is_no_recipe(faults: Faulty, text: str) -> None:
     assert len(faults(text=text)) == 1
+
+
+def test_the_run_to_start_from(
+    load: Load, faults: Faulty, folder: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (folder / "runs" / "base").mkdir(parents=True)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    base = str(folder / "runs" / "base")
+    assert load().start_from is None
+    assert load("start_from=runs/base").start_from == base
+    assert load(f"start_from={base}").start_from == base
+    assert load("start_from=runs/mine").start_from == str(elsewhere / "runs" / "mine")
+    assert load("start_from=owner/model").start_from == "owner/model"  # on the hub
+    assert load("start_from=./runs/bas", check_files=False).start_from == "./runs/bas"
+    [fault] = faults("start_from=./runs/bas")
+    assert fault == f'--set start_from: there is no run {base[:-1]}. Did you mean "base"?'

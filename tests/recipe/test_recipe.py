@@ -14,7 +14,7 @@ from hyperlect.errors import UnknownNameError
 from hyperlect.grid import Cell, Kind
 from hyperlect.hypernet.config import HypernetConfig
 from hyperlect.recipe import Recipe, check_table, documentation, load_recipe
-from hyperlect.tasks import UPOS, TaskType
+from hyperlect.tasks import PARSERS, UPOS, TaskType
 
 from .conftest import GOOD, Load
 
@@ -71,13 +71,9 @@ def test_the_hypernetwork_has_one_source_of_defaults(load: Load) -> None:
     assert baseline == HypernetConfig(bottleneck=8, sources=("task", "layer"))
 
 
-def test_parsers_are_those_of_the_heads(load: Load) -> None:
-    from hyperlect.heads import ParserForm
-    from hyperlect.recipe import recipe
-
-    assert recipe.ParserForm == ParserForm
-    assert load().parser == "mlp"
-    assert load("parser=direct").parser == "direct"
+def test_the_form_of_parsers(load: Load) -> None:
+    assert load().parser == PARSERS[0]
+    assert [load(f"parser={form}").parser for form in PARSERS] == list(PARSERS)
 
 
 HUB = """\

@@ -12,12 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import hyperlect
 from hyperlect import HyperX
-from hyperlect.errors import DataError, HyperlectError
+from hyperlect.errors import DataError, HyperlectError, RunError
+from hyperlect.grid import Cell
 from hyperlect.recipe import load_recipe
 from hyperlect.training import make_accelerator, start
 
-from ..project import HYPERNET, silent, train, write_project
-from .runs import events, weights
+from ..project import HYPERNET, go_on, silent, train, write_project
+from .runs import events, same, weights
 
 EVALUATED = {"evaluate_every": 6}
 
@@ -159,3 +160,44 @@ def test_precision_may_change_from_one_run_to_the_next(run: Path, tmp_path: Path
     assert read(other / "versions.json")["precision"] == "bf16"
     assert {tensor.dtype for tensor in weights(other).values()} == {torch.float32}
     assert make_accelerator("cpu", "auto").mixed_precision == "no"
+
+
+def test_a_run_that_starts_from_another(tmp_path: Path) -> None:
+    """A few sentences of a new language, after training in others and on other tasks."""
+    recipe = write_project(tmp_path)
+    assert "fao" in (tmp_path / "recipe.yaml").read_text()
+    base = train(recipe, tmp_path / "base", "few_shot={cells: [pos:isl], examples: 0}")
+    few = "few_shot={cells: [pos:isl], examples: 5, alone: true}"
+    going_on = (few, "only_tasks=[pos]", "training.select_by=all", f"start_from={base}")
+    one_step = ("training.steps=1", "training.warmup=0", "training.learning_rate=1e-12")
+    run = train(recipe, tmp_path / "run", *going_on, *one_step)
+    before, after = HyperX.from_pretrained(base), HyperX.from_pretrained(run)
+    assert before.languages == ["eng", "fao"]
+    assert after.languages == ["eng", "fao", "isl"]
+    for language in ("eng", "fao", "isl"):
+        old, new = (model.adapter_weights("pos", language) for model in (before, after))
+        torch.testing.assert_close(new.up_weight, old.up_weight)
+    assert str(after.grid.kind(Cell("pos", "eng"))) == "supervised"
+    log = (run / "log.txt").read_text()
+    assert f"started from {base}: " in log
+    assert "new: the language isl, at the mean of the trained languages" in log
+    assert "left behind: the task ner, mlm" in log
+    assert read(run / "embeddings.json")["kinds"]["fao"] == "text only"
+    assert load_recipe(run / "recipe.yaml").start_from == str(base)
+
+
+def test_a_run_that_was_started_from_another_is_resumed(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",))
+    base = train(recipe, tmp_path / "base")
+    whole = train(recipe, tmp_path / "whole", "start_from=base")
+    assert not same(weights(whole), weights(base))
+    part = train(recipe, tmp_path / "part", "start_from=base", "training.save_every=5")
+    assert same(weights(go_on(part)), weights(whole))
+
+
+def test_a_run_that_does_not_fit_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",))
+    base = train(recipe, tmp_path / "base", "training.steps=3")
+    with pytest.raises(RunError, match="its method is hyperx, here it is adapters"):
+        train(recipe, tmp_path / "run", f"start_from={base}", "method=adapters")
+    assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from ..errors import DataError, HyperlectError, Problems, RunError
 from .shared import libraries, out, run_folder, warn
 
 if TYPE_CHECKING:
+    from ..grid import Grid
     from ..preparation import Corpora
     from ..recipe import Recipe
     from ..tasks import Task
@@ -69,10 +70,10 @@ def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
         from ..preparation import read_corpora
         from ..recipe import check_table, load_recipe
     recipe = load_recipe(path, changes)
-    corpora = read_corpora(recipe)
+    corpora, grid = with_start(recipe) if recipe.start_from else (read_corpora(recipe), None)
     console = out()
     console.print(f"[bold]{recipe.name}[/]: method {recipe.method}, backbone {recipe.backbone}")
-    console.print(check_table(recipe, corpora.counts()))
+    console.print(check_table(recipe, corpora.counts(), grid))
     for task in corpora.tasks.values():
         console.print(describe(task), markup=False)
     console.print()
@@ -84,6 +85,19 @@ def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
     if encode:
         console.print(encoded(recipe, corpora))
     console.print("No faults found.", style="green")
+
+
+def with_start(recipe: Recipe) -> tuple[Corpora, Grid]:
+    """Read the data of a recipe that starts from a run, and say what will have been trained.
+
+    Raises:
+        RunError: there is no such run, or it does not fit.
+    """
+    with libraries():
+        from ..model.inventory import Inventory
+        from ..training.run import model_config, read_start
+    start, corpora = read_start(recipe)
+    return corpora, Inventory(model_config(recipe, corpora, start)).grid
 
 
 def describe(task: Task) -> str:

@@ -2,18 +2,16 @@
 
 from .factorised import FactorisedHead, Latents
 from .mlm import MlmHead
-from .parser import PARSERS, ParserForm, ParserHead, ParseScores
+from .parser import ParserHead, ParseScores
 from .sequence import SequenceHead
 from .token import Span, TokenHead, decode_spans, iob2_spans
 from .trees import best_tree
 
 __all__ = [
-    "PARSERS",
     "FactorisedHead",
     "Latents",
     "MlmHead",
     "ParseScores",
-    "ParserForm",
     "ParserHead",
     "SequenceHead",
     "Span",

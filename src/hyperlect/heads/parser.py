@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.rows import ROOT_WORD
-from ..tasks import ROOT
+from ..tasks import ROOT, ParserForm
 from .trees import best_tree
-
-ParserForm = Literal["mlp", "direct"]
-PARSERS: tuple[ParserForm, ...] = get_args(ParserForm)
 
 # Sizes of the paper (Dozat and Manning 2017, table 1).
 ARC_SIZE, RELATION_SIZE = 500, 100

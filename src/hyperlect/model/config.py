@@ -14,10 +14,9 @@ from torch import nn
 from .. import languages as codes
 from ..errors import RunError
 from ..grid import Cell
-from ..heads import PARSERS, ParserForm
 from ..hypernet import HypernetConfig
 from ..methods import METHODS, as_method, reads
-from ..tasks import Task, TaskType
+from ..tasks import PARSERS, ParserForm, Task, TaskType
 
 FORMAT_VERSION = 1
 
@@ -29,7 +28,9 @@ class HyperXConfig:
     Attributes:
         tasks: every task with its labels.
         languages: those that have a vector (with mad-x: an adapter) of their own, ISO 639-3.
-        trained: the cells with training data, from which the kind of any cell follows.
+        trained: the cells with training data, from which the kind of any cell follows; those of a
+            run that training started from too.
+        text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
         method: "hyperx"; or a baseline: "task-hypernet" or "language-hypernet" (conditioned on task
             and layer, or on language and layer only),
             "adapters" (one trained adapter a task), "mad-x" (one trained adapter a language, and
@@ -62,6 +63,7 @@ class HyperXConfig:
     parser: ParserForm = "mlp"
     tied_decoder: bool = True
     max_length: int | None = None
+    text_tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         languages = tuple(codes.resolve(code) for code in self.languages)
@@ -106,6 +108,7 @@ class HyperXConfig:
             "languages": tuple(data["languages"]),
             "trained": tuple(Cell(*cell) for cell in data["trained"]),
             "hypernet": HypernetConfig(**data["hypernet"]),
+            "text_tasks": tuple(data.get("text_tasks", ())),
         }
         return cls(**{**data, **plain, "tasks": tasks})
 

@@ -31,7 +31,7 @@ class Inventory:
         self.tasks: dict[str, Task] = {task.name: task for task in config.tasks}
         self.languages: list[str] = list(config.languages)
         text_tasks = [t.name for t in config.tasks if t.type is TaskType.MLM]
-        self.grid = Grid(config.trained, text_tasks)
+        self.grid = Grid(config.trained, [*text_tasks, *config.text_tasks])
         # The language adapters of mad-x model raw text by themselves.
         without = text_tasks if config.method == "mad-x" else ()
         self.adapted_tasks: list[str] = [name for name in self.tasks if name not in without]

@@ -8,6 +8,7 @@ A recipe is validated whole before anything is loaded, and all of its faults are
 
 from __future__ import annotations
 
+from .few_shot import FewShotSection
 from .keys import documentation
 from .load import load_recipe
 from .recipe import FORMAT_VERSION, Recipe
@@ -26,6 +27,7 @@ __all__ = [
     "CellFiles",
     "DataBlock",
     "EvaluationSection",
+    "FewShotSection",
     "LimitSection",
     "Recipe",
     "TaskSection",

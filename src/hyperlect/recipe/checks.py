@@ -11,6 +11,7 @@ from ..data.examples import SPLITS, Split
 from ..errors import nearest
 from ..grid import Cell
 from ..tasks import OUTSIDE, TaskType
+from .choice import check_few_shot
 from .faults import Faults
 from .formats import check_format
 from .placed import PlacedBlock
@@ -36,9 +37,11 @@ def check(recipe: Recipe, blocks: Sequence[PlacedBlock], faults: Faults, check_f
             _check_files(block, faults)
     _check_parts(blocks, faults)
     if not faults.is_broken("data") and not faults.is_broken("tasks"):
-        _check_coverage(recipe, faults)
-        if not faults.is_broken("method") and recipe.method == "mad-x":
-            _check_madx(recipe, faults)
+        check_few_shot(recipe, faults)
+        if not faults.is_broken("few_shot"):
+            _check_coverage(recipe, faults)
+            if not faults.is_broken("method") and recipe.method == "mad-x":
+                _check_madx(recipe, faults)
     if not faults.is_broken("training"):
         _check_training(recipe, faults)
     if not (faults.is_broken("hypernet") or faults.is_broken("method")):
@@ -177,7 +180,8 @@ def _check_coverage(recipe: Recipe, faults: Faults) -> None:
             if name not in trained:
                 faults.add(
                     ("tasks", name),
-                    "has no training data in any language; add some under data, or remove the task",
+                    "has no training data in any language; add some under data, or leave the task "
+                    "out (only_tasks)",
                 )
 
 
@@ -211,7 +215,7 @@ def _check_training(recipe: Recipe, faults: Faults) -> None:
         faults.add(
             ("training", "patience"), "counts evaluations; set training.evaluate_every as well"
         )
-    if faults.is_broken("data") or faults.is_broken("tasks"):
+    if any(faults.is_broken(section) for section in ("data", "tasks", "few_shot")):
         return
     dev = set(recipe.cells("dev"))
     loc = ("training", "select_by")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..hypernet.config import HypernetConfig
+from .few_shot import FewShotSection
 from .sections import (
     CellFiles,
     DataBlock,
@@ -26,6 +27,7 @@ NESTED: dict[tuple[str, ...], type[Section] | type[HypernetConfig]] = {
     ("data", "*"): DataBlock,
     ("data", "*", "limit"): LimitSection,
     ("data", "*", "cells", "*"): CellFiles,
+    ("few_shot",): FewShotSection,
     ("training",): TrainingSection,
     ("evaluation",): EvaluationSection,
 }

@@ -10,17 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import RecipeError, UnknownNameError, nearest
-from ..grid import Cell
-from ..languages import resolve
+from ..errors import RecipeError, nearest
+from ..weights import is_hub_id
 from .checks import check
+from .choice import EMPTY_BLOCK, leave_out, resolve_few_shot, resolve_selection
 from .document import read_document
 from .faults import Faults, Loc, section_of, translate
 from .keys import NESTED, described
 from .outside import apply_override, expand
 from .placed import place
 from .recipe import FORMAT_VERSION, Recipe
-from .sections import TrainingSection
 
 _KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
 
@@ -52,17 +51,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool 
         faults.raise_if_any(f"The recipe {path}")
     for override in overrides:
         apply_override(data, override, faults)
+    left_out = leave_out(data, faults)
     recipe, dropped = _validate(expand(data, os.environ, faults), faults)
     folder = path.absolute().parent
     blocks = [
         place(block, index, folder, faults)
         for index, block in enumerate(recipe.data)
-        if ("data", index) not in dropped
+        if ("data", index) not in dropped | left_out.blocks
     ]
     resolved = {
         "backbone": _backbone(recipe.backbone, folder),
+        "start_from": _start(recipe.start_from, folder, faults if check_files else None),
         "data": tuple(block.section for block in blocks),
-        "training": _resolve_selection(recipe.training, faults),
+        "few_shot": resolve_few_shot(recipe.few_shot, left_out, faults),
+        "training": resolve_selection(recipe.training, left_out, faults),
     }
     recipe = recipe.model_copy(update=resolved)
     check(recipe, blocks, faults, check_files)
@@ -111,7 +113,7 @@ def _take_out(data: dict[str, Any], loc: Loc) -> None:
     for part in loc[:-1]:
         parent = parent.get(part, {}) if isinstance(parent, dict) else parent[part]
     if isinstance(parent, list):
-        parent[int(loc[-1])] = {"task": "-", "format": "text", "cells": {}}
+        parent[int(loc[-1])] = dict(EMPTY_BLOCK)
     else:
         parent.pop(loc[-1], None)
     needed = {"format_version": FORMAT_VERSION, "name": "recipe", "tasks": {}, "data": []}
@@ -125,15 +127,19 @@ def _backbone(reference: str, folder: Path) -> str:
     return os.path.normpath(local) if local.is_dir() else reference
 
 
-def _resolve_selection(training: TrainingSection, faults: Faults) -> TrainingSection:
-    if isinstance(training.select_by, str):
-        return training
-    cells = []
-    for number, text in enumerate(training.select_by):
-        cell = Cell.parse(text)
-        try:
-            cells.append(str(cell._replace(language=resolve(cell.language))))
-        except UnknownNameError as error:
-            faults.add(("training", "select_by", number), str(error))
-            faults.broken.add(("training",))
-    return training.model_copy(update={"select_by": tuple(cells)})
+def _start(reference: str | None, folder: Path, faults: Faults | None) -> str | None:
+    """Make the folder of a run absolute, and note where there is none and it is no hub id.
+
+    One that was given on the command line may be meant from the current folder.
+    """
+    if reference is None or ("start_from",) in (faults.unset if faults else ()):
+        return reference
+    written = Path(reference).expanduser()
+    for local in (folder / written, Path.cwd() / written):
+        if local.is_dir():
+            return os.path.normpath(local)
+    if faults is not None and not is_hub_id(reference):
+        place = Path(os.path.normpath(folder / written))
+        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        faults.add(("start_from",), f"there is no run {place}.{nearest(place.name, beside)}")
+    return reference

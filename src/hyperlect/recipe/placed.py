@@ -13,8 +13,8 @@ from ..errors import UnknownNameError
 from ..grid import Cell
 from ..languages import resolve
 from .faults import Faults, Loc
-from .recipe import make_source
 from .sections import CellFiles, DataBlock
+from .sources import make_source
 
 
 @dataclass(frozen=True)

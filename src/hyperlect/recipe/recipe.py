@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,21 +12,21 @@ from ..errors import unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
 from ..methods import TUNING, Method, as_method, not_applicable, own_languages
-from ..tasks import Task, TaskType, inventory
+from ..tasks import ParserForm, Task, TaskType, inventory
 from .document import dump_document
+from .few_shot import FewShotSection
 from .sections import (
-    CellFiles,
     DataBlock,
     EvaluationSection,
+    Names,
     Section,
     TaskSection,
     Text,
     TrainingSection,
 )
+from .sources import make_source
 
 FORMAT_VERSION = 1
-
-ParserForm = Literal["mlp", "direct"]
 
 # Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
 _TREE_COLUMNS = {"head": "head", "label": "deprel"}
@@ -66,6 +65,12 @@ class Recipe(Section):
     own, training.learning_rates.backbone), factorised (the same, with heads made from a latent
     vector of the task and one of the language: Ponti et al. 2021; the heads of parsing and mlm are
     ordinary), head (no adapters at all)."""
+    start_from: Text | None = None
+    """A finished run whose trained weights training begins with, in place of random ones: a folder,
+    from the recipe's own or else the current one, or a hub id. Encoder, method, sizes and the
+    labels of a task must be the same (where none are listed, the run's are taken); the run's
+    languages are kept, and a new one starts at the mean of them, or at zero where the run had
+    hypernet.language_dropout."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
     parser: ParserForm = "mlp"
@@ -77,16 +82,29 @@ class Recipe(Section):
     """Task → its type and labels."""
     data: tuple[DataBlock, ...]
     """Where the data of each task and language lies."""
+    only_tasks: Names | None = None
+    """The tasks to train; the others, and their data, are left out as if they were not written.
+    One file so serves single tasks and several."""
+    few_shot: FewShotSection | None = None
+    """Little training data for some cells; null for all there is."""
     training: TrainingSection = TrainingSection()
     """How the model is trained."""
     evaluation: EvaluationSection = EvaluationSection()
     """How the grid is scored."""
 
     def cells(self, split: Split) -> dict[Cell, list[Source]]:
-        """Return the sources of one part of every cell that has any, in the recipe's order.
+        """Return the sources of one part of every cell that uses any, in the recipe's order.
 
-        What several blocks give for a cell is joined.
+        What several blocks give for a cell is joined. Of training data, `few_shot` may leave out
+        that of some cells, or use some examples only.
         """
+        written = self.written_cells(split)
+        if split != "train" or self.few_shot is None:
+            return written
+        return {cell: found for cell, found in written.items() if self.few_shot.count(cell) != 0}
+
+    def written_cells(self, split: Split) -> dict[Cell, list[Source]]:
+        """Return the same without regard to `few_shot`."""
         found: dict[Cell, list[Source]] = {}
         for block in self.data:
             for language, files in block.cells.items():
@@ -200,32 +218,6 @@ class Recipe(Section):
         data = self.model_dump(mode="json")
         data["data"] = [_plain_block(block) for block in self.data]
         return dump_document(_escape(data))
-
-
-def make_source(
-    block: DataBlock,
-    files: CellFiles,
-    split: Split,
-    name: str,
-    defaults: Mapping[str, str | int] = MappingProxyType({}),
-) -> Source:
-    """Make the source of one file, or of one split on the hub.
-
-    Args:
-        block, files, split, name: where it is written.
-        defaults: columns of what the block's fields leave open.
-    """
-    hub = block.format == "hub"
-    return Source(
-        format=block.format,
-        location=str(block.dataset) if hub else name,
-        fields={**defaults, **block.fields},
-        comment=block.comment,
-        config=(files.config or block.config) if hub else None,
-        revision=block.revision,
-        split=name if hub else None,
-        limit=getattr(block.limit, split),
-    )
 
 
 def _plain_block(block: DataBlock) -> dict[str, Any]:

@@ -43,19 +43,21 @@ def _selection(value: Any) -> Any:
     """Accept the name of a selection, or a list of cells."""
     if isinstance(value, str) and value in SELECTIONS:
         return value
+    return cells_listed(value, f"{', '.join(SELECTIONS)}, or ", SELECTIONS)
+
+
+def cells_listed(value: Any, instead: str = "", known: tuple[str, ...] = ()) -> Any:
+    """Accept one cell or a list of them; `instead` tells what else may stand there."""
+    form = f"must be {instead}a list of cells such as [ner:fao, pos:fao]"
     cells = _one_or_many(value)
     if not isinstance(cells, list) or value in ("", []):
-        raise ValueError(_SELECTION_FORM)
+        raise ValueError(form)
     for cell in cells:
         try:
             Cell.parse(cell if isinstance(cell, str) else "")
         except HyperlectError:
-            hint = nearest(str(cell), SELECTIONS)
-            raise ValueError(f'{_SELECTION_FORM}, not "{cell}".{hint}') from None
+            raise ValueError(f'{form}, not "{cell}".{nearest(str(cell), known)}') from None
     return cells
-
-
-_SELECTION_FORM = f"must be {', '.join(SELECTIONS)}, or a list of cells such as [ner:fao, pos:fao]"
 
 
 def _label_names(value: Any) -> Any:
@@ -108,17 +110,17 @@ class LimitSection(Section):
     """At most this many examples of each test file."""
 
 
-Files = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 
 
 class CellFiles(Section):
     """The data of one language: files, or the names of splits on the hub; several are joined."""
 
-    train: Files = ()
+    train: Names = ()
     """What is trained on."""
-    dev: Files = ()
+    dev: Names = ()
     """What picks the checkpoint that is kept."""
-    test: Files = ()
+    test: Names = ()
     """What is scored in the end."""
     config: Text | None = None
     """On the hub: the configuration of this language, in place of the block's."""

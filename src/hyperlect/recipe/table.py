@@ -16,7 +16,9 @@ _WIDTH = 80  # columns that the table should fit
 _SHORTEST = len("language")
 
 
-def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Table:
+def check_table(
+    recipe: Recipe, counts: Mapping[tuple[Split, Cell], int], grid: Grid | None = None
+) -> Table:
     """Lay the grid out, one language a row and one task a column.
 
     Languages with labels come first, then those with raw text, then untouched ones.
@@ -24,12 +26,13 @@ def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int]) -> Tab
     Args:
         recipe: what is shown.
         counts: examples in each part of each cell; parts that were not counted show ``?``.
+        grid: what is trained, where it is more than the recipe says: with a run to start from.
 
     Returns:
         A table that is readable at 80 columns. A cell reads ``● 600/60/200``: its kind's mark, and
         the examples to train on, to select by and to score; ``◐ 200`` if it is scored only.
     """
-    grid = recipe.grid()
+    grid = grid or recipe.grid()
     parts = {split: set(recipe.cells(split)) for split in SPLITS}
     cells = set().union(*parts.values())
 

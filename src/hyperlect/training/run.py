@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..errors import RunError
 from ..grid import Cell
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
+from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
@@ -74,10 +76,11 @@ def resume(run: Path, device: str = "auto", console: Console | None = None) -> P
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
     accelerator = make_accelerator(device, recipe.training.precision)
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
-    corpora = read_corpora(recipe)
+    start, corpora = read_start(recipe)
     backbone = load_backbone(recipe.backbone, recipe.revision)
     seed_everything(recipe.training.seed, "initial weights")
-    model = HyperX(backbone, model_config(recipe, corpora))
+    model = HyperX(backbone, model_config(recipe, corpora, start))
+    started = warm_start(model, start) if start and not resume else []
     # All splits, so that what is wrong with any of them shows now.
     rows = corpora.encode(model.tokenizer, model.max_length)
     trainer = Trainer(
@@ -103,6 +106,8 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         say(run, console, f"{recipe.method} on {accelerator.device.type}: {cells}")
         for phase in trainer.phases if len(trainer.phases) > 1 else ():
             say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
+        for line in started:
+            say(run, console, line)
     if resume:
         trainer.resume()
     state = trainer.train()
@@ -112,10 +117,41 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     return run
 
 
-def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
-    """Return the configuration of the model that a recipe describes."""
+def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
+    """Read the data of a recipe, and what the run was made of that it starts from, if any.
+
+    A task without a list of labels has those of the run: a few examples need not show them all.
+
+    Raises:
+        RunError: there is no such run, or it is not finished.
+        DataError: the data cannot be read.
+    """
+    if recipe.start_from is None:
+        return None, read_corpora(recipe)
+    start = Start.read(recipe.start_from)
+    sections = recipe.tasks
+    known = {
+        task.name: replace(task, label_map=sections[task.name].label_map)
+        for task in start.config.tasks
+        if task.name in sections
+        and sections[task.name].type is task.type
+        and sections[task.name].labels is None
+    }
+    return start, read_corpora(recipe, tasks=known)
+
+
+def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -> HyperXConfig:
+    """Return the configuration of the model that a recipe describes.
+
+    Args:
+        recipe, corpora: with its data.
+        start: the run that it starts from, whose languages and cells the model has too.
+
+    Raises:
+        RunError: that run does not fit.
+    """
     grid = recipe.grid()
-    return HyperXConfig(
+    config = HyperXConfig(
         tasks=tuple(corpora.tasks.values()),
         languages=tuple(own_languages(recipe.method, grid)),
         trained=tuple(sorted(grid.trained)),
@@ -126,6 +162,10 @@ def model_config(recipe: Recipe, corpora: Corpora) -> HyperXConfig:
         parser=recipe.parser,
         max_length=recipe.max_length,
     )
+    if start is None:
+        return config
+    start.require_fit((recipe.backbone, recipe.revision), config)
+    return start.extended(config)
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
