@@ -162,3 +162,34 @@ def test_trees_leave_out_the_multiword_tokens(tmp_path: Path) -> None:
         ("Vamos", "a", "o", "mar"), ("root", "case", "det", "obl"), (0, 4, 4, 1), line=1
     )
     assert second.heads == (0,)
+
+
+def test_parts_of_speech_leave_out_the_multiword_tokens(tmp_path: Path) -> None:
+    tags = ClassLabel(names=["VERB", "_", "ADP", "DET", "NOUN"])
+    treebank = Dataset.from_dict(
+        {"tokens": [["Vamos", "ao", "a", "o", "mar"]], "upos": [[0, 1, 2, 3, 4]]},
+        features=Features({"tokens": List(Value("string")), "upos": List(tags)}),
+    )
+    (tmp_path / "trees").mkdir()
+    treebank.to_parquet(str(tmp_path / "trees" / "train.parquet"))
+    fields = {"words": "tokens", "labels": "upos"}
+    assert read(Source("hub", str(tmp_path / "trees"), fields, split="train"), True) == [
+        Example(("Vamos", "a", "o", "mar"), ("VERB", "ADP", "DET", "NOUN"), line=1)
+    ]
+
+
+def test_heads_may_be_numbers(tmp_path: Path) -> None:
+    features = Features(
+        {
+            "tokens": List(Value("string")),
+            "head": List(Value("uint16")),
+            "deprel": List(Value("string")),
+        }
+    )
+    rows = {"tokens": [["ja", "da"]], "head": [[0, 1]], "deprel": [["root", "obj"]]}
+    (tmp_path / "trees").mkdir()
+    trees = Dataset.from_dict(rows, features=features)
+    trees.to_parquet(str(tmp_path / "trees" / "train.parquet"))
+    fields = {"words": "tokens", "heads": "head", "labels": "deprel"}
+    [example] = read(Source("hub", str(tmp_path / "trees"), fields, split="train"), True)
+    assert example.heads == (0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 
 from ..cache import quiet
@@ -16,13 +17,17 @@ _MOVED = {
     "universal_dependencies": "commul/universal_dependencies",
 }
 
+# CoNLL-U's sign for none. As a part of speech, it marks what is no word: multiword tokens.
+_NONE = "_"
+
 
 def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
     """Read one split of a data set on the hub, or of a folder that ``load_dataset`` can read.
 
     Class numbers (``ClassLabel``) become the names of the classes; lists may be the words and
-    labels of word-level data. Rows are counted from 1. Where heads are read, what has the head
-    "None" is no word: so treebanks there have the multiword tokens beside their words.
+    labels of word-level data. Rows are counted from 1. Some treebanks there have the multiword
+    tokens beside their words; where heads or parts of speech (``upos``) are read, these are left
+    out: their head is "None" and their part of speech "_".
     """
     columns = columns_by_role(source, word_level, faults)
     if faults:
@@ -37,6 +42,8 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
     names = {column: _class_names(dataset.features[column]) for column in columns.values()}
     for number, row in enumerate(dataset, start=1):
         record = {column: _named(value, names[column]) for column, value in row.items()}
+        if columns.get("labels") == "upos":
+            _leave_out_multiword(record, columns["words"])
         if made := example(record, columns, word_level, number, faults):
             yield made
 
@@ -76,3 +83,12 @@ def _named(value: Any, names: list[str] | None) -> Any:
     if isinstance(value, list):
         return [_named(item, names) for item in value]
     return names[value] if 0 <= value < len(names) else None
+
+
+def _leave_out_multiword(record: dict[str, Any], words: str) -> None:
+    """Keep of the words and their parts of speech those that have one."""
+    tags = record["upos"]
+    if isinstance(tags, list) and _NONE in tags and len(tags) == len(record[words]):
+        kept = [tag != _NONE for tag in tags]
+        for column in (words, "upos"):
+            record[column] = list(compress(record[column], kept))
