@@ -39,6 +39,8 @@ TESTED_ELSEWHERE = {
     "data/readers/records.py": "data/readers/test_table.py",
     "data/readers/text.py": "data/readers/test_read.py",
     "data/rows.py": "data/test_encoding.py",
+    "experiment/__main__.py": "experiment/test_worker.py",
+    "experiment/job.py": "experiment/test_runner.py",
     "model/config.py": "model/test_saving.py",
     "model/hyperx.py": "model/test_twin.py",
     "model/inventory.py": "model/test_names.py",

@@ -12,7 +12,10 @@ from hyperlect.errors import DataError
 
 from .conftest import Call
 
-VERBS = ("quickstart", "train", "evaluate", "report", "predict", "check", "convert-checkpoint")
+VERBS = (
+    "quickstart", "train", "evaluate", "experiment", "report", "predict", "check",
+    "convert-checkpoint",
+)  # fmt: skip
 
 
 def test_the_slow_libraries_wait_until_a_verb_needs_them() -> None:

@@ -94,9 +94,12 @@ def experiment(
 ) -> None:
     """Run recipes with several methods and seeds, and go on where it stopped.
 
-    What is done is never repeated: call it again after an interruption, a
-    failure, or to add methods and seeds. What fails is named at the end, and
+    What is done is never repeated: call it again after an interruption or a
+    failure, or with more methods and seeds. What fails is named at the end;
     the rest goes on. docs/experiments.md says how to write GRID.yaml.
+
+    Exit codes: 0 all done; 3 something is left that the same command goes on
+    with; 1 nothing is left but what failed; 2 the experiment is faulty.
 
     \b
     Examples:
@@ -104,10 +107,6 @@ def experiment(
       hyperlect experiment recipes/small/grid.yaml --processes 2
       hyperlect experiment mine/ --methods hyperx,adapters --seeds 1,2,3
       hyperlect experiment grid.yaml --only mixed/hyperx --slice 10m
-
-    \b
-    Leaves with: 0 all is done; 3 something is left to go on with;
-    1 nothing is left but what failed; 2 the experiment is faulty.
     """
     with libraries():
         from ..experiment import Board, Runner, Screen, Slice, check_owner, choose, plan, slots

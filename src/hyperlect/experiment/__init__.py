@@ -11,11 +11,11 @@ from __future__ import annotations
 from .board import Board, choose
 from .changes import told
 from .clock import Slice, seconds
+from .machine import slots
 from .plan import Experiment, Run, plan
 from .record import RecordedExperiment, RecordedRun, check_owner, read_experiment
 from .runner import Runner
 from .screen import Screen, counted, runs_table
-from .slots import slots
 from .state import ERROR, LEFT, State
 
 __all__ = [

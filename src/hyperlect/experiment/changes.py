@@ -54,9 +54,9 @@ def differences(run: Run) -> list[str]:
 
 
 def told(run: Run, found: list[str]) -> str:
-    """Return what to say of a run folder that another recipe made."""
+    """Return what to say of a run folder that is not of the recipe at hand."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{run.folder} was made by another recipe: {'; '.join(found[:SHOWN])}{more}"
+    return f"{run.folder} is not of this recipe: {'; '.join(found[:SHOWN])}{more}"
 
 
 def _read(text: str) -> Any:

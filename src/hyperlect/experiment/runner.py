@@ -108,9 +108,9 @@ class Runner:
             return False
         try:
             job = start(run, slot, held, self.shares[slot], self.device, self.make)
-        except (HyperlectError, OSError) as error:
+        except HyperlectError as error:  # something else lies there
             held.release()
-            self._set_aside.add(run.name)
+            self.board.changed[run.name] = [str(error)]
             self.screen.say(f"{run.name}: cannot be started: {error}", "red")
             return False
         self.jobs.append(job)

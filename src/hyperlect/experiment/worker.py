@@ -1,6 +1,6 @@
 """The process of one run: trains it, or goes on with it, and evaluates it.
 
-    python -m hyperlect.experiment.worker RECIPE RUN DEVICE [KEY=VALUE …]
+    python -m hyperlect.experiment RECIPE RUN DEVICE [KEY=VALUE …]
 
 It does what ``hyperlect train`` and ``hyperlect evaluate`` do, in one process, since starting one
 takes as long as many a step of training. SIGTERM saves training and leaves with `STOPPED`; so does
@@ -22,7 +22,7 @@ from rich.console import Console
 from ..errors import HyperlectError
 from .state import State, folder_state
 
-MODULE = "hyperlect.experiment.worker"
+MODULE = "hyperlect.experiment"
 STOPPED = 130
 """The exit code of training that was stopped and can go on."""
 FAILED = 1
@@ -76,7 +76,3 @@ def stop_with(parent: int, every: float = 1.0) -> None:
     while os.getppid() == parent:
         time.sleep(every)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
