@@ -108,6 +108,12 @@ def test_faults(
     assert not (grid.parent / "out").exists()
 
 
+def test_check_says_where_an_experiment_is_checked(call: Call, grid: Path) -> None:
+    code, _, err = call("check", grid)
+    assert code == 2
+    assert f"hyperlect experiment {grid} --list" in err
+
+
 def test_a_folder_of_another_experiment_is_left_alone(call: Call, grid: Path) -> None:
     out = grid.parent / "out"
     out.mkdir()

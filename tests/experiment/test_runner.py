@@ -200,6 +200,19 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     assert held.renew()
 
 
+def test_a_claim_that_another_has_taken_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperlect.experiment.runner.RENEW_EVERY", 0.0)
+    experiment = planned(tmp_path, methods=["head"], seeds=[1])
+    (run,) = experiment.runs
+    theirs = json.dumps({"host": "elsewhere", "pid": 1, "token": "theirs"})
+    steal = f"open(run + '.lock', 'w').write('{theirs}'); time.sleep(60)"
+    states = runner(experiment, default=steal).run()
+    assert states == {run.name: State.MISSING}  # no failure: the other does it
+    assert claim_path(run.folder).read_text() == theirs
+
+
 def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     experiment = planned(tmp_path)
     mine = experiment.folder / NAMES[0] / "notes.txt"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from .board import Board, choose
 from .changes import told
 from .clock import Slice, seconds
+from .design import is_design
 from .machine import slots
 from .plan import Experiment, Run, plan
 from .record import RecordedExperiment, RecordedRun, check_owner, read_experiment
@@ -33,6 +34,7 @@ __all__ = [
     "check_owner",
     "choose",
     "counted",
+    "is_design",
     "plan",
     "read_experiment",
     "runs_table",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 RENEW_EVERY = 15.0
 """Seconds between renewals."""
-STALE_AFTER = 300.0
+STALE_AFTER = 120.0
 """Seconds without a renewal after which whoever claimed a run on another machine is gone."""
 SETTLE = 0.2
 """Seconds after which it is seen who of several took a stale claim."""

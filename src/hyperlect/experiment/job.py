@@ -30,6 +30,7 @@ class Job:
         claim: keeps others away.
         process: the worker.
         began: when, by `time.monotonic`.
+        ended: whether it was stopped or killed on purpose, so that its end is no failure.
     """
 
     run: Run
@@ -37,14 +38,17 @@ class Job:
     claim: Claim
     process: subprocess.Popen[bytes]
     began: float
+    ended: bool = False
 
     def stop(self) -> None:
         """Ask the worker to save and stop."""
+        self.ended = True
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End the worker, and whatever it started, at once."""
+        self.ended = True
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -54,12 +58,10 @@ class Job:
         """Seconds at work."""
         return time.monotonic() - self.began
 
-    def finish(self, asked_to_stop: bool) -> State:
+    def finish(self) -> State:
         """Give the run free once its process has ended, and return how far it is.
 
-        Args:
-            asked_to_stop: whether the process was meant to end early. Else its end is a failure
-                unless the results are there or its training was stopped by someone else.
+        That the process ended is a failure unless the results are there, or it was stopped.
         """
         code = self.process.wait()
         log = log_path(self.run.folder)
@@ -67,7 +69,7 @@ class Job:
         if state is State.DONE:
             log.unlink(missing_ok=True)
             drop_checkpoint(self.run.folder)  # larger than all the rest, and of no more use
-        elif not asked_to_stop and code != STOPPED:
+        elif not self.ended and code not in (STOPPED, -signal.SIGTERM):
             self._fail(code, log)
             state = State.FAILED
         self.claim.release()

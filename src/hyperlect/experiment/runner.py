@@ -77,7 +77,7 @@ class Runner:
         finally:
             for job in self.jobs:  # only after a fault of this program
                 job.kill()
-                job.finish(asked_to_stop=True)
+                job.finish()
             self._record()
         return self.board.states()
 
@@ -122,7 +122,7 @@ class Runner:
         for job in [job for job in self.jobs if job.process.poll() is not None]:
             self.jobs.remove(job)
             took = job.seconds
-            state = job.finish(self.stopping)
+            state = job.finish()
             if state is State.FAILED:
                 self.screen.say(f"{job.run.name}: failed; see {job.run.folder / ERROR}", "red")
             elif state is State.DONE:
@@ -154,7 +154,6 @@ class Runner:
         for job in self.jobs:
             if not job.claim.renew():
                 job.kill()
-                self._set_aside.add(job.run.name)
 
     def _record(self) -> None:
         write_experiment(self.board.experiment, self.board.states())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from ..errors import RunError
@@ -58,8 +59,18 @@ def is_trained(folder: Path) -> bool:
 
 def _has_results(folder: Path) -> bool:
     """Whether results.json is there and whole: its writing may have been cut off."""
+    path = folder / RESULTS
     try:
-        return "cells" in json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        found = path.stat()
+    except OSError:
+        return False
+    return _is_whole(path, found.st_mtime_ns, found.st_size)
+
+
+@cache  # it is asked every few seconds of hundreds of runs
+def _is_whole(path: Path, modified: int, size: int) -> bool:
+    try:
+        return "cells" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 
