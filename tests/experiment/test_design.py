@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from hyperlect.errors import RecipeError
-from hyperlect.experiment.design import Design, design_of_folder, is_design, load_design
+from hyperlect.experiment.design import (
+    Design,
+    SettingSection,
+    design_of_folder,
+    is_design,
+    load_design,
+)
 
 GOOD = """\
 format_version: 1
@@ -115,3 +122,17 @@ def test_a_folder_that_cannot_be_a_name(tmp_path: Path) -> None:
     (folder / "a.yaml").touch()
     with pytest.raises(RecipeError, match="letters, digits"):
         design_of_folder(folder)
+
+
+def test_the_example_of_the_page_is_good(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page = Path(__file__).parents[2] / "docs" / "experiments.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "english.yaml").touch()
+    assert load(block).settings.keys() == {"mixed", "english"}
+
+
+def test_the_page_has_every_key() -> None:
+    page = Path(__file__).parents[2] / "docs" / "experiments.md"
+    text = page.read_text(encoding="utf-8")
+    keys = Design.model_fields.keys() | SettingSection.model_fields.keys()
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []

@@ -15,7 +15,10 @@ from ..training.checkpoint import drop_checkpoint
 from .claim import Claim
 from .plan import Run
 from .state import ERROR, State, clear, folder_state
-from .worker import STOPPED, command
+from .worker import PARENT, STOPPED, command
+
+# Output as it comes, in lines of a sensible width, as it goes to a file.
+_OF_WORKERS = {"PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
 
 Command = Callable[[Path, Path, str, Sequence[str]], list[str]]
 
@@ -116,7 +119,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100", **share},
+            env={**os.environ, **_OF_WORKERS, PARENT: str(os.getpid()), **share},
             start_new_session=True,  # Ctrl-C comes to the runner alone, which passes it on
         )
     claim.work(process.pid)

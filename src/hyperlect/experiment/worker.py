@@ -23,6 +23,8 @@ from ..errors import HyperlectError
 from .state import State, folder_state
 
 MODULE = "hyperlect.experiment"
+PARENT = "HYPERLECT_EXPERIMENT_RUNNER"
+"""The variable with the number of the process that starts workers."""
 STOPPED = 130
 """The exit code of training that was stopped and can go on."""
 FAILED = 1
@@ -56,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     """Work, and return an exit code. What goes wrong is told on stderr, bugs with a traceback."""
     from ..training import Interrupted
 
-    threading.Thread(target=stop_with, args=(os.getppid(),), daemon=True).start()
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    threading.Thread(target=stop_with, args=(parent,), daemon=True).start()
     file, run, device, *overrides = arguments
     changes = "".join(f" --set '{text}'" for text in overrides)
     print(f"The same by hand: hyperlect train {file} --out RUN{changes}", flush=True)
