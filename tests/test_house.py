@@ -17,9 +17,9 @@ TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".css", ".html", ".js",
 
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [
-    "cli", "serving", "export", "report", "transfer", "training", "evaluation", "preparation",
-    "released", "recipe", "model", "prediction", "rows", "weights", "heads", "backbone",
-    "methods", "hypernet", "data", "tasks", "grid", "languages", "devices", "errors",
+    "cli", "serving", "export", "report", "experiment", "transfer", "training", "evaluation",
+    "preparation", "released", "recipe", "model", "prediction", "rows", "weights", "heads",
+    "backbone", "methods", "hypernet", "data", "tasks", "grid", "languages", "devices", "errors",
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {
@@ -39,6 +39,8 @@ TESTED_ELSEWHERE = {
     "data/readers/records.py": "data/readers/test_table.py",
     "data/readers/text.py": "data/readers/test_read.py",
     "data/rows.py": "data/test_encoding.py",
+    "experiment/__main__.py": "experiment/test_worker.py",
+    "experiment/job.py": "experiment/test_runner.py",
     "model/config.py": "model/test_saving.py",
     "model/hyperx.py": "model/test_twin.py",
     "model/inventory.py": "model/test_names.py",

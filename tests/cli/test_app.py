@@ -14,7 +14,10 @@ from hyperlect.errors import DataError
 from .conftest import Call
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-VERBS = ("quickstart", "train", "evaluate", "report", "predict", "check", "convert-checkpoint")
+VERBS = (
+    "quickstart", "train", "evaluate", "experiment", "report", "predict", "check",
+    "convert-checkpoint",
+)  # fmt: skip
 
 
 def test_the_slow_libraries_wait_until_a_verb_needs_them() -> None:

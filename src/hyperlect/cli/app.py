@@ -15,6 +15,7 @@ from ..errors import HyperlectError
 from .check import check
 from .convert_checkpoint import convert_checkpoint
 from .evaluate import evaluate
+from .experiment import experiment
 from .predict import predict
 from .quickstart import quickstart
 from .report import report
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, evaluate, report, predict, check, convert_checkpoint):
+for verb in (quickstart, train, evaluate, experiment, report, predict, check, convert_checkpoint):
     app.command(no_args_is_help=verb is not quickstart)(verb)
 
 

@@ -67,8 +67,14 @@ def check(
 def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
     """Validate a recipe, read its data, and show the grid."""
     with libraries():
+        from ..experiment import is_design
         from ..preparation import read_corpora
         from ..recipe import check_table, load_recipe
+    if is_design(path):
+        raise HyperlectError(
+            f"{path} is an experiment's file. To check it with all of its recipes: "
+            f"hyperlect experiment {path} --list"
+        )
     recipe = load_recipe(path, changes)
     corpora, grid = with_start(recipe) if recipe.start_from else (read_corpora(recipe), None)
     console = out()

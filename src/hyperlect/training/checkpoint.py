@@ -67,6 +67,12 @@ def has_checkpoint(run: Path) -> bool:
     return (run / FOLDER / _STATE).is_file() or (run / f"{FOLDER}.old" / _STATE).is_file()
 
 
+def drop_checkpoint(run: Path) -> None:
+    """Remove the checkpoint from a run folder."""
+    for name in (FOLDER, f"{FOLDER}.old", f"{FOLDER}.partial"):
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
 def load_checkpoint(
     run: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:

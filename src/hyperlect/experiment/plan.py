@@ -1,0 +1,209 @@
+"""The runs of an experiment: an experiment's file, or a folder of recipes → a list of runs.
+
+Every recipe is resolved and checked here, before anything runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from ..errors import Problems, RecipeError, RunError, unknown
+from ..methods import METHODS, Method
+from ..recipe import Recipe, load_recipe
+from .design import Design, design_of_folder, is_design, load_design
+
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment.
+
+    Attributes:
+        setting, part, method, seed: its place in the design; `part` is empty where there are none.
+        folder: the run folder.
+        file: its recipe's file.
+        changes: what is set in the recipe, as ``--set`` takes it.
+        recipe: the recipe that results (without where it starts from).
+        after: the folder of the run whose weights it goes on from.
+    """
+
+    setting: str
+    part: str
+    method: Method
+    seed: int
+    folder: Path
+    file: Path
+    changes: tuple[str, ...]
+    recipe: Recipe
+    after: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is also its folder's place: ``mixed/hyperx/seed-1``."""
+        return place(self.setting, self.part, self.method, self.seed)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """All that is set in the recipe, the run to start from included."""
+        return self.changes if self.after is None else (*self.changes, f"start_from={self.after}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: its name, the folder of its runs, and the runs in the order of the design."""
+
+    name: str
+    description: str
+    folder: Path
+    runs: tuple[Run, ...]
+
+
+def place(setting: str, part: str, method: str, seed: int) -> str:
+    """Return where a run lies in the experiment's folder."""
+    return "/".join(filter(None, (setting, part, method, f"seed-{seed}")))
+
+
+def plan(
+    source: Path,
+    out: Path | None = None,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> Experiment:
+    """Work out the runs of an experiment, and check the recipe of each.
+
+    Args:
+        source: an experiment's file; or a folder, which holds one or else recipes.
+        out: the folder for the runs; runs/ and the experiment's name by default.
+        methods, seeds: those to run the recipes of a folder with.
+
+    Raises:
+        RecipeError: with the faults of the file, or of all recipes.
+        UnknownNameError: there is no such method.
+    """
+    chosen = _methods(methods)
+    file = find_design(source)
+    if file is None:
+        design, folder = design_of_folder(source, chosen, tuple(seeds) or None), source
+    elif methods or seeds:
+        raise RecipeError(
+            f"{file} says which methods and seeds there are. To run some of them, use --only; "
+            "--methods and --seeds go with a folder of recipes."
+        )
+    else:
+        design, folder = load_design(file), file.parent
+    # Absolute, because it stands in recipes (start_from) that lie elsewhere.
+    out = (out or Path("runs") / design.name).absolute()
+    return Experiment(design.name, design.description, out, _runs(design, folder.absolute(), out))
+
+
+def find_design(source: Path) -> Path | None:
+    """Return the experiment's file that a path names or holds; None for a folder of recipes.
+
+    Raises:
+        RecipeError: it is no such file, or a folder with several.
+    """
+    if source.is_file():
+        if is_design(source):
+            return source
+        raise RecipeError(
+            f"{source} has no settings, so it is not an experiment's file. One recipe alone: "
+            f"hyperlect train {source}. All recipes of its folder: hyperlect experiment "
+            f"{source.parent}"
+        )
+    if not source.is_dir():
+        raise RecipeError(
+            f"There is no {source}. Name an experiment's file or a folder of recipes."
+        )
+    if (source / "recipe.yaml").is_file() and (source / "versions.json").is_file():
+        raise RunError(f"{source} is a run folder. Name an experiment's file or one of recipes.")
+    found = sorted(path for path in source.iterdir() if is_design(path))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise RecipeError(f"{source} holds several experiments; name one of them: {names}.")
+    return found[0] if found else None
+
+
+def _methods(names: Sequence[str]) -> tuple[Method, ...] | None:
+    for name in names:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    return tuple(m for name in names for m in get_args(Method) if m == name) or None
+
+
+def _runs(design: Design, folder: Path, out: Path) -> tuple[Run, ...]:
+    runs: dict[tuple[str, str, Method, int], Run] = {}
+    faults: dict[str, list[str]] = {}
+    for setting, section in design.settings.items():
+        file = Path(os.path.normpath(folder / Path(section.recipe).expanduser()))
+        methods: tuple[Method | None, ...] = section.methods or design.methods or (None,)
+        for part in section.parts or ("",):
+            for method in methods:
+                changes = _changes(design, setting, part, method)
+                try:
+                    recipe = load_recipe(file, changes)
+                except RecipeError as error:
+                    name = "/".join(filter(None, (setting, part, method)))
+                    faults.setdefault(str(error), []).append(name)
+                    continue
+                for seed in section.seeds or design.seeds or (recipe.training.seed,):
+                    run = _run(recipe, file, changes, out, (setting, part, seed))
+                    runs[setting, part, run.method, seed] = run
+    _raise(faults)
+    return tuple(_linked(run, design, runs) for run in runs.values())
+
+
+def _run(
+    recipe: Recipe, file: Path, changes: tuple[str, ...], out: Path, key: tuple[str, str, int]
+) -> Run:
+    """Make the run of one seed; the recipe, which is checked already, differs in nothing else."""
+    setting, part, seed = key
+    training = recipe.training.model_copy(update={"seed": seed})
+    return Run(
+        setting=setting,
+        part=part,
+        method=recipe.method,
+        seed=seed,
+        folder=out / place(setting, part, recipe.method, seed),
+        file=file,
+        changes=(*changes, f"training.seed={seed}"),
+        recipe=recipe.model_copy(update={"training": training}),
+    )
+
+
+def _changes(design: Design, setting: str, part: str, method: str | None) -> tuple[str, ...]:
+    given: dict[str, Any] = design.changes(setting, part, method)
+    if method:
+        given["method"] = method
+    given["name"] = f"{setting}-{part}" if part else setting
+    return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
+
+
+def _linked(run: Run, design: Design, runs: dict[tuple[str, str, Method, int], Run]) -> Run:
+    """Give a run the one that it goes on from: that of the same part, where there are parts."""
+    before = design.settings[run.setting].after
+    if before is None:
+        return run
+    part = run.part if design.settings[before].parts else ""
+    try:
+        found = runs[before, part, run.method, run.seed]
+    except KeyError:
+        raise RecipeError(
+            f"{run.name} goes on from {place(before, part, run.method, run.seed)}, "
+            "which is not among the runs."
+        ) from None
+    return Run(**{**vars(run), "after": found.folder})
+
+
+def _raise(faults: dict[str, list[str]]) -> None:
+    """Raise one error for all recipes; what several runs share is told once."""
+    problems = Problems()
+    for message, names in faults.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        problems.add(f"{', '.join(names[:SHOWN])}{more}: {message}")
+    problems.raise_if_any(RecipeError, "The experiment cannot be run as it stands:")

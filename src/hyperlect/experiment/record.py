@@ -1,0 +1,132 @@
+"""experiment.json: which runs an experiment's folder holds, for the report and other readers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from .plan import Experiment
+from .state import State, folder_state
+
+FORMAT_VERSION = 1
+FILE = "experiment.json"
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """One run of an experiment's folder.
+
+    Attributes:
+        setting: the setting it belongs to.
+        part: its part of the setting; empty where the setting is not in parts. The cells of all
+            parts together make the setting.
+        method, seed: what was trained.
+        folder: the run folder; it need not be there yet.
+        state: how far it is, read off the folder now. Scores are there where it is `State.DONE`.
+    """
+
+    setting: str
+    part: str
+    method: str
+    seed: int
+    folder: Path
+    state: State
+
+
+@dataclass(frozen=True)
+class RecordedExperiment:
+    """What experiment.json holds: the name, what it is for, the runs in the design's order."""
+
+    name: str
+    description: str
+    runs: tuple[RecordedRun, ...]
+
+
+def read_experiment(folder: Path) -> RecordedExperiment:
+    """Read which runs an experiment's folder holds, to group them by setting, method and seed.
+
+        for run in read_experiment(Path("runs/small-settings")).runs:
+            run.setting, run.part, run.method, run.seed, run.folder, run.state
+
+    Nothing but experiment.json and the run folders is needed, neither recipes nor data, so it works
+    on finished results that were put elsewhere.
+
+    Raises:
+        RunError: there is no experiment.json, or it is malformed or of another version.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise RunError(f"{folder} is not an experiment's folder: it holds no {FILE}.")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data["format_version"]
+        if version != FORMAT_VERSION:
+            raise RunError(f"{path} has format_version {version}; this reads {FORMAT_VERSION}.")
+        runs = tuple(_run(entry, folder) for entry in data["runs"])
+        return RecordedExperiment(str(data["name"]), str(data.get("description", "")), runs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not an experiment's record ({error!r}).") from None
+
+
+def _run(entry: Mapping[str, Any], folder: Path) -> RecordedRun:
+    place = folder / entry["folder"]
+    return RecordedRun(
+        setting=str(entry["setting"]),
+        part=str(entry.get("part", "")),
+        method=str(entry["method"]),
+        seed=int(entry["seed"]),
+        folder=place,
+        state=folder_state(place),
+    )
+
+
+def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> None:
+    """Write experiment.json.
+
+    Args:
+        experiment: whose folder it is written into.
+        states: the name of each run → how far it is.
+
+    Raises:
+        RunError: the folder is another experiment's.
+    """
+    path = experiment.folder / FILE
+    check_owner(experiment)
+    runs = [
+        {
+            "setting": run.setting,
+            "part": run.part,
+            "method": run.method,
+            "seed": run.seed,
+            "folder": run.name,
+            "state": states[run.name],
+        }
+        for run in experiment.runs
+    ]
+    data = {
+        "format_version": FORMAT_VERSION,
+        "name": experiment.name,
+        "description": experiment.description,
+        "runs": runs,
+    }
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{FILE}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def check_owner(experiment: Experiment) -> None:
+    """Raise `RunError` where the folder holds the runs of an experiment of another name."""
+    if not (experiment.folder / FILE).is_file():
+        return
+    other = read_experiment(experiment.folder).name
+    if other != experiment.name:
+        raise RunError(
+            f"{experiment.folder} holds the experiment {other}, not {experiment.name}; "
+            "name another folder with --out."
+        )

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hyperlect.errors import RunError
+from hyperlect.experiment import RecordedRun, State, check_owner, read_experiment
+from hyperlect.experiment.board import Board
+from hyperlect.experiment.record import write_experiment
+
+from .made import finish, planned
+
+
+def record(folder: Path, **keys: object) -> Path:
+    experiment = planned(folder, **keys)
+    write_experiment(experiment, Board(experiment, experiment.runs).states())
+    return experiment.folder
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+    settings = {"a": {"recipe": "recipe.yaml", "parts": {"x": {}}}}
+    out = record(tmp_path, settings=settings, description="what for", methods=["head"], seeds=[3])
+    found = read_experiment(out)
+    assert (found.name, found.description) == ("tried", "what for")
+    place = out / "a/x/head/seed-3"
+    assert found.runs == (RecordedRun("a", "x", "head", 3, place, State.MISSING),)
+    assert json.loads((out / "experiment.json").read_text())["runs"][0]["folder"] == (
+        "a/x/head/seed-3"
+    )
+    assert [path.name for path in out.iterdir()] == ["experiment.json"]
+
+
+def test_the_folder_may_be_put_elsewhere_and_states_are_those_of_now(tmp_path: Path) -> None:
+    out = record(tmp_path, methods=["head"], seeds=[1])
+    elsewhere = out.rename(tmp_path / "kept")
+    finish(elsewhere / "mixed/head/seed-1", "")
+    (run,) = read_experiment(elsewhere).runs
+    assert run.folder == elsewhere / "mixed/head/seed-1"
+    assert run.state is State.DONE
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not an experiment's record"),
+        ("[]", "is not an experiment's record"),
+        ('{"format_version": 2}', "format_version 2"),
+        ('{"format_version": 1, "name": "x", "runs": [{}]}', "KeyError"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(RunError, match=r"holds no experiment\.json"):
+        read_experiment(tmp_path)
+    (tmp_path / "experiment.json").write_text(text)
+    with pytest.raises(RunError, match=said):
+        read_experiment(tmp_path)
+
+
+def test_two_experiments_do_not_share_a_folder(tmp_path: Path) -> None:
+    record(tmp_path)
+    check_owner(planned(tmp_path))
+    with pytest.raises(RunError, match="holds the experiment tried, not other"):
+        check_owner(planned(tmp_path, name="other"))
