@@ -60,6 +60,7 @@ def fill(
             details=scored.details if scored else {},
             language_source=model.language_source(cell.language),
             note=reason or "",
+            parts=scored.parts if scored else (),
         )
         results.append(result)
         done(result)

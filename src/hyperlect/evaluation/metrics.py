@@ -18,6 +18,7 @@ from ..tasks import Task, TaskType, universal
 Labels = Sequence[str]
 Tree = tuple[Sequence[int], Labels]
 """The head and the relation of each word of a sentence."""
+Parts = Sequence[tuple[int, int]]
 UAS = "UAS"
 
 
@@ -30,12 +31,15 @@ class Score:
         units: over how many words, spans, texts or masked sub-words.
         unit: which of these.
         details: other scores worth knowing.
+        parts: numerator and denominator of each example; the value is 100 times the sum of the
+            ones over the sum of the others. Empty for perplexity.
     """
 
     value: float
     units: int
     unit: str
     details: dict[str, float] = field(default_factory=dict)
+    parts: Parts = ()
 
 
 def score(task: Task, gold: Sequence[Labels], predicted: Sequence[Labels]) -> Score:
@@ -56,7 +60,11 @@ def score(task: Task, gold: Sequence[Labels], predicted: Sequence[Labels]) -> Sc
     found = [label for labels in predicted for label in labels]
     unit = "words" if task.type.reads_words else "texts"
     details = {"macro F1": macro_f1(true, found)}
-    return Score(accuracy(true, found), len(true), unit, details)
+    parts = [
+        (sum(a == b for a, b in zip(*example, strict=True)), len(example[0]))
+        for example in zip(gold, predicted, strict=True)
+    ]
+    return Score(accuracy(true, found), len(true), unit, details, parts)
 
 
 def score_trees(gold: Sequence[Tree], predicted: Sequence[Tree]) -> Score:
@@ -79,7 +87,9 @@ def score_trees(gold: Sequence[Tree], predicted: Sequence[Tree]) -> Score:
     ]
     count = max(len(true), 1)
     details = {UAS: 100 * sum(attached) / count}
-    return Score(100 * sum(right) / count, len(true), "words", details)
+    flags = iter(right)
+    parts = [(sum(next(flags) for _ in heads), len(heads)) for heads, _ in gold]
+    return Score(100 * sum(right) / count, len(true), "words", details, parts)
 
 
 def accuracy(gold: Labels, predicted: Labels) -> float:
@@ -113,7 +123,10 @@ def _span_score(gold: Sequence[Labels], predicted: Sequence[Labels]) -> Score:
         a = {key for key in true if key[1] == entity}
         b = {key for key in found if key[1] == entity}
         details[f"F1 {entity}"] = precision_recall_f1(len(a & b), len(b), len(a))[2]
-    return Score(f1, len(true), "spans", details)
+    both, either = Counter(key[0] for key in true & found), Counter(key[0] for key in true)
+    either.update(key[0] for key in found)
+    parts = [(2 * both[index], either[index]) for index in range(len(gold))]
+    return Score(f1, len(true), "spans", details, parts)
 
 
 def _keyed(sentences: Iterable[Labels]) -> set[tuple[int, str, int, int]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
 from ..grid import Kind
 from ..tasks import TaskType
+from .metrics import Parts
 
 FORMAT_VERSION = 1
 FILE = "results.json"
@@ -29,6 +30,8 @@ class CellResult:
         details: other scores.
         language_source: whose vector stood for the language.
         note: why the method does not apply, where it does not.
+        parts: numerator and denominator of each example, as in `metrics.Score`. They are kept in a
+            file of their own.
     """
 
     task: str
@@ -42,6 +45,7 @@ class CellResult:
     details: Mapping[str, float] = field(default_factory=dict)
     language_source: str = ""
     note: str = ""
+    parts: Parts = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,13 @@ def results_data(about: Mapping[str, Any], cells: Iterable[CellResult]) -> dict[
     return {
         "format_version": FORMAT_VERSION,
         **about,
-        "cells": [asdict(cell) for cell in cells],
+        "cells": [_without_parts(cell) for cell in cells],
         "averages": [asdict(average) for average in averages(cells)],
     }
+
+
+def _without_parts(cell: CellResult) -> dict[str, Any]:
+    return {key: value for key, value in asdict(replace(cell, parts=())).items() if key != "parts"}
 
 
 def write_results(folder: Path, data: Mapping[str, Any]) -> None:

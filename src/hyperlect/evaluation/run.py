@@ -19,6 +19,7 @@ from ..languages import resolve
 from ..model import HyperX
 from ..preparation import read_corpora
 from ..recipe import Recipe, load_recipe
+from .examples import write_examples
 from .fill import fill
 from .results import CellResult, results_data, write_results
 from .sample import spread
@@ -66,6 +67,7 @@ def evaluate_run(
     data = results_data(described, results)
     if cells is None and split == "test":
         write_results(run, data)
+        write_examples(run, results)
     return data
 
 
@@ -82,6 +84,7 @@ def about(recipe: Recipe, run: Path) -> dict[str, Any]:
         "steps": training["steps"],
         "backbone": recipe.backbone,
         "seconds": training["seconds"],
+        "trained_parameters": training.get("trained_parameters"),
         "date": datetime.date.today().isoformat(),
     }
 

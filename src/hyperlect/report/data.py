@@ -70,6 +70,8 @@ class Results(BaseModel):
     backbone: str
     seed: int | None = None
     steps: int | None = None
+    seconds: float | None = None
+    trained_parameters: int | None = None
     date: str | None = None
     cells: list[CellResult]
     averages: list[Average]

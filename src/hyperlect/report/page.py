@@ -49,6 +49,11 @@ def render(runs: Sequence[Run]) -> str:
         title, body = runs[0].results.name, _one(runs[0], scales)
     else:
         title, body = f"Comparison of {len(runs)} runs", _several(runs, scales)
+    return page(title, body)
+
+
+def page(title: str, body: Html) -> str:
+    """Return a whole page."""
     files = resources.files(__package__)
     style = (files / "style.css").read_text(encoding="utf-8")
     return Template((files / "page.html").read_text(encoding="utf-8")).substitute(
@@ -62,7 +67,7 @@ def render(runs: Sequence[Run]) -> str:
 
 def _one(run: Run, scales: Mapping[bool, Scale]) -> Html:
     sections = run_sections(run, scales, "r1")
-    contents = _contents([(section.id, section.title) for section in sections])
+    contents = contents_list([(section.id, section.title) for section in sections])
     return join([facts(run), contents, *(section.render(2) for section in sections)], "\n")
 
 
@@ -79,9 +84,10 @@ def _several(runs: Sequence[Run], scales: Mapping[bool, Scale]) -> Html:
         parts.append(
             tag("article", heading, facts(run), *inner, id=id_, aria_labelledby=f"{id_}-heading")
         )
-    return join([_contents(links), *parts], "\n")
+    return join([contents_list(links), *parts], "\n")
 
 
-def _contents(links: Sequence[tuple[str, str]]) -> Html:
+def contents_list(links: Sequence[tuple[str, str]]) -> Html:
+    """Return links to the parts of a page."""
     items = (tag("li", tag("a", title, href=f"#{id_}")) for id_, title in links)
     return tag("nav", tag("ul", *items), aria_label="Contents")

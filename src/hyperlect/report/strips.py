@@ -33,8 +33,13 @@ class Strip:
     label: str = ""
 
 
-def strip_panel(strips: Sequence[Strip], scale: Scale, prefix: str, task: str) -> Html:
-    """Draw the strips of one task above each other, with a heading where the kind changes."""
+def strip_panel(
+    strips: Sequence[Strip], scale: Scale, prefix: str, task: str, dot: str = "cell"
+) -> Html:
+    """Draw the strips of one task above each other, with a heading where the kind changes.
+
+    A dot is a cell, or what `dot` says.
+    """
     figure, axes = canvas(WIDTH, _height(strips))
     colour = WARM if scale.perplexity else ACCENT
     bottom = _height(strips) - _FOOT + 10
@@ -48,7 +53,7 @@ def strip_panel(strips: Sequence[Strip], scale: Scale, prefix: str, task: str) -
             y += _GAP if index else 0.0
             count = len(strip.cells)
             draw(axes, [(_LEFT + 5, y + _HEADING / 2)], 5, FILLS[strip.kind], INK)
-            text = f"{strip.kind} · {count} cell{'' if count == 1 else 's'}"
+            text = f"{strip.kind} · {count} {dot}{'' if count == 1 else 's'}"
             write(axes, (_LEFT + 16, y + _HEADING / 2), text, 11.5)
             y += _HEADING
         if strip.label:
@@ -56,7 +61,7 @@ def strip_panel(strips: Sequence[Strip], scale: Scale, prefix: str, task: str) -
             y += _LABEL
         _strip(axes, y + _STRIP / 2, strip, scale, colour)
         y += _STRIP
-    return to_svg(figure, prefix, _description(strips, task))
+    return to_svg(figure, prefix, _description(strips, task, dot))
 
 
 def _height(strips: Sequence[Strip]) -> float:
@@ -89,10 +94,10 @@ def _ends(axes: Axes, y: float, cells: Sequence[CellResult], places: Sequence[fl
         write(axes, (x, y + 12), cell.language, 9.5, MUTED, "center")
 
 
-def _description(strips: Sequence[Strip], task: str) -> str:
+def _description(strips: Sequence[Strip], task: str, dot: str) -> str:
     said = [
         f"{strip.label + ', ' if strip.label else ''}{strip.kind}: mean "
-        f"{figure_text(strip.mean)} over {len(strip.cells)} cells"
+        f"{figure_text(strip.mean)} over {len(strip.cells)} {dot}s"
         for strip in strips
     ]
     return f"{task}, {strips[0].cells[0].metric}. " + "; ".join(said) + "."

@@ -205,7 +205,12 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
 def _finish(run: Path, model: HyperX, state: State) -> None:
     """Write the trained model and what the report needs."""
     model.save_pretrained(run)
-    done = {"steps": state.step, "seconds": round(state.seconds, 2), "best": state.best}
+    done = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 2),
+        "best": state.best,
+        "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
+    }
     _write_json(run / TRAINING, done)
     names, vectors = model.language_vectors()
     if names:

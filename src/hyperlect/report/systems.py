@@ -1,0 +1,145 @@
+"""Systems: what is compared, each a method in a setting, trained with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.examples import read_examples
+from ..experiment import State, read_experiment
+from ..grid import Cell, Kind
+from .data import CellResult, Run, read_run
+
+Key = tuple[str, Kind, str, str, int]
+"""A cell as it is compared: task, kind, language, metric and number of examples."""
+Counts = NDArray[np.int64]
+
+
+@dataclass
+class System:
+    """One method in one setting.
+
+    Attributes:
+        method: its name.
+        seeds: seed → cell → its result; the cells of all parts together.
+        counts: seed → cell → what each example adds, (2, examples), where that was kept.
+        runs: seed → the runs, one a part.
+    """
+
+    method: str
+    seeds: dict[int, dict[Key, CellResult]] = field(default_factory=dict)
+    counts: dict[int, dict[Cell, Counts]] = field(default_factory=dict)
+    runs: dict[int, list[Run]] = field(default_factory=dict)
+
+    def add(self, seed: int, run: Run) -> None:
+        """Add one run: all of a seed, or a part of it."""
+        cells = self.seeds.setdefault(seed, {})
+        cells |= {key_of(cell): cell for cell in run.results.cells}
+        self.counts.setdefault(seed, {}).update(read_examples(run.folder))
+        self.runs.setdefault(seed, []).append(run)
+
+    @property
+    def complete(self) -> dict[int, dict[Key, CellResult]]:
+        """The seeds that have every part that any seed has."""
+        parts = max(map(len, self.runs.values()))
+        return {seed: cells for seed, cells in self.seeds.items() if len(self.runs[seed]) == parts}
+
+    def scored(self, key: Key) -> bool:
+        """Whether every seed has a score for a cell."""
+        return all(key in cells and cells[key].scored for cells in self.complete.values())
+
+    def cannot(self, key: Key) -> bool:
+        """Whether the method does not apply to a cell."""
+        return any(key in cells and not cells[key].applicable for cells in self.seeds.values())
+
+    @property
+    def parameters(self) -> int | None:
+        """Trained parameters of a seed, of all parts together; None where they were not kept."""
+        counts = [run.results.trained_parameters for run in self._first]
+        return sum(c for c in counts if c is not None) if None not in counts else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of training, of all parts together, the mean over seeds."""
+        found = [[run.results.seconds for run in self.runs[seed]] for seed in self.complete]
+        if any(seconds is None for parts in found for seconds in parts):
+            return None
+        return sum(s for parts in found for s in parts if s is not None) / len(found)
+
+    @property
+    def _first(self) -> list[Run]:
+        return self.runs[next(iter(self.complete))]
+
+
+@dataclass
+class Setting:
+    """What the systems of one setting scored.
+
+    Attributes:
+        name: the setting's.
+        systems: in the order in which they are shown.
+        missing: runs that have no results yet, as "method, seed 1".
+    """
+
+    name: str
+    systems: list[System] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def system(self, method: str) -> System:
+        """Return the system of a method, made if need be."""
+        for system in self.systems:
+            if system.method == method:
+                return system
+        self.systems.append(System(method))
+        return self.systems[-1]
+
+    def groups(self) -> Iterator[tuple[str, Kind, list[Key]]]:
+        """Yield task, kind and the cells in which systems are compared.
+
+        Those that each system either scored with every seed or cannot have.
+        """
+        keys = list(
+            dict.fromkeys(k for s in self.systems for cells in s.seeds.values() for k in cells)
+        )
+        shared = [k for k in keys if all(s.scored(k) or s.cannot(k) for s in self.systems)]
+        for task in dict.fromkeys(key[0] for key in keys):
+            for kind in Kind:
+                if found := [key for key in shared if key[:2] == (task, kind)]:
+                    yield task, kind, found
+
+
+def key_of(cell: CellResult) -> Key:
+    """Return what a cell is compared as; one scored on other data is another cell."""
+    return cell.task, cell.kind, cell.language, cell.metric, cell.examples
+
+
+def read_settings(folder: Path) -> list[Setting]:
+    """Read the finished runs of an experiment's folder.
+
+    Raises:
+        RunError: the folder holds no experiment, or a file of a run is malformed.
+    """
+    settings: dict[str, Setting] = {}
+    for run in read_experiment(folder).runs:
+        setting = settings.setdefault(run.setting, Setting(run.setting))
+        if run.state is State.DONE:
+            setting.system(run.method).add(run.seed, read_run(run.folder))
+        else:
+            part = f" {run.part}" if run.part else ""
+            setting.missing.append(f"{run.method}{part}, seed {run.seed}")
+    return [setting for setting in settings.values() if setting.systems]
+
+
+def of_runs(runs: Sequence[Run]) -> Setting:
+    """Put single runs together: those of one recipe's name and method that differ in the seed."""
+    several = len({run.results.name for run in runs}) > 1
+    setting = Setting("runs")
+    for run in runs:
+        name, method = run.results.name, run.results.method
+        system = setting.system(f"{name} ({method})" if several else method)
+        system.add(run.results.seed if run.results.seed is not None else len(system.seeds), run)
+    return setting
