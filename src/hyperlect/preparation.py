@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .data.corpus import read_corpus
 from .data.draw import draw
 from .data.encoding import encode, inventory_of
-from .data.examples import SPLITS, Split
+from .data.examples import SPLITS, Source, Split
 from .data.overlap import Overlap, refuse_overlaps
 from .errors import DataError, Problems
 from .grid import Cell
@@ -32,11 +32,13 @@ class Corpora:
         tasks: every task of the recipe with its label inventory.
         examples: the rows of each split of each cell.
         overlaps: evaluation files that share some of their texts with the training data.
+        unchecked: training data of earlier runs that could not be read, so not compared either.
     """
 
     tasks: dict[str, Task]
     examples: dict[Key, Dataset]
     overlaps: list[Overlap] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[Key, int]:
         """Return how many examples each split of each cell has."""
@@ -73,6 +75,7 @@ def read_corpora(
     tasks: Mapping[str, Task] | None = None,
     cells: Collection[Cell] | None = None,
     cache: Path | None = None,
+    earlier: Sequence[Recipe] = (),
 ) -> Corpora:
     """Read the data of a recipe.
 
@@ -82,6 +85,8 @@ def read_corpora(
         tasks: those whose inventories are known already, as for a trained run.
         cells: only these; all by default.
         cache: the cache folder; the user's own by default.
+        earlier: recipes of the runs that training goes on from. What they were trained on must not
+            hold evaluation data either.
 
     Raises:
         DataError: files are missing or malformed, or hold fewer examples than `few_shot` asks for
@@ -93,20 +98,22 @@ def read_corpora(
         for cell, sources in recipe.cells(split).items():
             if cells is not None and cell not in cells:
                 continue
-            word_level = recipe.tasks[cell.task].type.reads_words
             try:
-                found = read_corpus(sources, word_level, cache)
-                examples[split, cell] = _few(recipe, cell, found) if split == "train" else found
+                examples[split, cell] = _read(recipe, split, cell, sources, cache)
             except DataError as error:
                 problems.add(str(error))
     problems.raise_if_any(DataError, "The data cannot be read:")
-    overlaps = _check_overlap(examples)
-    return Corpora(_inventories(recipe, examples, tasks or {}), examples, overlaps)
+    before, unchecked = _trained_before(earlier, cache)
+    overlaps = _check_overlap(examples, before)
+    return Corpora(_inventories(recipe, examples, tasks or {}), examples, overlaps, unchecked)
 
 
-def _few(recipe: Recipe, cell: Cell, examples: Dataset) -> Dataset:
-    """Keep as many training examples of a cell as `few_shot` says."""
-    few = recipe.few_shot
+def _read(
+    recipe: Recipe, split: Split, cell: Cell, sources: Sequence[Source], cache: Path | None
+) -> Dataset:
+    """Read a part of a cell; of training data, as many examples as `few_shot` says."""
+    examples = read_corpus(sources, recipe.tasks[cell.task].type.reads_words, cache)
+    few = recipe.few_shot if split == "train" else None
     count = few.count(cell) if few else None
     if few is None or count is None:
         return examples
@@ -117,11 +124,26 @@ def _few(recipe: Recipe, cell: Cell, examples: Dataset) -> Dataset:
     return draw(examples, count, f"{few.draw} of {cell}")
 
 
-def _check_overlap(examples: Mapping[Key, Dataset]) -> list[Overlap]:
+def _trained_before(
+    earlier: Sequence[Recipe], cache: Path | None
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Read what earlier runs were trained on, and name what cannot be read any more."""
+    found: dict[str, Dataset] = {}
+    unread = []
+    for number, recipe in enumerate(earlier):
+        for cell, sources in recipe.cells("train").items():
+            try:
+                found[f"{number} {cell}"] = _read(recipe, "train", cell, sources, cache)
+            except DataError:
+                unread.append(f"{cell} of {recipe.name}")
+    return found, unread
+
+
+def _check_overlap(examples: Mapping[Key, Dataset], before: Mapping[str, Dataset]) -> list[Overlap]:
     def named(wanted: Sequence[Split]) -> dict[str, Dataset]:
         return {f"{c} {split}": data for (split, c), data in examples.items() if split in wanted}
 
-    train = named(["train"])
+    train = {**named(["train"]), **before}
     return refuse_overlaps(train, named(["dev", "test"])) if train else []
 
 

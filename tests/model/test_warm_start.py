@@ -63,7 +63,7 @@ def test_what_is_shared_is_matched_by_name(method: str, tmp_path: Path) -> None:
             assert torch.equal(scores(model, task, language), scores(old, task, language))
     assert told[0].startswith(f"started from {tmp_path / 'run'}: ")
     assert told[-1] == "left behind: the task ner"
-    assert "heads.nli." in next(line for line in told if "the task nli, at random" in line)
+    assert "heads.nli." in next(line for line in told if "the task nli, as in a new model" in line)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -86,7 +86,7 @@ def test_a_new_task_begins_as_any_does(tmp_path: Path) -> None:
     own, random = model.own_parameters(), plain.own_parameters()
     new = [f"{ROWS}task", *(name for name in own if name.startswith("heads.nli."))]
     assert len(new) == 3
-    assert told[1:] == [f"new: the task nli, at random ({', '.join(new)})"]
+    assert told[1:] == [f"new: the task nli, as in a new model ({', '.join(new)})"]
     assert torch.equal(own[new[0]][-1], random[new[0]][-1])
     assert all(torch.equal(own[name], random[name]) for name in new[1:])
 

@@ -201,3 +201,18 @@ def test_a_run_that_does_not_fit_is_refused_before_a_folder_is_made(tmp_path: Pa
     with pytest.raises(RunError, match="its method is hyperx, here it is adapters"):
         train(recipe, tmp_path / "run", f"start_from={base}", "method=adapters")
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_data_must_not_be_what_an_earlier_run_was_trained_on(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",), training={"steps": 3, "warmup": 0})
+    base = train(recipe, tmp_path / "base")
+    few = "few_shot={cells: [pos:isl], examples: 9}"
+    middle = train(recipe, tmp_path / "middle", f"start_from={base}", few)
+    trained_on = ("data.0.cells.dan.test=pos.isl.train", "data.0.cells.isl.train=[]")
+    assert train(recipe, tmp_path / "run", *trained_on)
+    with pytest.raises(DataError, match=r"pos\.isl\.train"):
+        train(recipe, tmp_path / "other", *trained_on, f"start_from={middle}")
+    (tmp_path / "pos.isl.train").rename(tmp_path / "moved")
+    moved = ("data.0.cells.dan.test=moved", "data.0.cells.isl.train=[]", f"start_from={middle}")
+    log = (train(recipe, tmp_path / "other", *moved) / "log.txt").read_text()
+    assert "was not checked, for want of the data: pos:isl of tiny" in log

@@ -86,6 +86,8 @@ def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
     check_labels(corpora)
     for overlap in corpora.overlaps:
         warn(str(overlap), console)
+    for name in corpora.unchecked:
+        warn(f"whether evaluation data was trained on earlier is not checked for {name}", console)
     for note in recipe.notes():
         warn(note, console)
     if encode:

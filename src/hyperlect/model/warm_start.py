@@ -7,7 +7,7 @@ new model is as good in them as further training leaves it; tasks that it does n
 
 What the run does not have is new. A new language begins where `Inventory.language_source` says it
 stood before: at the mean of the vectors of the run, or at zero where the run was trained with
-`language_dropout`. A new task begins with the random vector and head that any task begins with.
+`language_dropout`. All else, as a new task's vector and head, begins as it does in any new model.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
     old, parameters = Inventory(start.config), model.own_parameters()
     problems, values, new = Problems(), dict[str, Tensor](), dict[str, list[str]]()
     for name, parameter in parameters.items():
-        owner = _new_owner(name, old)
+        owner = _new_owner(name, old, model)
         if name in state:
             value = _matched(name, parameter, state[name], old, model, new)
             if value.shape == parameter.shape:
@@ -205,16 +205,19 @@ def _head_of(name: str) -> str:
     return name.split(".")[1] if name.startswith("heads.") else ""
 
 
-def _new_owner(name: str, old: Inventory) -> str:
+def _new_owner(name: str, old: Inventory, model: HyperX) -> str:
     """Say what a tensor that a run does not have belongs to; empty where it should have had it."""
     task = _head_of(name)
     if task and task not in old.tasks:
-        return _at_random("task", task)
-    return "LayerNorms, as the backbone has them" if name.startswith("backbone.") else ""
+        return _as_new("task", task)
+    norms = {f"backbone.encoder.{norm}" for norm, _ in model.backbone.layer_norms()}
+    if name in norms and not old.config.train_layer_norms:
+        return "LayerNorms, as the backbone has them"
+    return ""
 
 
-def _at_random(kind: str, owner: str) -> str:
-    return f"the {kind} {owner}, at random"
+def _as_new(kind: str, owner: str) -> str:
+    return f"the {kind} {owner}, as in a new model"
 
 
 def _matched(
@@ -239,5 +242,5 @@ def _matched(
             begins = f"the language {owner}, at the {old.language_source(owner)}"
             new.setdefault(begins, []).append(name)
         else:
-            new.setdefault(_at_random(kind, owner), []).append(name)
+            new.setdefault(_as_new(kind, owner), []).append(name)
     return value

@@ -35,6 +35,9 @@ RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
 )
 
 
+UNCHECKED = "Whether evaluation data was trained on earlier was not checked, for want of the data"
+
+
 def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | None = None) -> Path:
     """Train a recipe into a new run folder.
 
@@ -101,6 +104,8 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         _write_json(run / VERSIONS, versions(accelerator))
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
+        for name in corpora.unchecked if not resume else ():
+            say(run, console, f"{UNCHECKED}: {name}")
         trained = sum(parameter.numel() for parameter in trainer.parameters.values())
         cells = f"{len(trainer.rows)} cells, {trained:,} trained parameters"
         say(run, console, f"{recipe.method} on {accelerator.device.type}: {cells}")
@@ -137,7 +142,17 @@ def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
         and sections[task.name].type is task.type
         and sections[task.name].labels is None
     }
-    return start, read_corpora(recipe, tasks=known)
+    return start, read_corpora(recipe, tasks=known, earlier=_recipes_before(recipe))
+
+
+def _recipes_before(recipe: Recipe) -> list[Recipe]:
+    """Return the recipes of the runs that a recipe goes on from, one after the other."""
+    found: list[Recipe] = []
+    start = recipe.start_from
+    while start and (path := Path(start) / RECIPE).is_file():
+        found.append(load_recipe(path, check_files=False))
+        start = found[-1].start_from
+    return found
 
 
 def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -> HyperXConfig:
