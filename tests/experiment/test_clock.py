@@ -46,6 +46,10 @@ def test_a_short_slice_keeps_a_tenth() -> None:
     assert Slice(60).margin == 6
 
 
+def test_a_slice_may_have_begun_before() -> None:
+    assert Slice(60, lambda: 50.0, began=10.0).left == 20
+
+
 def test_without_a_slice_there_is_no_end() -> None:
     slice_ = Slice()
     assert slice_.may_start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from .shared import Device, DeviceOption, complain, err, libraries, out, remark
 if TYPE_CHECKING:
     from ..experiment import Board, State
 
-FAILED, UNFINISHED = 1, 3
+FAILED, UNFINISHED, INTERRUPTED = 1, 3, 130
 
 
 def experiment(
@@ -99,7 +100,8 @@ def experiment(
     the rest goes on. docs/experiments.md says how to write GRID.yaml.
 
     Exit codes: 0 all done; 3 something is left that the same command goes on
-    with; 1 nothing is left but what failed; 2 the experiment is faulty.
+    with, 130 after Ctrl-C; 1 nothing is left but what failed; 2 the experiment
+    is faulty.
 
     \b
     Examples:
@@ -108,10 +110,11 @@ def experiment(
       hyperlect experiment mine/ --methods hyperx,adapters --seeds 1,2,3
       hyperlect experiment grid.yaml --only mixed/hyperx --slice 10m
     """
+    began = time.monotonic()  # importing the libraries is part of the slice
     with libraries():
         from ..experiment import Board, Runner, Screen, Slice, check_owner, choose, plan, slots
         from ..experiment import seconds as read_seconds
-    time = Slice(None if slice_ is None else read_seconds(slice_))
+    limit = Slice(None if slice_ is None else read_seconds(slice_), began=began)
     planned = plan(source, folder, _names(methods), _numbers(seeds))
     check_owner(planned)
     board = Board(planned, choose(planned, only or ()))
@@ -120,13 +123,20 @@ def experiment(
             remark(f"{run.name}: removed, to be run anew")
     if retry and not show:
         board.retry()
+    interrupted = False
     if show:
         states = board.states()
         _table(board, states)
     else:
         screen, shares = Screen(err()), slots(processes, device.value)
-        states = Runner(board, shares, time, screen, device.value).run()
-    raise typer.Exit(_summary(board, states))
+        runner = Runner(board, shares, limit, screen, device.value)
+        states = runner.run()
+        interrupted = runner.asked > 0
+    code = _summary(board, states)
+    if code == UNFINISHED:
+        again = "Without --list the command" if show else "The same command"
+        remark(f"{again} goes on with what is left.")
+    raise typer.Exit(INTERRUPTED if interrupted and code == UNFINISHED else code)
 
 
 def _names(text: str | None) -> list[str]:
@@ -166,6 +176,5 @@ def _summary(board: Board, states: Mapping[str, State]) -> int:
         if states[run.name] is State.BLOCKED:
             complain(f"{run.name} is blocked: {board.obstacle(run)}")
     if any(states[run.name] in LEFT for run in runs):
-        remark("The same command goes on with what is left.")
         return UNFINISHED
     return 0 if all(states[run.name] is State.DONE for run in runs) else FAILED

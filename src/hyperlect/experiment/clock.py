@@ -48,6 +48,7 @@ class Slice:
     Args:
         length: its seconds; None for as long as it takes.
         now: the clock.
+        began: when it began by that clock; now, where it is not given.
 
     Attributes:
         margin: seconds before the end at which trainings are asked to save and stop. Nothing new
@@ -56,17 +57,20 @@ class Slice:
 
     length: float | None = None
     now: Callable[[], float] = time.monotonic
-    began: float = field(init=False)
+    began: float | None = None
     margin: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = self.now()
+        if self.began is None:
+            self.began = self.now()
         self.margin = min(MARGIN, (self.length or 0) / 10)
 
     @property
     def left(self) -> float:
         """The seconds until the end."""
-        return float("inf") if self.length is None else self.began + self.length - self.now()
+        if self.length is None or self.began is None:
+            return float("inf")
+        return self.began + self.length - self.now()
 
     @property
     def may_start(self) -> bool:

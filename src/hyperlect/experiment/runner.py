@@ -51,7 +51,8 @@ class Runner:
     def __post_init__(self) -> None:
         self.jobs: list[Job] = []
         self.stopping = False
-        self._asked = 0  # how often Ctrl-C or a like signal came
+        self.asked = 0
+        """How often Ctrl-C or a like signal came."""
         self._set_aside: set[str] = set()  # stopped by someone else, or claimed by another
         self._renewed = self._looked = float("-inf")
 
@@ -135,14 +136,14 @@ class Runner:
 
     def _stop_in_time(self) -> None:
         """Pass on that it is time to save and stop; in the end, do not wait any longer."""
-        if not self.stopping and (self._asked or self.time.must_stop):
+        if not self.stopping and (self.asked or self.time.must_stop):
             self.stopping = True
-            why = "Asked to stop" if self._asked else "The slice is over"
+            why = "Asked to stop" if self.asked else "The slice is over"
             if self.jobs:
                 self.screen.say(f"{why}: saving what is at work. Once more Ctrl-C stops at once.")
             for job in self.jobs:
                 job.stop()
-        if self.stopping and (self._asked > 1 or self.time.is_over):
+        if self.stopping and (self.asked > 1 or self.time.is_over):
             for job in self.jobs:
                 job.kill()
 
@@ -164,7 +165,7 @@ class Runner:
 
         def receive(number: int, frame: FrameType | None) -> None:
             # schedulers repeat SIGTERM, and mean no more by it
-            self._asked = self._asked + 1 if number == signal.SIGINT else max(1, self._asked)
+            self.asked = self.asked + 1 if number == signal.SIGINT else max(1, self.asked)
 
         before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
