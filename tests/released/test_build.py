@@ -63,7 +63,7 @@ def parse_as_released(
     scores: ParseScores, stored: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """In the shape of the released code, with its own scores where there is no word or no head."""
-    made = {name: stored[f"out/dep:tr/{name}"].to(scores.arcs.dtype) for name in PARSE}
+    made = {name: stored[f"out/dep:tr/{name}"].to(scores.arcs.dtype, copy=True) for name in PARSE}
     for sentence, words in enumerate(scores.real.sum(dim=1).tolist()):
         for name, mine in zip(PARSE, (scores.arcs, scores.relations), strict=True):
             made[name][sentence, :words, : words + 1] = mine[sentence, :words, : words + 1].detach()
