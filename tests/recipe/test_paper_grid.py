@@ -1,85 +1,99 @@
-"""The paper's grid of experiments: every run of it is a good recipe."""
+"""The paper's experiment: its settings, and that every run of it is a good recipe."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from hyperlect.experiment import Experiment, Run, plan
+from hyperlect.grid import Cell
 from hyperlect.recipe import load_recipe
-from hyperlect.recipe.document import read_document
-from hyperlect.recipe.faults import Faults
+from hyperlect.training import start
+from tests.project import silent
+from tests.recipe.stand_in import use_hub, write_hub
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "paper"
+GRID = Path(__file__).parents[2] / "recipes" / "paper" / "grid.yaml"
 SIZES = (5, 10, 20, 50, 100, 500)
 DRAWS = (1, 2, 3)
-SETTINGS = ("english-single", "english-multi", "mixed")
+TINY = ("training.steps=2", "training.warmup=0", "training.batch_size=2", "hypernet.bottleneck=4")
 
 
 @pytest.fixture(scope="module")
-def grid() -> dict[str, Any]:
-    faults = Faults()
-    found = read_document((FOLDER / "grid.yaml").read_text(encoding="utf-8"), faults)
-    assert not faults.found
-    assert isinstance(found, dict)
-    return found
+def experiment() -> Experiment:
+    return plan(GRID)  # which checks the recipe of every run
 
 
-def runs(grid: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Setting, part, method and what is set, for all runs of one seed."""
-    for name, setting in grid["settings"].items():
-        for part, own in (setting.get("parts") or {"": {}}).items():
-            for method in setting.get("methods", grid["methods"]):
-                extra = grid.get("method_set", {}).get(method, {})
-                yield name, part, method, {**extra, **setting.get("set", {}), **own}
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hub(tmp_path_factory.mktemp("stand-in"))
 
 
-def test_the_settings_of_the_paper_are_all_there(grid: dict[str, Any]) -> None:
-    for backbone in ("", "xlmr-"):
-        for setting in SETTINGS:
-            for text in ("", "-mlm"):
-                found = grid["settings"][f"{backbone}{setting}{text}"]
-                assert (found.get("set", {}).get("backbone") is not None) is bool(backbone)
-                assert ("mad-x" in found.get("methods", grid["methods"])) is bool(text)
-    curves = {f"few-shot-{size}-{draw}" for size in SIZES for draw in DRAWS}
-    assert curves == {name for name in grid["settings"] if name.startswith("few-shot")}
-    assert len(grid["seeds"]) >= 3
+def runs_of(experiment: Experiment, setting: str) -> list[Run]:
+    return [run for run in experiment.runs if run.setting == setting]
 
 
-def test_a_setting_says_the_size_and_draw_of_its_name(grid: dict[str, Any]) -> None:
-    for size in SIZES:
-        for draw in DRAWS:
-            setting = grid["settings"][f"few-shot-{size}-{draw}"]
-            assert setting["set"] == {"few_shot.examples": size, "few_shot.draw": draw}
-            assert setting["after"] in grid["settings"]
-            assert set(setting["methods"]) <= set(grid["methods"])
-            assert set(setting["seeds"]) <= set(grid["seeds"])
+@pytest.mark.parametrize("backbone", ["", "xlmr-"])
+@pytest.mark.parametrize("text", ["", "-mlm"])
+@pytest.mark.parametrize("name", ["english-single", "english-multi", "mixed"])
+def test_the_settings_of_the_paper(
+    name: str, text: str, backbone: str, experiment: Experiment
+) -> None:
+    runs = runs_of(experiment, f"{backbone}{name}{text}")
+    encoder = "xlm-roberta-base" if backbone else "bert-base-multilingual-cased"
+    assert {run.recipe.backbone for run in runs} == {encoder}
+    assert {run.seed for run in runs} == {1, 2, 3}
+    assert ("mad-x" in {run.method for run in runs}) is bool(text)
+    parts = {"ner", "pos"} if name == "english-single" else {""}
+    assert {run.part for run in runs} == parts
+    for run in runs:
+        labelled = {run.part} if run.part else {"ner", "pos"}
+        assert run.recipe.tasks.keys() - {"mlm"} == labelled
+        assert ("mlm" in run.recipe.tasks) is bool(text)
 
 
-def test_the_header_counts_the_runs(grid: dict[str, Any]) -> None:
-    header = (FOLDER / "grid.yaml").read_text(encoding="utf-8").split("\n\n")[0]
-    long, short = map(int, re.findall(r"(\d+) (?:runs )?of (?:100,000|200)", header))
-    counts = [0, 0]
-    for name, *_ in runs(grid):
-        seeds = grid["settings"][name].get("seeds", grid["seeds"])
-        counts[name.startswith("few-shot")] += len(seeds)
-    assert counts == [long, short]
+def test_few_shot_curves_train_one_cell_after_the_english_run(experiment: Experiment) -> None:
+    curves = [run for run in experiment.runs if run.setting.startswith("few-shot")]
+    sizes = Counter()
+    for run in curves:
+        few = run.recipe.few_shot
+        assert few is not None
+        assert run.setting == f"few-shot-{few.examples}-{few.draw}"
+        cells = [Cell.parse(cell) for cell in few.cells]
+        assert list(run.recipe.cells("train")) == cells
+        assert set(cells) <= run.recipe.cells("test").keys()
+        assert run.after == experiment.folder / f"english-multi-mlm/{run.method}/seed-1"
+        sizes[few.examples, few.draw] += 1
+    assert sizes.keys() == {(size, draw) for size in SIZES for draw in DRAWS}
+    assert len(set(sizes.values())) == 1
+    assert {run.method for run in curves} == {"hyperx", "adapters", "finetune"}
 
 
-def test_every_run_is_a_good_recipe(grid: dict[str, Any]) -> None:
-    seen = set()
-    for name, part, method, settings in runs(grid):
-        changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        file = FOLDER / grid["settings"][name]["recipe"]
-        recipe = load_recipe(file, (*changes, f"method={method}", "name=run"))
-        trained = {cell.task for cell in recipe.cells("train")}
-        if part:
-            assert part.split("-")[0] in trained
-        if not name.startswith("few-shot"):
-            assert ("mlm" in trained) is ("-mlm" in name)
-        seen.add(name)
-    assert seen == grid["settings"].keys()
+def test_the_header_counts_the_runs(experiment: Experiment) -> None:
+    header = GRID.read_text(encoding="utf-8").split("\n\n")[0]
+    numbers = re.search(r"(\d+) runs of 100,000 steps, and (\d+) of 200", header)
+    assert numbers is not None
+    steps = Counter(run.recipe.training.steps for run in experiment.runs)
+    assert steps == {100_000: int(numbers[1]), 200: int(numbers[2])}
+
+
+@pytest.mark.parametrize("method", ["hyperx", "adapters", "finetune"])
+def test_a_few_shot_run_goes_on_from_the_english_one(
+    method: str, experiment: Experiment, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub(hub, tmp_path, monkeypatch)
+    few = next(
+        run
+        for run in runs_of(experiment, "few-shot-10-2")
+        if (run.method, run.part) == (method, "pos-mt")
+    )
+    english = next(run for run in experiment.runs if run.folder == few.after)
+    first = load_recipe(english.file, (*english.changes, *TINY))
+    trained = start(first, tmp_path / "first", device="cpu", console=silent())
+    # two sentences of the three that the stand-in has
+    changes = (*few.changes, *TINY, "few_shot.examples=2", f"start_from={trained}")
+    second = load_recipe(few.file, changes)
+    run = start(second, tmp_path / "second", device="cpu", console=silent())
+    assert (run / "recipe.yaml").is_file()
