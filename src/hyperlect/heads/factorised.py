@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .sequence import mean_state
+
 LATENT, INNER = 100, 400
 """Size of a latent vector, and of the generating network's layers."""
 
@@ -133,8 +135,7 @@ class FactorisedHead(nn.Module):
         made = self.affine(cells).view(len(cells), self.labels, -1)
         weight, bias = made[..., :-1], made[..., -1]
         if not self.words:
-            mask = attention_mask[..., None].to(hidden.dtype)
-            read = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+            read = mean_state(hidden, attention_mask)
         elif positions is None:
             read, owners = hidden, owners[:, None].expand(hidden.shape[:2])
         else:

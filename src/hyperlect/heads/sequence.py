@@ -32,6 +32,10 @@ class SequenceHead(nn.Module):
             attention_mask: (B, T), 1 where there is a sub-word.
             positions: not used.
         """
-        mask = attention_mask[..., None].to(hidden.dtype)
-        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        return self.linear(self.dropout(mean))  # type: ignore[no-any-return]
+        return self.linear(self.dropout(mean_state(hidden, attention_mask)))  # type: ignore[no-any-return]
+
+
+def mean_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Average the hidden states of each row, (B, T, h), over its sub-words: (B, h)."""
+    mask = attention_mask[..., None].to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
