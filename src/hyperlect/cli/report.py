@@ -61,7 +61,7 @@ def report(
       hyperlect report runs/mine
       hyperlect report runs/mine runs/baseline --out comparison.html
       hyperlect report runs/my-experiment --baseline adapters
-      hyperlect report runs/a-1 runs/a-2 runs/b-1 runs/b-2 --format latex --out tables
+      hyperlect report runs/a runs/b --format latex --out tables
     """
     experiment = len(runs) == 1 and (runs[0] / _RECORD).is_file()
     if not experiment and not formats and baseline is None:
