@@ -26,6 +26,9 @@ _METHODS = {
     "hyperx": "Hyper-X: adapters written for task, language and layer",
     "task-hypernet": "hypernetwork conditioned on task and layer only",
     "language-hypernet": "hypernetwork conditioned on language and layer only",
+    "adapters": "one trained adapter a task",
+    "finetune": "the encoder itself trained, no adapters",
+    "factorised": "the encoder trained, heads made from a task and a language",
     "mad-x": "MAD-X: a trained adapter a language, and one a task stacked on it",
     "head": "frozen backbone, heads only, no adapters",
 }
