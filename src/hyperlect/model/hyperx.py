@@ -116,7 +116,9 @@ class HyperX(nn.Module, Inventory):
         self.require_applicable([Cell(task, language)])
         weights = self.generate([(task, language)])
         if weights is None:
-            raise RunError("This run trained heads alone: it has no adapter weights.")
+            raise RunError(
+                f"The method {self.config.method} has no adapters, so no adapter weights."
+            )
         return weights[0]
 
     @contextmanager
