@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import RunError, unknown
+from ..experiment import read_experiment
 from .data import read_run
 from .markup import join
 from .page import contents_list, page
@@ -47,11 +48,11 @@ def write_comparison(
         RunError: nothing has results yet, or a file of a run is malformed.
         UnknownNameError: there is no such baseline.
     """
-    folder, title = folders[0], folders[0].resolve().name
+    folder, title = folders[0], "Comparison"
     if len(folders) == 1:
-        settings = read_settings(folder)
+        settings, title = read_settings(folder), read_experiment(folder).name
     else:
-        settings, title = [of_runs([read_run(run) for run in folders])], "Comparison"
+        settings = [of_runs([read_run(run) for run in folders])]
     if not settings:
         raise RunError(f"No run of {folder} has results yet. Go on with: hyperlect experiment")
     chosen = _baseline(settings, baseline)
