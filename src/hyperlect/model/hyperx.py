@@ -116,7 +116,7 @@ class HyperX(nn.Module, Inventory):
         self.require_applicable([Cell(task, language)])
         weights = self.generate([(task, language)])
         if weights is None:
-            raise RunError(f"The method {self.config.method} has no adapters.")
+            raise RunError(f"{self.config.method} has no adapter weights.")
         return weights[0]
 
     @contextmanager
