@@ -74,10 +74,10 @@ def rows() -> list[dict[str, Any]]:
                             "method": method,
                             "tasks": tasks,
                             "languages": languages,
-                            "trained": found.total,
-                            "another_task": found.another_task,
-                            "another_language": found.another_language,
-                            "ratio": round(found.total / sizes.encoder, 5),
+                            "trained": found.trained,
+                            "another_task": found.per_task,
+                            "another_language": found.per_language,
+                            "ratio": round(found.trained / sizes.encoder, 5),
                             "against": "one trained encoder (finetune)",
                         }
                     )
@@ -90,7 +90,7 @@ def draw(path: Path) -> None:
     figure, both = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for axes, (name, (sizes, config)) in zip(both, SETTINGS.items(), strict=True):
         for method in SHOWN:
-            totals = [count(method, config, sizes, 4, n).total / 1e6 for n in LANGUAGES]
+            totals = [count(method, config, sizes, 4, n).stored / 1e6 for n in LANGUAGES]
             dashed = "--" if method == "task-hypernet" else "-"
             axes.loglog(LANGUAGES, totals, dashed, color=colours[method], linewidth=1.8)
             near = {"hyperx": 3, "task-hypernet": -10, "adapters": 9 if sizes.hidden < 500 else -3}
