@@ -1,5 +1,4 @@
-"""How many parameters each method trains and stores for T tasks and N languages, and the time to add
-a language.
+"""Parameters of each method for T tasks and N languages, and the time to add a language.
 
 Parameters are arithmetic alone (`hyperlect.accounting`, whose counts are tested against models), at
 the sizes of three encoders. The time is measured: whole training steps on raw text that train one

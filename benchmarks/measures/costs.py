@@ -10,6 +10,7 @@ from hyperlect.accounting import APART, FORMULAS, STORED, head_size
 from hyperlect.methods import METHODS
 from hyperlect.tasks import DEPREL, UPOS, Task, TaskType
 
+from .curves import SHOWN
 from .sizes import LANGUAGES, SETTINGS, TASKS, VOCABULARIES, title
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,9 +32,9 @@ projected source embedding, T tasks, N languages, E the parameters of the encode
 A = 2hb + b + 3h. `hyperlect.accounting` counts all variants; tests compare it with models.
 """
 NOTES = """
-With mad-x, T counts the tasks other than `mlm`; a model for each task (as in the single-task
-settings) can share its language adapters, and no other method can share anything. The latent vectors
-of factorised have means and variances, of which prediction needs the means alone.
+With mad-x, T counts the tasks other than `mlm`. Where every task has a model of its own, as in the
+single-task settings, those of mad-x can share their language adapters; other methods share nothing.
+The latent vectors of factorised have means and variances; prediction needs the means alone.
 """
 HEADS = """
 ## Heads
@@ -50,12 +51,16 @@ TIME = """
 ## Time to add a language
 
 What a method trains when a language with raw text is added to a model that is there already: whole
-steps on the same batches of masked language modelling, in turn, with its `mlm` head as it is. Not
-measured is how many steps each needs, so the last column is no result: it is the step's time for {n}
-steps of every one, an assumption. Hyper-X can do without: a language without a vector of its own gets
-the mean of the others (or zero, if training dropped some), and needs no step, only the generation of
-its weights. Nor do `adapters`, `task-hypernet` and `finetune` need any, since they have nothing of a
-language's own; with mad-x it is not applicable. There is no command for adding a language yet.
+steps on the same batches of masked language modelling, in turn, the `mlm` head staying as it is.
+How many steps each needs was not measured. The last column is therefore no result, but the time of
+{n} steps of every one, an assumption.
+
+Hyper-X can also do without training: a language without a vector of its own gets the mean of the
+others (or zero, if training dropped some), which costs one generation of its weights. `adapters`,
+`task-hypernet` and `finetune` have nothing of a language's own, so they need no step either (the row
+of `finetune` is what learning from the text all the same takes); mad-x cannot do without. Passes
+through the encoder are most of a step whichever small part is trained: what a vector saves is
+parameters, not time a step. There is no command for adding a language yet.
 """
 
 
@@ -65,7 +70,7 @@ def page(counts: Rows, times: Rows) -> str:
     parts.append(
         "\n![Parameters to store against the number of languages](images/efficiency.png)\n"
     )
-    for encoder in SETTINGS:
+    for encoder in SHOWN:
         parts += _encoder(encoder, [row for row in counts if row["encoder"] == encoder])
     parts += [HEADS, "\n", *_heads()]
     if times:
@@ -98,9 +103,11 @@ def _formulas() -> Iterator[str]:
 
 def _encoder(encoder: str, rows: Rows) -> Iterator[str]:
     yield f"\n## {title(encoder)}\n\n"
+    like = f", {SETTINGS['XLM-R base'][0].encoder / 1e6:.1f} with XLM-R base, all else being equal"
     yield (
-        f"Stored, in millions; E = {SETTINGS[encoder][0].encoder / 1e6:.1f}. The last columns are "
-        "what one more language and one more task add, not in millions.\n"
+        f"Stored, in millions; E = {SETTINGS[encoder][0].encoder / 1e6:.1f}"
+        f"{like if encoder == 'mBERT' else ''}. The last two columns are what one more language "
+        "and one more task add, in single parameters.\n"
     )
     for tasks in TASKS:
         yield f"\n{tasks} task{'s' if tasks > 1 else ''}:\n\n"
@@ -141,8 +148,8 @@ def _times(rows: Rows) -> Iterator[str]:
     threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
     yield (
         f"\n{where['processor']}, {threads}; torch {where['torch']}. `builtin:e5-small`, "
-        f"{details['sizes']}; batches of {details['batch']}; medians of {rows[0]['runs']} runs, and "
-        "the ratio's quartiles.\n\n"
+        f"{details['sizes']}; batches of {details['batch']}; medians of {rows[0]['runs']} runs, "
+        "and the ratio's quartiles.\n\n"
     )
     lines = []
     for row in rows:

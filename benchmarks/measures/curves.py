@@ -26,7 +26,7 @@ LINES: tuple[tuple[Method, bool, str, str, str], ...] = (
     ("adapters", False, "adapters", "#3a7d44", "-"),
     ("mad-x", False, "mad-x", MISSED, "-"),
     ("finetune", False, "finetune", MUTED, "-"),
-    ("finetune", True, "finetune, a model a task", MUTED, ":"),
+    ("finetune", True, f"{TASKS} × finetune", MUTED, ":"),
 )
 GAP = 0.2
 """The least distance of two labels, in powers of ten."""
@@ -40,7 +40,7 @@ def draw(settings: Mapping[str, tuple[Sizes, HypernetConfig]], path: Path) -> No
         _panel(axes, *settings[encoder])
         axes.set_title(title(encoder), fontsize=10, color=INK, loc="left")
     panels[0].set_ylabel("parameters to store, millions", color=INK, fontsize=9)
-    figure.subplots_adjust(left=0.07, right=0.86, wspace=0.42, bottom=0.12, top=0.92)
+    figure.subplots_adjust(left=0.08, right=0.88, wspace=0.36, bottom=0.12, top=0.92)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
