@@ -57,10 +57,11 @@ How many steps each needs was not measured. The last column is therefore no resu
 
 Hyper-X can also do without training: a language without a vector of its own gets the mean of the
 others (or zero, if training dropped some), which costs one generation of its weights. `adapters`,
-`task-hypernet` and `finetune` have nothing of a language's own, so they need no step either (the row
-of `finetune` is what learning from the text all the same takes); mad-x cannot do without. Passes
-through the encoder are most of a step whichever small part is trained: what a vector saves is
-parameters, not time a step. There is no command for adding a language yet.
+`task-hypernet` and `finetune` have nothing of a language's own, so they need no step either (the
+row of `finetune` is what learning from the text all the same takes); mad-x cannot do without.
+
+Passes through the encoder are most of a step whichever small part is trained: what a vector saves
+is parameters, not time a step. There is no command for adding a language yet.
 """
 
 
