@@ -150,7 +150,7 @@ class Step:
     def __init__(self, bench: Bench, model: HyperX, batches: Sequence[Batch]) -> None:
         self.bench, self.model, self.batches = bench, model.train(), batches
         model.backbone.eval()
-        self.parameters = list(model.own_parameters().values())
+        self.parameters = [p for p in model.own_parameters().values() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0, fused=True)
 
     def __call__(self) -> None:

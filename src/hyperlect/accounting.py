@@ -1,11 +1,11 @@
 """What a method costs in parameters, for any number of tasks and languages.
 
-Counts are of what is trained beside ordinary heads, which are the same for all methods, and the
-encoder's LayerNorms, where they are trained. All of it has to be stored as well.
+`count` is of all but heads, `head_size` of a task's head; neither holds the encoder's LayerNorms,
+where a recipe trains them too. Nothing is made: it is arithmetic on configurations.
 
-With the sizes of DESIGN: h hidden, L layers with adapters, b bottleneck, e embedding, p projected
-source embedding, T tasks, N languages, E parameters of the encoder; one adapter has
-A = 2hb + b + 3h (with a LayerNorm after it).
+In the formulas h is the hidden size, L the number of layers with adapters, b the bottleneck, e the
+size of an embedding, p that of the projected source embedding, T tasks, N languages, E the
+parameters of the encoder; an adapter, with a LayerNorm after it, has A = 2hb + b + 3h.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .heads.factorised import INNER, LATENT
+from .heads.parser import ARC_SIZE, RELATION_SIZE
 from .hypernet.config import HypernetConfig
 from .methods import Method, as_method
+from .tasks import ParserForm, Task, TaskType
 
 FORMULAS: dict[Method, str] = {
     "hyperx": "(p + 1)·A + (T + N + L)·e + 3·e·(3·e + 1) + p·(3·e + 1)",
@@ -26,9 +28,24 @@ FORMULAS: dict[Method, str] = {
     "factorised": "E + 200·(T + N) + 240800",
     "head": "0",
 }
-"""By method, at the default variant. With mad-x, T counts the tasks other than `mlm`. One encoder
-serves all tasks with finetune and factorised; trained a task at a time there are T. The heads of
-factorised are not ordinary: each has 401 numbers for one of theirs."""
+"""What is trained, by method, at the default variant and with one model for all tasks. With mad-x,
+T counts the tasks other than `mlm`."""
+
+STORED: dict[Method, str] = {**FORMULAS, "factorised": "E + 100·(T + N) + 240800"}
+"""What has to be kept. Of the latent vectors of factorised, prediction reads the means alone."""
+
+APART: dict[Method, str] = {
+    "hyperx": "T·[(p + 1)·A + (1 + N + L)·e + 3·e·(3·e + 1) + p·(3·e + 1)]",
+    "task-hypernet": "T·[(p + 1)·A + (1 + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)]",
+    "language-hypernet": "T·[(p + 1)·A + (N + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)]",
+    "adapters": "T·L·A",
+    "mad-x": "(T + N)·L·A",
+    "finetune": "T·E",
+    "factorised": "T·[E + 100·(1 + N) + 240800]",
+    "head": "0",
+}
+"""What has to be kept where every task is trained by itself: a model for each. Of mad-x one set of
+language adapters serves them all."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +65,19 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Count:
-    """Trained parameters, which are stored too.
+    """Parameters of all tasks and languages, without heads.
 
     Attributes:
-        total: of all tasks and languages.
-        another_task, another_language: what one more adds.
+        trained: those that training changes.
+        stored: those of them that have to be kept beside the frozen encoder to serve every cell;
+            where the encoder itself is trained, in its place.
+        per_language, per_task: what one more adds to `stored`.
     """
 
-    total: int
-    another_task: int
-    another_language: int
+    trained: int
+    stored: int
+    per_language: int
+    per_task: int
 
 
 def adapter_size(config: HypernetConfig, hidden: int) -> int:
@@ -70,7 +90,13 @@ def adapter_size(config: HypernetConfig, hidden: int) -> int:
 
 
 def count(
-    method: Method, config: HypernetConfig, sizes: Sizes, tasks: int, languages: int
+    method: Method,
+    config: HypernetConfig,
+    sizes: Sizes,
+    tasks: int,
+    languages: int,
+    *,
+    apart: bool = False,
 ) -> Count:
     """Count the parameters of a method.
 
@@ -80,26 +106,72 @@ def count(
         sizes: of the encoder.
         tasks: T; with mad-x, without `mlm`.
         languages: N, those with a vector or an adapter of their own.
+        apart: whether every task is trained by itself, as in single-task settings, so that T models
+            have to be kept. Of mad-x one set of language adapters serves them all.
     """
 
-    def total(tasks: int, languages: int) -> int:
-        match method:
-            case "head":
-                return 0
-            case "finetune":
-                return sizes.encoder
-            case "factorised":
-                trunk = (2 * LATENT + 1) * INNER + (INNER + 1) * INNER
-                return sizes.encoder + 2 * LATENT * (tasks + languages) + trunk
-            case "adapters":
-                return tasks * sizes.layers * _ordinary(config, sizes.hidden)
-            case "mad-x":
-                return (tasks + languages) * sizes.layers * _ordinary(config, sizes.hidden)
-            case _:
-                return _hypernet(as_method(method, config), sizes, tasks, languages)
+    def total(tasks: int, languages: int, keep: bool) -> int:
+        if apart and method != "mad-x":
+            return tasks * _model(method, config, sizes, 1, languages, keep)
+        return _model(method, config, sizes, tasks, languages, keep)
 
-    now = total(tasks, languages)
-    return Count(now, total(tasks + 1, languages) - now, total(tasks, languages + 1) - now)
+    stored = total(tasks, languages, True)
+    return Count(
+        trained=total(tasks, languages, False),
+        stored=stored,
+        per_language=total(tasks, languages + 1, True) - stored,
+        per_task=total(tasks + 1, languages, True) - stored,
+    )
+
+
+def head_size(
+    task: Task,
+    hidden: int,
+    vocabulary: int,
+    *,
+    method: Method = "hyperx",
+    parser: ParserForm = "mlp",
+    tied: bool = True,
+) -> int:
+    """Count the parameters of a task's head, all of which are trained and stored.
+
+    Args:
+        task: with its labels.
+        hidden: h.
+        vocabulary: the encoder's, which `mlm` predicts.
+        method: with factorised, classifiers are made by a head, which is larger.
+        parser: the form of parsing heads.
+        tied: whether `mlm` decodes with the encoder's word embeddings.
+    """
+    labels = len(task.labels)
+    if task.type is TaskType.MLM:
+        return (hidden + 3) * hidden + vocabulary * (1 if tied else hidden + 1)
+    if task.type is TaskType.PARSING:
+        direct = parser == "direct"
+        arc, relation = (hidden, hidden) if direct else (ARC_SIZE, RELATION_SIZE)
+        perceptrons = 0 if direct else 2 * (arc + relation) * (hidden + 1)
+        return perceptrons + (arc + 1) * arc + labels * (relation + 1) ** 2
+    return labels * (hidden + 1) * (INNER + 1 if method == "factorised" else 1)
+
+
+def _model(
+    method: Method, config: HypernetConfig, sizes: Sizes, tasks: int, languages: int, keep: bool
+) -> int:
+    """Count one model: what is trained, or with `keep` only what prediction reads."""
+    match method:
+        case "head":
+            return 0
+        case "finetune":
+            return sizes.encoder
+        case "factorised":
+            latents = (tasks + languages) * LATENT * (1 if keep else 2)  # means, and variances
+            return sizes.encoder + latents + (2 * LATENT + 1) * INNER + (INNER + 1) * INNER
+        case "adapters":
+            return tasks * sizes.layers * _ordinary(config, sizes.hidden)
+        case "mad-x":
+            return (tasks + languages) * sizes.layers * _ordinary(config, sizes.hidden)
+        case _:
+            return _hypernet(as_method(method, config), sizes, tasks, languages)
 
 
 def _ordinary(config: HypernetConfig, hidden: int) -> int:

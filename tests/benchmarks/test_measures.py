@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from measures import gpu, inference, languages, memory, steps, switches, throughput
+from measures import adding, gpu, inference, languages, memory, steps, switches, throughput
 from measures.bench import DATA_VARIABLE, Bench
 
 from tests.tiny import tiny_backbone
@@ -23,6 +23,7 @@ TABLE = {
     ],
     switches: [],
     languages: [],
+    adding: [],
     gpu: [],
 }
 
@@ -43,6 +44,23 @@ def test_every_measure_gives_its_rows_of_the_table(bench, measure):
     rows = list(measure.measure(bench))
     assert [(row.measure, row.goal) for row in rows if not row.extra] == TABLE[measure]
     assert all(row.ratio > 0 for row in rows)
+
+
+def test_adding_a_language_trains_what_it_says_and_nothing_else(bench):
+    row = bench.languages.index(adding.new_language(bench).language)
+    for name, (method, trained) in adding.TRAINED.items():
+        model = adding.model(bench, method, trained)
+        before = {key: p.detach().clone() for key, p in model.named_parameters()}
+        steps.Step(bench, model, adding.batches(bench))()
+        after = dict(model.named_parameters())
+        moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+        assert moved, name
+        assert all(key.startswith(trained) for key in moved), name
+        if name == "its vector alone (hyperx)":
+            (table,) = moved
+            changed = (before[table] != after[table]).any(dim=1).nonzero().flatten()
+            assert changed.tolist() == [row]
+            assert adding.parameters(model, method) == 64
 
 
 def test_the_peak_of_a_step_is_exact(bench):
