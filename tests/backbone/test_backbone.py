@@ -113,6 +113,17 @@ def test_the_parameters_of_the_top_layers(family: str):
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_attention_as_plain_products_gives_the_same(family: str):
+    backbone = tiny_backbone(family).eval()
+    expected, _ = backbone(IDS, MASK)
+    backbone.attend_plainly()
+    assert backbone.encoder.config._attn_implementation == "eager"
+    own, _ = backbone(IDS, MASK)
+    real = MASK.bool()  # what is computed for padding is never read
+    torch.testing.assert_close(own[real], expected[real], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_activations_can_be_computed_again(family: str):
     """Each layer runs twice, in contexts that are asked for, and only in training."""
     backbone = tiny_backbone(family)

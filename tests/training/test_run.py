@@ -16,6 +16,8 @@ from hyperlect.errors import DataError, HyperlectError, RunError
 from hyperlect.grid import Cell
 from hyperlect.recipe import load_recipe
 from hyperlect.training import make_accelerator, start
+from hyperlect.training.monitor import Monitor
+from hyperlect.training.trainer import Trainer
 
 from ..project import HYPERNET, go_on, silent, train, write_project
 from .runs import events, same, weights
@@ -160,6 +162,23 @@ def test_precision_may_change_from_one_run_to_the_next(run: Path, tmp_path: Path
     assert read(other / "versions.json")["precision"] == "bf16"
     assert {tensor.dtype for tensor in weights(other).values()} == {torch.float32}
     assert make_accelerator("cpu", "auto").mixed_precision == "no"
+
+
+@pytest.mark.parametrize(("precision", "attention"), [("fp32", "sdpa"), ("bf16", "eager")])
+def test_the_fused_attention_is_for_fp32_on_a_cpu(
+    precision: str, attention: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def step(trainer: Trainer, monitor: Monitor) -> None:
+        seen.append(trainer.model.backbone.encoder.config._attn_implementation)
+        original(trainer, monitor)
+
+    original = Trainer._step
+    monkeypatch.setattr(Trainer, "_step", step)
+    recipe = run.parent / "recipe.yaml"
+    train(recipe, tmp_path / "run", f"training.precision={precision}", "training.steps=4")
+    assert set(seen) == {attention}
 
 
 def test_a_run_that_starts_from_another(tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ class Backbone(nn.Module):
 
         self._compiled = run
 
+    def attend_plainly(self) -> None:
+        """Compute attention as plain matrix products, not with torch's fused kernel.
+
+        To be used with bf16 on CPUs: the fused kernel's backward pass was measured there to take
+        seven times as long as in fp32, which undoes what bf16 saves everywhere else. The results
+        differ by rounding alone.
+        """
+        encoder: Any = self.encoder
+        encoder.set_attn_implementation("eager")
+
     def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
         """Keep the input of each layer alone while training, and compute the rest again.
 
