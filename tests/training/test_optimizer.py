@@ -10,11 +10,12 @@ from hyperlect import HyperX
 from hyperlect.model import HyperXConfig
 from hyperlect.recipe.sections import Part, TrainingSection
 from hyperlect.tasks import Task, TaskType
-from hyperlect.training.optimizer import make_optimizer, part_of, set_rates
+from hyperlect.training.optimizer import make_optimizer, parts_of, set_rates
 
 from ..tiny import tiny_backbone
 
 NAMES = {
+    "adapters.source.embeddings.language": "languages",
     "adapters.source.embeddings.task": "source",
     "adapters.generator.maps.down_weight.bias": "generator",
     "adapters.weights.up_weight": "adapters",
@@ -33,8 +34,8 @@ def parameters() -> dict[str, nn.Parameter]:
 
 
 @pytest.mark.parametrize(("name", "part"), NAMES.items())
-def test_parts_by_name(name: str, part: str) -> None:
-    assert part_of(name) == part
+def test_the_narrowest_part_by_name(name: str, part: str) -> None:
+    assert parts_of(name)[0] == part
     assert part in Part.__args__  # type: ignore[attr-defined]
 
 
@@ -45,9 +46,9 @@ def test_every_trained_parameter_is_of_a_part(method: str) -> None:
     task = Task("pos", TaskType.TAGGING, ("NOUN", "VERB"))
     config = HyperXConfig((task,), ("eng",), method=method, train_layer_norms=True)
     own = HyperX(tiny_backbone("bert"), config).own_parameters()
-    parts = {part_of(name) for name in own}
+    parts = {parts_of(name)[0] for name in own}
     expected = {
-        "hyperx": {"source", "generator"},
+        "hyperx": {"languages", "source", "generator"},
         "adapters": {"adapters"},
         "mad-x": {"adapters"},
         "finetune": set(),
@@ -67,9 +68,17 @@ def test_a_part_has_a_rate_of_its_own() -> None:
     optimizer.step()
     # the first step of Adam is as long as its rate
     moved = {name: -parameter[0].item() for name, parameter in own.items()}
-    rates = {"source": 5e-4, "heads": 2.5e-2}
+    rates = {"languages": 5e-4, "source": 5e-4, "heads": 2.5e-2}  # languages are a part of source
     expected = {name: rates.get(part, 5e-3) for name, part in NAMES.items()}
     assert moved == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_part_within_another_may_have_its_own_rate() -> None:
+    settings = TrainingSection(learning_rates={"languages": 1e-2, "source": 1e-3, "adapters": 1})
+    groups = make_optimizer(parameters(), settings, "cpu").param_groups
+    sizes = {group["peak"]: len(group["params"]) for group in groups}
+    # generator, heads and backbone have the common rate: what writes adapters is none itself
+    assert sizes == {1e-2: 1, 1e-3: 1, 1: 2, 1e-4: 3}
 
 
 def test_one_rate_is_that_of_all_parts() -> None:

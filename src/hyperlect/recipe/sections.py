@@ -13,7 +13,7 @@ from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
 
-Part = Literal["source", "generator", "adapters", "heads", "backbone"]
+Part = Literal["languages", "source", "generator", "adapters", "heads", "backbone"]
 Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -169,7 +169,8 @@ class TrainingSection(Section):
     """The peak learning rate of AdamW."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
     """Peak rates of parts that have one of their own: source (all that makes the source embedding),
-    generator, adapters (of a method that trains them directly), heads, backbone."""
+    languages (of that the language vectors), generator, adapters (of a method that trains them
+    directly), heads, backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     warmup: Annotated[int, Field(ge=0)] = 0

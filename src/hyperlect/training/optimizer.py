@@ -8,42 +8,48 @@ import torch
 from torch import nn
 
 from ..recipe import TrainingSection
+from ..recipe.sections import Part
 
-# How the names of parameters begin; the first that fits says which part one belongs to.
-_PARTS = {
-    "adapters.source.": "source",
-    "adapters.generator.": "generator",
-    "adapters.": "adapters",
-    "latents.": "heads",
-    "heads.": "heads",
-    "backbone.": "backbone",
+# How the names of parameters begin; the first that fits says which parts one belongs to, the
+# narrowest first.
+_PARTS: dict[str, tuple[Part, ...]] = {
+    "adapters.source.embeddings.language": ("languages", "source"),
+    "adapters.source.": ("source",),
+    "adapters.generator.": ("generator",),
+    "adapters.": ("adapters",),
+    "latents.": ("heads",),
+    "heads.": ("heads",),
+    "backbone.": ("backbone",),
 }
 
 
-def part_of(name: str) -> str:
-    """Return the part of the model that a parameter belongs to, as recipes name it."""
-    return next(part for beginning, part in _PARTS.items() if name.startswith(beginning))
+def parts_of(name: str) -> tuple[Part, ...]:
+    """Return the parts of the model that a parameter belongs to, as recipes name them."""
+    return next(parts for beginning, parts in _PARTS.items() if name.startswith(beginning))
+
+
+def peak_rate(name: str, settings: TrainingSection) -> float:
+    """Return a parameter's peak rate: that of the narrowest of its parts that has one."""
+    rates = settings.learning_rates
+    own = (rates[part] for part in parts_of(name) if part in rates)
+    return next(own, settings.learning_rate)
 
 
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], settings: TrainingSection, device: str
 ) -> torch.optim.AdamW:
-    """Make AdamW over some parameters, one group a part.
+    """Make AdamW over some parameters, one group a peak rate.
 
     Args:
         parameters: by their names in the model.
         settings: with the peak rates.
         device: the type of device they lie on.
     """
-    groups: dict[str, list[nn.Parameter]] = {}
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        groups.setdefault(part_of(name), []).append(parameter)
-    rates = settings.learning_rates
+        groups.setdefault(peak_rate(name, settings), []).append(parameter)
     return torch.optim.AdamW(
-        [
-            {"params": own, "peak": rates.get(part, settings.learning_rate)}  # type: ignore[call-overload]
-            for part, own in groups.items()
-        ],
+        [{"params": own, "peak": peak} for peak, own in groups.items()],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=device in ("cpu", "cuda"),
