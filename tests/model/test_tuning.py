@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from hyperlect.backbone import load_backbone
+from hyperlect.grid import Cell
 from hyperlect.methods import TUNING
 from hyperlect.model import HyperX
 from hyperlect.recipe import load_recipe
+from hyperlect.tasks import Task, TaskType
 
 from ..project import train, write_project
-from .made import IDS, MASK, make
+from .made import IDS, MASK, TASKS, make
 
 
 @pytest.mark.parametrize("method", TUNING)
@@ -72,6 +74,18 @@ def test_factorised_heads_differ_by_language(project: Path, tmp_path: Path):
     assert model.language_source("zul") == "zero vector"
     assert model.latents is not None
     assert model.latents.means["language"].abs().sum(1).gt(0).any()
+
+
+def test_only_heads_that_read_latents_teach_them():
+    """Trees and raw text leave a language's latent vector where it started, at zero."""
+    trained = (Cell("pos", "eng"), Cell("dep", "deu"), Cell("mlm", "fin"))
+    dep = Task("dep", TaskType.PARSING, ("obj", "nsubj"))
+    languages = ("eng", "deu", "fin")
+    options = {"tasks": (*TASKS, dep), "languages": languages, "trained": trained}
+    model = make(method="factorised", **options)
+    sources = {code: model.language_source(code) for code in languages}
+    assert sources == {"eng": "own vector", "deu": "zero vector", "fin": "zero vector"}
+    assert make(**options).language_source("deu") == "own vector"
 
 
 def test_settings_that_do_nothing_are_noted(project: Path):

@@ -80,6 +80,14 @@ def test_language_adapters_stay_as_text_made_them(
         assert torch.equal(tensor, ended[name]) == frozen, name
 
 
+def test_layer_norms_learn_from_text_alone(recipe: Path, tmp_path: Path, watched: Watched) -> None:
+    """Later they would move from under language adapters that do not move with them."""
+    train(recipe, tmp_path / "run", *CHANGES, "training.train_layer_norms=true")
+    learned = [{n for n in names if n.startswith("backbone.")} for names in watched.gradients]
+    assert all(learned[:TURN])
+    assert not any(learned[TURN:])
+
+
 def test_the_backbone_stays_as_it_was(straight: Path, recipe: Path) -> None:
     after = HyperX.from_pretrained(straight).backbone.encoder.state_dict()
     before = load_backbone(str(recipe.parent / "backbone")).encoder.state_dict()

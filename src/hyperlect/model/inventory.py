@@ -12,6 +12,7 @@ from ..methods import not_applicable, reads
 from ..tasks import Task, TaskType
 from .config import HyperXConfig
 from .generation import Index
+from .scoring import generated_from_latents
 
 
 class Inventory:
@@ -62,15 +63,26 @@ class Inventory:
         "not used" in models that read no language: most baselines. With mad-x, whether the
         language has an adapter of its own.
         """
-        row = self.language_index(language)
+        own = self.language_index(language) != UNTRAINED
         if not self.reads_language:
             return "not used"
         if self.config.method == "mad-x":
-            return "own adapter" if row != UNTRAINED else "no adapter"
-        if row != UNTRAINED:
+            return "own adapter" if own else "no adapter"
+        if self.config.method == "factorised":
+            return "own vector" if own and self._has_latent(language) else "zero vector"
+        if own:
             return "own vector"
-        dropped = self.config.hypernet.language_dropout > 0 or self.config.method == "factorised"
+        dropped = self.config.hypernet.language_dropout > 0
         return "zero vector" if dropped else "mean of the trained languages"
+
+    def _has_latent(self, language: str) -> bool:
+        """Whether a language's latent vector was trained; the others stay at zero."""
+        code = self.language_code(language)
+        return any(
+            cell.language == code and generated_from_latents(self.tasks[cell.task], self.config)
+            for cell in self.grid.trained
+            if cell.task in self.tasks
+        )
 
     @property
     def reads_language(self) -> bool:

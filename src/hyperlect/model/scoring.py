@@ -23,6 +23,12 @@ from ..tasks import Task, TaskType
 from .config import HyperXConfig
 
 
+def generated_from_latents(task: Task, config: HyperXConfig) -> bool:
+    """Say whether a task's head is made from latent vectors of the task and the language."""
+    ordinary = (TaskType.MLM, TaskType.PARSING)
+    return config.method == "factorised" and task.type not in ordinary
+
+
 def make_head(task: Task, backbone: Backbone, config: HyperXConfig) -> nn.Module:
     """Make the head of a task as training starts from it."""
     hidden, labels = backbone.hidden_size, len(task.labels)
@@ -31,7 +37,7 @@ def make_head(task: Task, backbone: Backbone, config: HyperXConfig) -> nn.Module
             return MlmHead.start(backbone, tied=config.tied_decoder)
         case TaskType.PARSING:
             return ParserHead(hidden, labels, config.parser, config.head_dropout)
-        case _ if config.method == "factorised":
+        case _ if generated_from_latents(task, config):
             words = task.type.reads_words
             return FactorisedHead(hidden, labels, config.head_dropout, words)
         case TaskType.TAGGING | TaskType.SPANS:

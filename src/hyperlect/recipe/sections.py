@@ -13,7 +13,7 @@ from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
 
-Part = Literal["languages", "source", "generator", "adapters", "heads", "backbone"]
+Part = Literal["languages", "source", "generator", "adapters", "latents", "heads", "backbone"]
 Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -170,7 +170,8 @@ class TrainingSection(Section):
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
     """Peak rates of parts that have one of their own: source (all that makes the source embedding),
     languages (of that the language vectors), generator, adapters (of a method that trains them
-    directly), heads, backbone."""
+    directly), heads, latents (of the heads of factorised what turns tasks and languages into
+    them), backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     warmup: Annotated[int, Field(ge=0)] = 0

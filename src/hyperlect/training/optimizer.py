@@ -17,7 +17,7 @@ _PARTS: dict[str, tuple[Part, ...]] = {
     "adapters.source.": ("source",),
     "adapters.generator.": ("generator",),
     "adapters.": ("adapters",),
-    "latents.": ("heads",),
+    "latents.": ("latents", "heads"),
     "heads.": ("heads",),
     "backbone.": ("backbone",),
 }

@@ -66,6 +66,8 @@ def plan(
     All but mad-x have one. mad-x has two that together take the steps of one, and draw each cell as
     often: the language adapters learn on raw text, for that part of the steps which raw text has in
     other methods; then they are frozen, and the tasks' adapters and heads learn on labelled data.
+    Where the encoder's LayerNorms are trained, they learn in the first alone: the language adapters
+    fit the encoder as it is then, and most languages do not occur in the second.
 
     Args:
         model: what is trained.
@@ -83,9 +85,10 @@ def plan(
     labelling = [task for task in model.tasks if task not in text_tasks]
     first = _part(rows, chances, shares, reading)
     second = _part(rows, chances, shares, labelling)
+    below = _names("languages", reading)
     return [
         Phase("language adapters", 0, turn, *first, _names("tasks", labelling)),
-        Phase("task adapters", turn, settings.steps, *second, _names("languages", reading)),
+        Phase("task adapters", turn, settings.steps, *second, ("backbone.", *below)),
     ]
 
 
