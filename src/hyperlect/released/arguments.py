@@ -38,7 +38,7 @@ TRAINING = (
     "source_embedding_dim",  # follows from the others
 )
 UNSEEN = ("adapter_non_linearity", "after_layer_output")
-"""Arguments that leave no trace in the weights, so that a wrong one shows nowhere."""
+"""Arguments whose defaults fit any weights, so that it shows nowhere where they are wrong."""
 
 
 def _words(value: Any) -> Any:
@@ -177,10 +177,13 @@ def _check(arguments: ReleasedArguments, faults: Faults) -> None:
         except UnknownNameError as error:
             faults.add(("languages", place), f"{error} Or give language_codes.{language}=CODE.")
             continue
-        if found.setdefault(code, language) != language:
-            message = f'"{language}" is {name(code)} ({code}), as "{found[code]}" is. Give one of '
-            own = f"them a code of its own, as language_codes.{language}=qaa (to qtz)."
-            faults.add(("languages", place), message + own)
+        first = found.setdefault(code, language)
+        if first != language:
+            message = (
+                f'"{language}" is {name(code)} ({code}), as "{first}" is. Give one of them a code '
+                f"of its own, as language_codes.{language}=qaa (to qtz)."
+            )
+            faults.add(("languages", place), message)
     if any(faults.is_broken(key) for key in ("tasks", "languages", "train_task_language_pairs")):
         return
     for place, pair in enumerate(arguments.train_task_language_pairs):

@@ -29,8 +29,8 @@ class Conversion:
     Attributes:
         model: as the run holds it.
         unread: the pickles beside the weights, which were not read.
-        assumed: arguments that were not given and leave no trace in weights, with the released
-            code's defaults that were taken for them.
+        assumed: arguments that were not given, and whose defaults in the released code, which were
+            taken for them, fit any weights.
     """
 
     model: HyperX
