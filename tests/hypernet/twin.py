@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "task_embedding": 2, "language_embedding": 5, "layer_embedding": 3, "source_hidden": 9,
     },
     "gelu": {"activation": "gelu"},
+    "gelu_new": {"activation": "gelu_new"},
     "silu": {"activation": "silu"},
     "tanh": {"activation": "tanh"},
     "leaky_relu": {"activation": "leaky_relu"},
@@ -60,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 ACTIVATIONS = {
     "relu": lambda x: x.clamp(min=0),
     "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "gelu_new": lambda x: x / (1 + torch.exp(-math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + torch.exp(-x)),
     "tanh": lambda x: (torch.exp(2 * x) - 1) / (torch.exp(2 * x) + 1),
     "leaky_relu": lambda x: torch.where(x > 0, x, x / 100),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM
 
-from tests.released.twin import CONFIG, released
+from tests.released.twin import CONFIG, released, saved
 from tests.tiny import tiny_tokenizer
 
 TRAINED = ["ner#en", "pos#tr", "mlm#fo"]
@@ -23,7 +23,7 @@ def checkpoint(
     arguments, state = released(changes or {})
     arguments |= {"train_task_language_pairs": TRAINED, "model_name_or_path": f"{folder}/encoder"}
     write_encoder(folder / "encoder", state)
-    write_state(folder / "old", arguments["tasks"], state)
+    write_state(folder / "old", arguments, state)
     (folder / "old" / "hyperx_args.bin").write_bytes(b"\x80\x04no pickle is read.")
     given = {**arguments, "learning_rate": 1e-4, "lr_scheduler_type": "polynomial", "fp16": True}
     (folder / "arguments.json").write_text(json.dumps(given))
@@ -38,15 +38,11 @@ def write_encoder(folder: Path, state: dict[str, Tensor]) -> None:
     tiny_tokenizer("bert").save_pretrained(folder)
 
 
-def write_state(folder: Path, tasks: list[str], state: dict[str, Tensor]) -> None:
-    """Write one file a task: its head, and a copy of the encoder with the hypernetwork."""
-    shared = {
-        f"bert.{name.removeprefix('encoder.')}": tensor
-        for name, tensor in state.items()
-        if name.startswith("encoder.")
-    }
-    for task in tasks:
+def write_state(folder: Path, arguments: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Write one file a task, all of its state dict: a head, and the encoder with all it holds."""
+    whole = saved(arguments, state)
+    for task in arguments["tasks"]:
         prefix = f"taskmodels_dict.{task}."
-        head = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+        own = {k.removeprefix(prefix): t for k, t in whole.items() if k.startswith(prefix)}
         (folder / f"{task}_model").mkdir(parents=True, exist_ok=True)
-        torch.save({**shared, **head}, folder / f"{task}_model" / "pytorch_model.bin")
+        torch.save(own, folder / f"{task}_model" / "pytorch_model.bin")

@@ -41,7 +41,7 @@ def test_a_file_is_json_or_yaml_and_set_comes_after_it(tmp_path: Path) -> None:
 def test_every_fault_is_told_at_once() -> None:
     found = faults(
         *("adaptor_dim=4", "no_hypernet=perhaps", "seeed=1", "foo=1", "adapter_dim=0"),
-        *("tasks=ner pso", "languages=en simple"),
+        *("tasks=ner pso", "languages=en anglais"),
         hint="Look there.",
     )
     text = "\n".join(found)
@@ -53,8 +53,8 @@ def test_every_fault_is_told_at_once() -> None:
     assert "adapter_dim: must be at least 1, not 0" in text
     assert "train_task_language_pairs: is missing, and needed" in text
     assert 'the released code has no task "pso". Did you mean "pos"?' in text
-    assert 'Unknown language "simple"' in text
-    assert "language_codes.simple=CODE" in text
+    assert 'Unknown language "anglais"' in text
+    assert "language_codes.anglais=CODE" in text
     assert found[-1] == "Look there."
 
 
@@ -76,3 +76,20 @@ def test_a_pickle_is_no_file_of_arguments(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1, 2]")
     assert "pickles, which can run code" in faults(path=tmp_path / "hyperx_args.bin")[0]
     assert "a block of key: value lines" in "\n".join(faults(path=tmp_path / "list.json"))
+
+
+def test_two_names_of_one_language() -> None:
+    given = (
+        "tasks=ner",
+        "languages=en simple be be-x-old als sq",
+        "train_task_language_pairs=ner#en",
+    )
+    text = "\n".join(faults(*given))
+    assert "has 2 faults" in text
+    assert 'languages.1: "simple" is English (eng), as "en" is. Give one of them a code' in text
+    assert 'languages.3: "be-x-old" is Belarusian (bel), as "be" is.' in text
+    own = ("language_codes.simple=qaa", "language_codes.be-x-old=qab")
+    assert read_arguments(None, [*given, *own]).language_codes == {
+        "simple": "qaa",
+        "be-x-old": "qab",
+    }

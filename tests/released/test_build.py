@@ -155,4 +155,4 @@ def test_a_missing_and_an_unexpected_tensor_are_named(tensors, facts):
     with pytest.raises(RunError) as error:
         from_released(facts["hyperx_args"], facts["bert_config"], state)
     assert "heads.ner.linear.bias is missing" in str(error.value)
-    assert "heads.ner.linear.basis is unexpected" in str(error.value)
+    assert "taskmodels_dict.ner.cls.basis is unexpected" in str(error.value)

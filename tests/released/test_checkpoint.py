@@ -71,7 +71,7 @@ def test_files_that_hold_more_than_tensors(tmp_path: Path, content: object, said
         read(tmp_path, "ner")
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
+def test_what_a_pickle_would_run_is_not_run(tmp_path: Path) -> None:
     save(tmp_path / "ner_model" / "pytorch_model.bin", {"bert.a": Trap(tmp_path / "sprung")})
     with pytest.raises(RunError, match="cannot be read"):
         read(tmp_path, "ner")

@@ -13,7 +13,7 @@ from hyperlect.model import HyperX
 from hyperlect.released import convert_checkpoint
 from hyperlect.tasks import TaskType
 from tests.released.folders import checkpoint, write_encoder, write_state
-from tests.released.twin import DECODER, HIDDEN, IDS, MASK, REAL, VARIANTS, twin_forward
+from tests.released.twin import DECODER, HIDDEN, IDS, MASK, REAL, VARIANTS, saved, twin_forward
 from tests.tiny import save_tiny
 
 CELLS = [("ner", "tr"), ("pos", "fo"), ("mlm", "en")]
@@ -57,7 +57,7 @@ def test_a_run_without_a_hypernetwork(tmp_path: Path):
 def test_trained_layer_norms_are_kept(tmp_path: Path):
     arguments, state = checkpoint(tmp_path)
     state[f"{LAYER}.output.LayerNorm.weight"] += 0.5
-    write_state(tmp_path / "old", arguments["tasks"], state)
+    write_state(tmp_path / "old", arguments, state)
     model = convert(tmp_path)
     assert model.config.train_layer_norms
     assert_computes(model, arguments, state)
@@ -66,8 +66,11 @@ def test_trained_layer_norms_are_kept(tmp_path: Path):
 def test_kinds_labels_and_lengths_are_those_of_the_arguments(tmp_path: Path):
     checkpoint(tmp_path)
     rename_english(tmp_path / "old")
-    model = convert(tmp_path, "max_length=12", "languages=simple tr fo", "language_codes.simple=en",
-                    "train_task_language_pairs=ner#simple pos#tr")  # fmt: skip
+    model = convert(
+        tmp_path,
+        *("max_length=12", "languages=anglais tr fo", "language_codes.anglais=en"),
+        "train_task_language_pairs=ner#anglais pos#tr",
+    )
     assert model.languages == ["eng", "tur", "fao"]
     assert [str(cell) for cell in model.config.trained] == ["ner:eng", "pos:tur"]
     assert model.max_length == 12
@@ -75,18 +78,18 @@ def test_kinds_labels_and_lengths_are_those_of_the_arguments(tmp_path: Path):
 
 
 def rename_english(folder: Path) -> None:
-    """Call it "simple" in the files, which no list of languages has."""
+    """Call it "anglais" in the files, which is no code."""
     for path in folder.glob("*_model/pytorch_model.bin"):
         state = torch.load(path, weights_only=True)
-        torch.save({k.replace("lang_embeddings.en", "lang_embeddings.simple"): t
+        torch.save({k.replace("lang_embeddings.en", "lang_embeddings.anglais"): t
                     for k, t in state.items()}, path)  # fmt: skip
 
 
 def test_a_tied_decoder_is_found_by_its_values(tmp_path: Path):
     """Files of a tied decoder hold the word embeddings under both names."""
     arguments, state = checkpoint(tmp_path)
-    state[f"{DECODER}.weight"] = state["encoder.embeddings.word_embeddings.weight"]
-    write_state(tmp_path / "old", arguments["tasks"], state)
+    state[DECODER] = state["encoder.embeddings.word_embeddings.weight"]
+    write_state(tmp_path / "old", arguments, state)
     model = convert(tmp_path)
     assert model.config.tied_decoder
     assert_computes(model, arguments, state)
@@ -95,7 +98,8 @@ def test_a_tied_decoder_is_found_by_its_values(tmp_path: Path):
 def test_one_file_of_the_whole_model(tmp_path: Path):
     arguments, state = checkpoint(tmp_path)
     (tmp_path / "whole").mkdir()
-    save_file({name: t.clone() for name, t in state.items()}, tmp_path / "whole" / "m.safetensors")
+    whole = {name: tensor.clone() for name, tensor in saved(arguments, state).items()}
+    save_file(whole, tmp_path / "whole" / "m.safetensors")
     (tmp_path / "old").rename(tmp_path / "parts")
     (tmp_path / "whole").rename(tmp_path / "old")
     assert_computes(convert(tmp_path), arguments, state)
@@ -104,7 +108,7 @@ def test_one_file_of_the_whole_model(tmp_path: Path):
 def test_copies_that_differ_are_named(tmp_path: Path):
     arguments, state = checkpoint(tmp_path)
     state[f"{LAYER}.output.dense.bias"] += 1
-    write_state(tmp_path / "old", arguments["tasks"][:1], state)
+    write_state(tmp_path / "old", {**arguments, "tasks": ["ner"]}, state)
     name = "taskmodels_dict.ner.bert.encoder.layer.0.output.dense.bias differs"
     with pytest.raises(RunError, match=name):
         convert(tmp_path)
@@ -140,7 +144,7 @@ def test_labels_of_another_number_must_be_named(tmp_path: Path):
     arguments, state = checkpoint(tmp_path)
     for part in ("weight", "bias"):
         state[f"taskmodels_dict.ner.cls.{part}"] = torch.randn(3, *(HIDDEN,) * (part == "weight"))
-    write_state(tmp_path / "old", arguments["tasks"], state)
+    write_state(tmp_path / "old", arguments, state)
     with pytest.raises(RunError, match="ner scores 3 labels; the released code has 7"):
         convert(tmp_path)
     with pytest.raises(RunError, match="ner scores 3 labels; labels lists 2"):
@@ -154,8 +158,10 @@ def test_a_wrong_argument_shows_in_the_tensors(tmp_path: Path):
     checkpoint(tmp_path)
     with pytest.raises(RunError, match=r"up_weight\.weight has the shape"):
         convert(tmp_path, "adapter_dim=5")
-    with pytest.raises(RunError, match=r"source\.embeddings\.layer is unexpected"):
+    with pytest.raises(RunError, match=r"layer_id_embeddings\.layer:0 is unexpected"):
         convert(tmp_path, "condition_to_layer_id=false")
+    with pytest.raises(RunError, match="after_layer_output cannot be true"):
+        convert(tmp_path, "after_layer_output=true")
 
 
 def test_what_weights_do_not_show_is_told(tmp_path: Path):

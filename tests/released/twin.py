@@ -51,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "no projection": {"project_source_embeddings": False},
     "gelu": {"adapter_non_linearity": "gelu"},
+    "gelu_new": {"adapter_non_linearity": "gelu_new"},
     "gelu by another name": {"adapter_non_linearity": "GELU_python"},
     "swish": {"adapter_non_linearity": "swish"},
     "tanh": {"adapter_non_linearity": "tanh"},
@@ -60,7 +61,9 @@ MASK = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
 REAL = MASK.bool()
 HYPERNET = "encoder.encoder.hypernet"
 SOURCE = "encoder.encoder.hypernet_source_controller"
-DECODER = "taskmodels_dict.mlm.cls.predictions.decoder"
+DECODER = "taskmodels_dict.mlm.cls.predictions.decoder.weight"
+DECODER_BIAS = "taskmodels_dict.mlm.cls.predictions.decoder.bias"
+BIAS = "taskmodels_dict.mlm.cls.predictions.bias"
 
 
 def released(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -77,16 +80,41 @@ def released(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]
     linear("taskmodels_dict.pos.cls", HIDDEN, 18)
     predictions = "taskmodels_dict.mlm.cls.predictions"
     linear(f"{predictions}.transform.dense", HIDDEN, HIDDEN)
-    linear(f"{predictions}.decoder", HIDDEN, BERT["vocab_size"])
+    shapes |= {DECODER: (BERT["vocab_size"], HIDDEN), BIAS: (BERT["vocab_size"],)}
     norm = f"{predictions}.transform.LayerNorm"
     shapes |= {f"{norm}.weight": (HIDDEN,), f"{norm}.bias": (HIDDEN,)}
     torch.manual_seed(3)
     state = {name: 0.4 * torch.randn(shape) for name, shape in shapes.items()}
-    state[f"{predictions}.bias"] = state[f"{predictions}.decoder.bias"]  # one parameter there
     encoder = twin.liven(BertModel(CONFIG))
     state |= {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    state["encoder.embeddings.position_ids"] = torch.arange(16)[None]
     return arguments, state
+
+
+def in_layers(arguments: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The hypernetwork under the names that a forward pass adds.
+
+    Every layer keeps the generator it was given as a module of its feed-forward output, unless
+    adapters act after the layers.
+    """
+    found = {}
+    for layer in range(LAYERS) if not arguments["after_layer_output"] else ():
+        place = HYPERNET if arguments["condition_to_layer_id"] else f"{HYPERNET}.{layer}"
+        inside = f"encoder.encoder.layer.{layer}.output.hypernet"
+        for name, tensor in state.items():
+            if name.startswith(f"{place}."):
+                found[inside + name.removeprefix(place)] = tensor
+    return found
+
+
+def saved(arguments: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters under all the names that they have in a state dict after a forward pass."""
+    whole = {**state, **in_layers(arguments, state), DECODER_BIAS: state[BIAS]}
+    whole["encoder.embeddings.position_ids"] = torch.arange(16)[None]
+    for name, tensor in list(whole.items()):
+        if name.startswith("encoder."):
+            rest = name.removeprefix("encoder.")
+            whole |= {f"taskmodels_dict.{t}.bert.{rest}": tensor for t in arguments["tasks"]}
+    return whole
 
 
 def _hypernet_shapes(arguments: dict[str, Any], shapes: dict[str, Any], linear: Any) -> None:
@@ -182,7 +210,7 @@ def twin_forward(
     x = states[-1] @ state[f"{inside}.dense.weight"].T + state[f"{inside}.dense.bias"]
     norm = (state[f"{inside}.LayerNorm.{part}"] for part in ("weight", "bias"))
     x = twin.layer_norm(twin.ACTIVATIONS["gelu"](x), *norm, 1e-12)
-    return states, x @ state[f"{DECODER}.weight"].T + state[f"{DECODER}.bias"]
+    return states, x @ state[DECODER].T + state[BIAS]
 
 
 def word_numbers(starts: Tensor) -> Tensor:

@@ -77,7 +77,10 @@ def convert_checkpoint(
     for path in done.unread:
         remark(f"{path} is a pickle and was not read.")
     for key, value in done.assumed.items():
-        remark(f"{key} was not given, and weights do not show it: taken as {str(value).lower()}.")
+        taken = str(value).lower()
+        remark(
+            f"{key} was not given: taken as {taken}. Were that wrong, weights would not show it."
+        )
     config, console = done.model.config, out()
     norms = " and the encoder's trained LayerNorms" if config.train_layer_norms else ""
     tasks, languages = (", ".join(names) for names in (done.model.tasks, config.languages))

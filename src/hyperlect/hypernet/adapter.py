@@ -92,6 +92,7 @@ def activate(name: str, x: Tensor) -> Tensor:
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "relu": F.relu,
         "gelu": F.gelu,
+        "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
         "silu": F.silu,
         "leaky_relu": F.leaky_relu,
         "tanh": torch.tanh,

@@ -11,7 +11,7 @@ Insertion = Literal["feed_forward", "layer"]
 Source = Literal["task", "language", "layer"]
 
 SOURCES: tuple[Source, ...] = ("task", "language", "layer")
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "leaky_relu")
+ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class HypernetConfig:
             none, ordinary (trained directly, shared as the generator is) or generated.
         insertion: where the adapter acts: on the feed-forward block's output before the residual
             sum, or on the output of the whole layer.
-        activation: the adapter's non-linearity.
+        activation: the adapter's non-linearity: relu, gelu, gelu_new (gelu approximated with tanh),
+            silu, tanh or leaky_relu.
         initial_std: standard deviation of every linear map's initial weights.
         embedding_std: standard deviation of the initial embeddings.
         language_std: the same for languages alone, where it differs; 0 starts them all at zero.

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..errors import RunError, UnknownNameError, nearest
-from ..languages import resolve
+from ..languages import name, resolve
 from ..recipe.document import read_document
 from ..recipe.faults import Faults, translate
 from ..recipe.outside import apply_override
 from ..recipe.sections import Positive, Section
-from .build import LABELS
+from ..tasks import DEPREL
+from .codes import usual_code
 
+# The labels that the released code gives its word-level tasks, in its order.
+LABELS = {
+    "ner": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
+    "pos": (
+        *("NOUN", "PUNCT", "ADP", "NUM", "SYM", "SCONJ", "ADJ", "PART", "DET"),
+        *("CCONJ", "PROPN", "PRON", "X", "_", "ADV", "INTJ", "VERB", "AUX"),
+    ),
+    "dep": ("_", *DEPREL),
+}
 # What made its training, and says nothing of the model that came of it.
 TRAINING = (
     *("data_folder", "disable_progress_bar", "eval_steps", "eval_task_language_pairs"),
@@ -28,7 +38,7 @@ TRAINING = (
     "source_embedding_dim",  # follows from the others
 )
 UNSEEN = ("adapter_non_linearity", "after_layer_output")
-"""Arguments that leave no trace in the weights, so that a wrong one shows nowhere."""
+"""Arguments whose defaults fit any weights, so that it shows nowhere where they are wrong."""
 
 
 def _words(value: Any) -> Any:
@@ -83,10 +93,25 @@ class ReleasedArguments(Section):
     labels: dict[str, Names] = Field(default_factory=dict)
     """hyperlect's own: the inventories of tasks whose labels are not the released ones."""
     language_codes: dict[str, str] = Field(default_factory=dict)
-    """hyperlect's own: usual codes for languages whose names there are none."""
+    """hyperlect's own: usual codes for languages whose names there mean another or none."""
 
 
 KNOWN = tuple(ReleasedArguments.model_fields)
+
+
+def with_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the command line's defaults for what is not given, or None.
+
+    Raises:
+        RunError: `tasks` or `languages`, which have no default, are not given.
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
+    missing = [key for key in ("tasks", "languages") if not given.get(key)]
+    if missing:
+        raise RunError(f"The arguments of the released code lack {' and '.join(missing)}.")
+    fields = ReleasedArguments.model_fields
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
+    return {**defaults, "train_task_language_pairs": (), **given}
 
 
 def read_arguments(path: Path | None, changes: Sequence[str], hint: str = "") -> ReleasedArguments:
@@ -145,11 +170,20 @@ def _check(arguments: ReleasedArguments, faults: Faults) -> None:
         if task not in known:
             hint = nearest(task, known) or f" It has {', '.join(known)}."
             faults.add(("tasks", place), f'the released code has no task "{task}".{hint}')
+    found: dict[str, str] = {}
     for place, language in enumerate(languages):
         try:
-            resolve(arguments.language_codes.get(language, language))
+            code = resolve(usual_code(language, arguments.language_codes))
         except UnknownNameError as error:
             faults.add(("languages", place), f"{error} Or give language_codes.{language}=CODE.")
+            continue
+        first = found.setdefault(code, language)
+        if first != language:
+            message = (
+                f'"{language}" is {name(code)} ({code}), as "{first}" is. Give one of them a code '
+                f"of its own, as language_codes.{language}=qaa (to qtz)."
+            )
+            faults.add(("languages", place), message)
     if any(faults.is_broken(key) for key in ("tasks", "languages", "train_task_language_pairs")):
         return
     for place, pair in enumerate(arguments.train_task_language_pairs):
@@ -161,6 +195,6 @@ def _check(arguments: ReleasedArguments, faults: Faults) -> None:
         ("labels", arguments.labels, tasks),
         ("language_codes", arguments.language_codes, languages),
     ):
-        for name in listed:
-            if name not in names:
-                faults.add((key, name), f"is not among those listed.{nearest(name, names)}")
+        for given in listed:
+            if given not in names:
+                faults.add((key, given), f"is not among those listed.{nearest(given, names)}")

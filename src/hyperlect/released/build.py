@@ -14,19 +14,12 @@ from ..grid import Cell
 from ..heads import MlmHead
 from ..hypernet import HypernetConfig
 from ..model import HyperX, HyperXConfig
-from ..tasks import DEPREL, OUTSIDE, Task, TaskType
+from ..tasks import OUTSIDE, Task, TaskType
 from ..weights import load_exactly
-from .names import rename, without_repeats
+from .arguments import LABELS, with_defaults
+from .codes import usual_code
+from .names import DECODER, decoder_is_tied, rename, without_repeats
 
-# The labels that the released code gives its word-level tasks, in its order.
-LABELS = {
-    "ner": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
-    "pos": (
-        *("NOUN", "PUNCT", "ADP", "NUM", "SYM", "SCONJ", "ADJ", "PART", "DET"),
-        *("CCONJ", "PROPN", "PRON", "X", "_", "ADV", "INTJ", "VERB", "AUX"),
-    ),
-    "dep": ("_", *DEPREL),
-}
 _TYPES = {"ner": TaskType.SPANS, "pos": TaskType.TAGGING, "dep": TaskType.PARSING}
 # Names of non-linearities that differ from those of hyperlect.
 _ACTIVATIONS = {"swish": "silu", "gelu_python": "gelu", "leakyrelu": "leaky_relu"}
@@ -39,12 +32,14 @@ def from_released(
 
     Args:
         arguments: the released code's arguments by its own names (``adapter_dim``,
-            ``condition_to_layer_id``, …). Two more are hyperlect's own: ``labels``, the inventories
-            of tasks whose labels are not the released ones, and ``language_codes``, from its names
-            of languages that are none elsewhere (``simple``) to usual codes.
+            ``condition_to_layer_id``, …); what is not given has its command line's default. Two
+            more are hyperlect's own: ``labels``, the inventories of tasks whose labels are not the
+            released ones, and ``language_codes``, from its names of languages to usual codes, where
+            those names mean another language elsewhere or none.
         encoder_config: the configuration of its BERT, with ``num_labels`` by task.
-        state: its parameters under its own names (``encoder.encoder.hypernet.…``). The encoder
-            may be repeated under each task (``taskmodels_dict.ner.bert.…``), as in its
+        state: its parameters or its state dict under its own names
+            (``encoder.encoder.hypernet.…``). The encoder may be repeated under each task
+            (``taskmodels_dict.ner.bert.…``), and the hypernetwork in each layer, as in its
             checkpoints.
 
     Returns:
@@ -54,27 +49,30 @@ def from_released(
         model records the argument ``model_name_or_path`` as its backbone.
 
     Raises:
-        RunError: tensors are missing, left over or mis-shaped, every one named; or hyperlect
-            cannot do what the arguments say.
+        RunError: ``tasks`` or ``languages`` are not given; tensors are missing, left over or
+            mis-shaped, every one named; or hyperlect cannot do what the arguments say.
     """
-    names = without_repeats((k.removeprefix("param/"), tensor) for k, tensor in state.items())
+    arguments = with_defaults(arguments)
+    tensors = ((name.removeprefix("param/"), tensor) for name, tensor in state.items())
+    names = without_repeats(tensors, arguments)
+    tied = decoder_is_tied(names)
+    if tied:
+        names.pop(DECODER, None)
     num_labels = encoder_config.get("num_labels", {})
-    given = arguments.get("labels") or {}
-    codes = arguments.get("language_codes") or {}
-    pairs = [pair.split("#") for pair in arguments.get("train_task_language_pairs") or ()]
+    labels, codes = arguments["labels"], arguments["language_codes"]
+    pairs = [pair.split("#") for pair in arguments["train_task_language_pairs"]]
     try:
         config = HyperXConfig(
-            tasks=tuple(_task(name, num_labels, given.get(name)) for name in arguments["tasks"]),
-            languages=tuple(codes.get(name, name) for name in arguments["languages"]),
-            trained=tuple(Cell(task, codes.get(name, name)) for task, name in pairs),
-            method="head" if arguments.get("no_hypernet") else "hyperx",
+            tasks=tuple(_task(name, num_labels, labels.get(name)) for name in arguments["tasks"]),
+            languages=tuple(usual_code(name, codes) for name in arguments["languages"]),
+            trained=tuple(Cell(task, usual_code(name, codes)) for task, name in pairs),
+            method="head" if arguments["no_hypernet"] else "hyperx",
             hypernet=_hypernet_config(arguments),
             train_layer_norms=True,
             head_dropout=encoder_config.get("hidden_dropout_prob", 0.1),
             parser="direct",
-            max_length=arguments.get("max_length"),
-            # Which of the two it is depends on the order of the tasks there.
-            tied_decoder=not any(name.endswith("predictions.decoder.weight") for name in names),
+            max_length=arguments["max_length"],
+            tied_decoder=tied,
         )
     except ValueError as error:
         raise RunError(
@@ -82,7 +80,7 @@ def from_released(
         ) from error
     model = HyperX(_backbone(arguments, encoder_config), config)
     target = dict(model.named_parameters())
-    load_exactly(target, rename(names, arguments, model.backbone.layers))
+    load_exactly(target, rename(names, arguments, model.backbone.layers, target))
     return model.eval()
 
 
@@ -92,7 +90,7 @@ def _backbone(arguments: Mapping[str, Any], encoder_config: Mapping[str, Any]) -
     head = MlmHead(bert.hidden_size, bert.vocab_size)  # for its shapes: the weights are loaded
     start = MlmStart(bert.hidden_act, bert.layer_norm_eps, head.state_dict())
     encoder = BertModel(bert, add_pooling_layer=False)
-    reference = arguments.get("model_name_or_path") or ""
+    reference = arguments["model_name_or_path"] or ""
     return Backbone(encoder, reference=reference, mlm_start=start)
 
 
@@ -113,13 +111,13 @@ def _task(name: str, num_labels: Mapping[str, int], given: Sequence[str] | None)
 
 def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
     def norm(place: str) -> str:
-        if not arguments.get(f"add_layer_norm_{place}_adapter"):
+        if not arguments[f"add_layer_norm_{place}_adapter"]:
             return "none"
-        return "generated" if arguments.get("conditional_layer_norm") else "ordinary"
+        return "generated" if arguments["conditional_layer_norm"] else "ordinary"
 
-    projected = arguments.get("project_source_embeddings")
-    layered = arguments.get("condition_to_layer_id")
-    activation = arguments.get("adapter_non_linearity", "relu").lower()
+    projected = arguments["project_source_embeddings"]
+    layered = arguments["condition_to_layer_id"]
+    activation = arguments["adapter_non_linearity"].lower()
     return HypernetConfig(
         bottleneck=arguments["adapter_dim"],
         projection=arguments["projected_source_embedding_dim"] if projected else None,
@@ -130,6 +128,6 @@ def _hypernet_config(arguments: Mapping[str, Any]) -> HypernetConfig:
         sources=("task", "language", "layer") if layered else ("task", "language"),
         norm_before=norm("before"),  # type: ignore[arg-type]
         norm_after=norm("after"),  # type: ignore[arg-type]
-        insertion="layer" if arguments.get("after_layer_output") else "feed_forward",
+        insertion="layer" if arguments["after_layer_output"] else "feed_forward",
         activation=_ACTIVATIONS.get(activation, activation),
     )

@@ -14,14 +14,12 @@ from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, Problems, RunError
 from ..model import HyperX
 from ..tasks import TaskType
-from .arguments import UNSEEN, ReleasedArguments, read_arguments
-from .build import LABELS, from_released
+from .arguments import LABELS, UNSEEN, ReleasedArguments, read_arguments
+from .build import from_released
 from .checkpoint import Checkpoint, find_checkpoint
-from .names import ENCODER, HEADS, label_counts, same, without_repeats
+from .names import ENCODER, label_counts, same, without_repeats
 
 ORIGIN, FORMAT_VERSION = "converted.json", 1
-_DECODER = f"{HEADS}mlm.cls.predictions.decoder.weight"
-_EMBEDDINGS = f"{ENCODER}embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class Conversion:
     Attributes:
         model: as the run holds it.
         unread: the pickles beside the weights, which were not read.
-        assumed: arguments that were not given and leave no trace in weights, with the released
-            code's defaults that were taken for them.
+        assumed: arguments that were not given, and whose defaults in the released code, which were
+            taken for them, fit any weights.
     """
 
     model: HyperX
@@ -57,7 +55,8 @@ def convert_checkpoint(
     """Turn a checkpoint folder of the released code into a run folder.
 
     Args:
-        folder: the checkpoint; nothing in it is unpickled.
+        folder: the checkpoint. Its tensors are read with torch's ``weights_only`` reader, its
+            pickled arguments never.
         run: the folder to make; it must not exist yet, or be empty.
         backbone: the encoder it was trained on: a hub id or a folder. By default the argument
             ``model_name_or_path``.
@@ -75,7 +74,7 @@ def convert_checkpoint(
     checkpoint = find_checkpoint(folder)
     given = read_arguments(arguments, changes, checkpoint.hint)
     loaded = _load_backbone(given, backbone, revision)
-    state = without_repeats(checkpoint.tensors(given.tasks))
+    state = without_repeats(checkpoint.tensors(given.tasks), given.model_dump())
     model = _build(given, loaded, state)
     model.save_pretrained(run)
     _write_origin(run, checkpoint, given)
@@ -108,8 +107,6 @@ def _load_backbone(
 
 def _build(arguments: ReleasedArguments, loaded: Backbone, state: dict[str, Tensor]) -> HyperX:
     """Build the model, and hold its encoder against the backbone's."""
-    if _DECODER in state and _EMBEDDINGS in state and same(state[_DECODER], state[_EMBEDDINGS]):
-        del state[_DECODER]  # tied there: its files hold the embeddings under both names
     counts = label_counts(state)
     _check_labels(arguments, counts)
     encoder: Any = loaded.encoder
