@@ -22,7 +22,7 @@ def curve_sections(found: Sequence[tuple[Curve, Sequence[PointRow]]]) -> list[Se
 
 def _curve(curve: Curve, summary: Sequence[PointRow], prefix: str) -> Html:
     if not summary:
-        return note("The methods have no cell in common: nothing can be compared.")
+        return note(curve_legend(curve, summary))
     tables = list(curve_tables(curve, summary))
     missing = f"Not there yet: {'; '.join(missing_runs(curve))}." if curve.missing else None
     figures = [
@@ -43,8 +43,8 @@ def _curve(curve: Curve, summary: Sequence[PointRow], prefix: str) -> Html:
 def _table(table: CurveTable) -> Html:
     heads = ["Method", *(f"{number:,}" for number in table.examples)]
     lines = [[method, *map(score_html, of)] for method, of in table.lines]
-    over = tag("small", f"{table.metric}; cells: {table.cells}; labelled examples:")
+    over = tag("small", f"{table.metric} by labelled examples; cells: {table.cells}")
     caption = tag("caption", table.task, " ", over)
     head = tag("thead", rows([heads], header=True))
-    body = tag("table", caption, head, tag("tbody", rows(lines)), class_="data compare")
+    body = tag("table", caption, head, tag("tbody", rows(lines)), class_="data curve")
     return tag("div", body, class_="scroll", tabindex=0, role="region", aria_label=table.task)

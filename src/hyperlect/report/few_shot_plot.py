@@ -20,9 +20,12 @@ _LEFT, _RIGHT = 40.0, 326.0
 _ZERO, _GAP = 14.0, 38.0  # where 0 stands, and where the logarithmic axis begins to its right
 _ENTRY, _CHARACTER = 17.0, 6.4  # pixels: a line of the key, a character of it
 _FIGURE = (27.0, 11.0)  # the room that a score of a point takes
+_BESIDE = ((0, -11), (0, 11), (-18, -8), (18, 8))  # where it may stand beside the point
+_ABOVE = 10.0  # between the key and the plot
 _APART = 2.6  # between the places of two methods with the same number of examples
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+Place = tuple[float, float]
 Box = tuple[float, float, float, float]
 Places = list[tuple[float, float, PointRow]]
 
@@ -36,17 +39,16 @@ def draw_curve(table: CurveTable, prefix: str) -> Html:
     """
     names = [method for method, of in table.lines if any(of)]
     key = _key_lines(names)
-    top = len(key) * _ENTRY + 8
+    top = len(key) * _ENTRY + _ABOVE
     figure, axes = canvas(_WIDTH, top + _PLOT + _FOOT)
-    frame = Frame(_LEFT, _RIGHT, top, top + _PLOT, ticks_of(_reach(table)))
+    frame = Frame(_LEFT, _RIGHT, top, top + _PLOT, ticks_of(_reach(table), 6))
     frame.draw(axes)
     _across(axes, frame, table.examples)
     places = [_places(frame, table, of, number) for number, (_, of) in enumerate(table.lines)]
     for number, line in enumerate(places):
         _line(axes, frame, line, number)
     _figures(axes, frame, places)
-    shown = {method: number for number, (method, _) in enumerate(table.lines)}
-    _key(axes, key, shown)
+    _key(axes, key, {method: number for number, (method, _) in enumerate(table.lines)})
     return to_svg(figure, prefix, _description(table))
 
 
@@ -96,7 +98,8 @@ def _places(frame: Frame, table: CurveTable, of: Sequence[PointRow | None], numb
 
 
 def _line(axes: Axes, frame: Frame, places: Places, number: int) -> None:
-    colour, marker = LINES[number % len(LINES)], _MARKERS[number % len(_MARKERS)]
+    """Draw the line of a method, its whiskers and its marks."""
+    colour, marker = _style(number)
     for x, _, row in places:
         if row.std:
             low, high = map(frame.y, _ends(row))
@@ -107,18 +110,22 @@ def _line(axes: Axes, frame: Frame, places: Places, number: int) -> None:
     if drawn and len(places) > len(drawn):  # from 0, which is on no logarithmic axis
         first = [places[0][:2], drawn[0]]
         axes.plot(*zip(*first, strict=True), color=colour, linewidth=1, linestyle=":", zorder=3)
-    for x, y, row in places:
-        face = colour if row.examples else PAPER
-        axes.scatter(
-            [x],
-            [y],
-            s=26,
-            marker=marker,
-            facecolors=face,
-            edgecolors=colour,
-            linewidths=1.2,
-            zorder=4,
-        )
+    for hollow in (False, True):
+        at = [(x, y) for x, y, row in places if (row.examples == 0) is hollow]
+        face = PAPER if hollow else colour
+        _marks(axes, at, marker, colour, face)
+
+
+def _style(number: int) -> tuple[str, str]:
+    """Return a method's colour and the shape of its marks."""
+    return LINES[number % len(LINES)], _MARKERS[number % len(_MARKERS)]
+
+
+def _marks(axes: Axes, at: Sequence[Place], marker: str, colour: str, face: str) -> None:
+    x, y = [place[0] for place in at], [place[1] for place in at]
+    axes.scatter(
+        x, y, s=26, marker=marker, facecolors=face, edgecolors=colour, linewidths=1.2, zorder=4
+    )
 
 
 def _figures(axes: Axes, frame: Frame, places: Sequence[Places]) -> None:
@@ -126,14 +133,14 @@ def _figures(axes: Axes, frame: Frame, places: Sequence[Places]) -> None:
     points = [(x, y, row, number) for number, of in enumerate(places) for x, y, row in of]
     taken = [_box(x, y, 8, 8) for x, y, _, _ in points]
     taken += [_box(x, y, 2, 2) for of in places for x, y in _along(of)]
+    taken += [_whisker(frame, x, row) for x, _, row, _ in points]
     ends = {0, max(row.examples for _, _, row, _ in points)}
     for x, y, row, number in sorted(points, key=lambda point: point[2].examples not in ends):
-        for at in (y - 11, y + 11):
-            box = _box(x, at, *_FIGURE)
-            inside = frame.top <= box[1] and box[3] <= frame.bottom
-            if inside and not any(_meet(box, other) for other in taken):
-                colour = LINES[number % len(LINES)]
-                write(axes, (x, at), figure_text(row.mean), 9.5, colour, "center")
+        for right, down in _BESIDE:
+            at = (x + right, y + down)
+            box = _box(*at, *_FIGURE)
+            if _inside(box, frame) and not any(_meet(box, other) for other in taken):
+                write(axes, at, figure_text(row.mean), 9.5, _style(number)[0], "center")
                 taken.append(box)
                 break
 
@@ -147,8 +154,19 @@ def _along(places: Places) -> Iterator[tuple[float, float]]:
             yield x0 + share * (x1 - x0), y0 + share * (y1 - y0)
 
 
+def _whisker(frame: Frame, x: float, row: PointRow) -> Box:
+    low, high = map(frame.y, _ends(row))
+    return _box(x, (low + high) / 2, 2, low - high)
+
+
 def _box(x: float, y: float, width: float, height: float) -> Box:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _inside(box: Box, frame: Frame) -> bool:
+    """Whether a box touches neither the figures of the axes nor the key nor the edge."""
+    down = frame.top - _ABOVE <= box[1] and box[3] <= frame.bottom
+    return down and frame.left - 4 <= box[0] and box[2] <= _WIDTH
 
 
 def _meet(one: Box, other: Box) -> bool:
@@ -175,10 +193,9 @@ def _key(
     for row, line in enumerate(lines):
         y = (row + 0.5) * _ENTRY
         for x, name in line:
-            number = numbers[name]
-            colour = LINES[number % len(LINES)]
+            colour, marker = _style(numbers[name])
             axes.plot([x, x + 16], [y, y], color=colour, linewidth=1.6)
-            axes.scatter([x + 8], [y], s=26, marker=_MARKERS[number % len(_MARKERS)], color=colour)
+            _marks(axes, [(x + 8, y)], marker, colour, colour)
             write(axes, (x + 21, y), name, 11)
 
 

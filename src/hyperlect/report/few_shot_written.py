@@ -39,6 +39,8 @@ def curve_tables(curve: Curve, rows: Sequence[PointRow]) -> Iterator[CurveTable]
 
 def curve_legend(curve: Curve, rows: Sequence[PointRow]) -> str:
     """Say what stands in a curve's tables: over what the means are, spread, what is at 0."""
+    if not rows:
+        return "The methods have no cell in common: nothing can be compared."
     drawn = [row for row in rows if row.examples]
     text = "Scores against the number of labelled examples in each cell: means over the cells and "
     text += f"{_numbers({row.draws for row in drawn}, 'draw')} with "
@@ -73,6 +75,4 @@ def curve_chapter(curve: Curve, rows: Sequence[PointRow]) -> Chapter:
         )
         for table in curve_tables(curve, rows)
     ]
-    return Chapter(
-        curve.name, sheets, curve_legend(curve, rows) if rows else "", missing_runs(curve)
-    )
+    return Chapter(curve.name, sheets, curve_legend(curve, rows), missing_runs(curve))

@@ -43,7 +43,7 @@ class Frame:
         write(axes, (x, self.bottom + 13), text, 10, MUTED, "center")
 
 
-def ticks_of(values: Iterable[float]) -> tuple[float, ...]:
-    """Return a handful of round values that enclose all `values`."""
+def ticks_of(values: Iterable[float], most: int = 4) -> tuple[float, ...]:
+    """Return round values, about as far apart as `most` steps would be, around all `values`."""
     found = list(values)
-    return tuple(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(min(found), max(found)))
+    return tuple(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(min(found), max(found)))
