@@ -152,6 +152,7 @@ def _before(curve: Curve, method: str, keys: Sequence[CellKey]) -> PointRow | No
     systems = curve.before.systems if curve.before else []
     cells = next((system.seeds for system in systems if system.method == method), {})
     seeds = {seed for repeats in curve.own[method].values() for _, seed in repeats}
+    # draws count from 1, so 0 is none
     scores = {(0, s): {_key(c): c for c in cells.get(s, {}).values() if c.scored} for s in seeds}
     whole = _whole(scores, keys)
     return _row(curve, method, 0, whole, keys) if whole.keys() == scores.keys() else None

@@ -17,7 +17,7 @@ from .svg import LINES, MUTED, PAPER, canvas, to_svg, write
 
 _WIDTH, _PLOT, _FOOT = 340.0, 210.0, 44.0
 _LEFT, _RIGHT = 40.0, 326.0
-_ZERO, _GAP = 14.0, 38.0  # where 0 stands, and where the logarithmic axis begins to its right
+_ZERO, _END, _GAP = 20.0, 14.0, 36.0  # from the edges to 0 and the last number; from 0 to the first
 _ENTRY, _CHARACTER = 17.0, 6.4  # pixels: a line of the key, a character of it
 _FIGURE = (27.0, 11.0)  # the room that a score of a point takes
 _BESIDE = ((0, -11), (0, 11), (-18, -8), (18, 8))  # where it may stand beside the point
@@ -70,7 +70,7 @@ def _x(examples: Sequence[int], number: int) -> float:
         return _LEFT + _ZERO
     some = [n for n in examples if n]
     left = _LEFT + _ZERO + (_GAP if 0 in examples else 0.0)
-    right = _RIGHT - _ZERO
+    right = _RIGHT - _END
     if some[0] == some[-1]:
         return (left + right) / 2
     return left + math.log(number / some[0]) / math.log(some[-1] / some[0]) * (right - left)
