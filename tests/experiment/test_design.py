@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hyperlect.errors import RecipeError
+from hyperlect.experiment.curve import CurveSection
 from hyperlect.experiment.design import (
     Design,
     SettingSection,
@@ -124,15 +125,19 @@ def test_a_folder_that_cannot_be_a_name(tmp_path: Path) -> None:
         design_of_folder(folder)
 
 
-def test_the_example_of_the_page_is_good(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_examples_of_the_page_are_good(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     page = Path(__file__).parents[2] / "docs" / "experiments.md"
-    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "english.yaml").touch()
-    assert load(block).settings.keys() == {"mixed", "english"}
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("english.yaml", "few-shot.yaml"):
+        (tmp_path / name).touch()
+    assert [list(load(block).settings) for block in blocks] == [
+        ["mixed", "english"], ["english", "few-shot"],
+    ]  # fmt: skip
 
 
 def test_the_page_has_every_key() -> None:
     page = Path(__file__).parents[2] / "docs" / "experiments.md"
     text = page.read_text(encoding="utf-8")
     keys = Design.model_fields.keys() | SettingSection.model_fields.keys()
+    keys |= CurveSection.model_fields.keys()
     assert [key for key in sorted(keys) if f"`{key}`" not in text] == []

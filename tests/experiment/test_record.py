@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hyperlect.errors import RunError
-from hyperlect.experiment import RecordedRun, State, check_owner, read_experiment
+from hyperlect.experiment import Point, RecordedRun, State, check_owner, read_experiment
 from hyperlect.experiment.board import Board
 from hyperlect.experiment.record import write_experiment
 
@@ -30,6 +30,29 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         "a/x/head/seed-3"
     )
     assert [path.name for path in out.iterdir()] == ["experiment.json"]
+
+
+def test_what_is_recorded_of_curves(tmp_path: Path) -> None:
+    few = {
+        "recipe": "recipe.yaml", "after": "a", "curve": {"examples": [5], "draws": [2]},
+        "set": {"few_shot.cells": ["pos:is"]},
+    }  # fmt: skip
+    settings = {"a": {"recipe": "recipe.yaml"}, "few": few}
+    out = record(tmp_path, settings=settings, methods=["head"], seeds=[3])
+    plain, on_curve = read_experiment(out).runs
+    assert (plain.after, plain.point, plain.cells) == ("", None, ())
+    assert (on_curve.after, on_curve.point, on_curve.cells) == ("a", Point(5, 2), ("pos:isl",))
+    assert on_curve.folder == out / "few/head/examples-5/draw-2/seed-3"
+    entries = json.loads((out / "experiment.json").read_text())["runs"]
+    assert entries[0].keys() == {"setting", "part", "method", "seed", "folder", "state"}
+    assert (entries[1]["examples"], entries[1]["draw"]) == (5, 2)
+
+
+def test_records_from_before_there_were_curves_are_read() -> None:
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "small-settings"
+    runs = read_experiment(kept).runs
+    assert {(run.after, run.point, run.cells) for run in runs} == {("", None, ())}
+    assert {run.setting for run in runs} >= {"mixed"}
 
 
 def test_the_folder_may_be_put_elsewhere_and_states_are_those_of_now(tmp_path: Path) -> None:

@@ -32,6 +32,19 @@ def test_the_table_has_a_line_a_method_and_every_state(tmp_path: Path) -> None:
     assert counted(board, board.states()) == "1 of 6 runs are done, 4 missing, 1 blocked"
 
 
+def test_the_runs_of_a_curve_are_counted(tmp_path: Path) -> None:
+    few = {
+        "recipe": "recipe.yaml", "curve": {"examples": [2, 3], "draws": [1, 2]},
+        "set": {"few_shot.cells": ["pos:isl"]},
+    }  # fmt: skip
+    experiment = planned(tmp_path, settings={"few": few}, methods=["head"], seeds=[1])
+    finish(experiment.runs[0].folder, experiment.runs[0].recipe.dump())
+    board = Board(experiment, choose(experiment, ()))
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(runs_table(board, board.states()))
+    assert "few head 1 done, 3 missing" in " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+
 def test_lines_for_a_file(tmp_path: Path) -> None:
     experiment = planned(tmp_path, methods=["head"])
     file = io.StringIO()

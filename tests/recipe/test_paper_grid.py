@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.experiment import Experiment, Run, plan
+from hyperlect.experiment import Experiment, Point, Run, plan
 from hyperlect.grid import Cell
 from hyperlect.recipe import load_recipe
 from hyperlect.training import start
@@ -55,12 +55,12 @@ def test_the_settings_of_the_paper(
 
 
 def test_few_shot_curves_train_one_cell_after_the_english_run(experiment: Experiment) -> None:
-    curves = [run for run in experiment.runs if run.setting.startswith("few-shot")]
+    curves = runs_of(experiment, "few-shot")
     sizes = Counter()
     for run in curves:
         few = run.recipe.few_shot
         assert few is not None
-        assert run.setting == f"few-shot-{few.examples}-{few.draw}"
+        assert run.point == Point(few.examples, few.draw)
         cells = [Cell.parse(cell) for cell in few.cells]
         assert list(run.recipe.cells("train")) == cells
         assert set(cells) <= run.recipe.cells("test").keys()
@@ -86,8 +86,8 @@ def test_a_few_shot_run_goes_on_from_the_english_one(
     use_hub(hub, tmp_path, monkeypatch)
     few = next(
         run
-        for run in runs_of(experiment, "few-shot-10-2")
-        if (run.method, run.part) == (method, "pos-mt")
+        for run in runs_of(experiment, "few-shot")
+        if (run.method, run.part, run.point) == (method, "pos-mt", Point(10, 2))
     )
     english = next(run for run in experiment.runs if run.folder == few.after)
     first = load_recipe(english.file, (*english.changes, *TINY))

@@ -17,12 +17,26 @@ KINDS = {
 METRICS = {"pos": "accuracy", "ner": "span F1"}
 
 
-def add(folder: Path, setting: str, method: str, seed: int, scores: Scores, part: str = "") -> None:
-    """Add a run to an experiment's folder."""
-    run = folder / setting / part / method / f"seed-{seed}"
+def add(
+    folder: Path,
+    setting: str,
+    method: str,
+    seed: int,
+    scores: Scores,
+    part: str = "",
+    point: tuple[int, int] | None = None,
+    after: str = "",
+) -> None:
+    """Add a run to an experiment's folder.
+
+    With a `point` (number of examples, draw) it is part of a curve of all its cells.
+    """
+    cells_of_curve = [f"{task}:{language}" for task, language in scores]
+    run = record(folder, setting, method, seed, part, point, after, cells_of_curve)
     cells, examples = [], {}
     for (task, language), right in scores.items():
-        made = cell(task, language, KINDS[language], METRICS[task], 0.0)
+        kind = "supervised" if point else KINDS[language]
+        made = cell(task, language, kind, METRICS[task], 0.0)
         if right is None:
             made |= {"score": None, "note": "no raw text", "examples": 40}
         else:
@@ -35,18 +49,38 @@ def add(folder: Path, setting: str, method: str, seed: int, scores: Scores, part
     text = json.dumps({"format_version": 1, "cells": examples})
     (run / "examples.json").write_text(text)
     (run / "recipe.yaml").write_text("")
-    record(folder, setting, method, seed, part)
 
 
-def record(folder: Path, setting: str, method: str, seed: int, part: str = "") -> None:
-    """Note a run in experiment.json."""
+def record(
+    folder: Path,
+    setting: str,
+    method: str,
+    seed: int,
+    part: str = "",
+    point: tuple[int, int] | None = None,
+    after: str = "",
+    cells: Sequence[str] = (),
+) -> Path:
+    """Note a run in experiment.json, and return its folder."""
     path = folder / "experiment.json"
     data: dict[str, Any] = {"format_version": 1, "name": "made", "runs": []}
     if path.is_file():
         data = json.loads(path.read_text())
-    place = "/".join(piece for piece in (setting, part, method, f"seed-{seed}") if piece)
-    data["runs"].append(
-        {"setting": setting, "part": part, "method": method, "seed": seed, "folder": place}
-    )
+    on_curve = f"examples-{point[0]}/draw-{point[1]}" if point else ""
+    pieces = (setting, part, method, on_curve, f"seed-{seed}")
+    place = "/".join(piece for piece in pieces if piece)
+    run: dict[str, Any] = {
+        "setting": setting,
+        "part": part,
+        "method": method,
+        "seed": seed,
+        "folder": place,
+    }
+    if after:
+        run["after"] = after
+    if point:
+        run |= {"examples": point[0], "draw": point[1], "cells": list(cells)}
+    data["runs"].append(run)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data))
+    return folder / place

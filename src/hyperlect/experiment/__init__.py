@@ -11,6 +11,7 @@ from __future__ import annotations
 from .board import Board, choose
 from .changes import told
 from .clock import Slice, seconds
+from .curve import Point
 from .design import is_design
 from .machine import slots
 from .plan import Experiment, Run, plan
@@ -24,6 +25,7 @@ __all__ = [
     "LEFT",
     "Board",
     "Experiment",
+    "Point",
     "RecordedExperiment",
     "RecordedRun",
     "Run",

@@ -1,6 +1,6 @@
 """The file of an experiment: which recipes are run, with which methods and seeds.
 
-    settings × parts × methods × seeds → runs
+    settings × parts × methods × points of a curve × seeds → runs
 
 It is validated as recipes are: unknown keys are refused, and all faults are told at once.
 """
@@ -14,18 +14,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from ..errors import RecipeError, nearest
+from ..errors import RecipeError
 from ..methods import Method
 from ..recipe.document import read_document
-from ..recipe.faults import Faults, Loc, translate
+from ..recipe.faults import Faults, translate
 from ..recipe.outside import expand
 from ..recipe.sections import Section
+from .checks import check
+from .curve import CurveSection, Point
 
 FORMAT_VERSION = 1
 SUFFIXES = (".yaml", ".yml")
-
-# What a run's place in the design decides, so that `set` must not.
-OWN_KEYS = ("name", "method", "training.seed", "start_from")
 
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -56,7 +55,14 @@ class SettingSection(Section):
     parts: dict[Name, Settings] = Field(default_factory=dict)
     """Several runs whose cells together make the setting: name → what is set for it."""
     after: str | None = None
-    """Another setting: each run goes on from its run of the same method and seed."""
+    """Another setting, without a curve: each run goes on from its run of the same method and seed."""
+    curve: CurveSection | None = None
+    """Each run with several numbers of labelled examples, each drawn several times."""
+
+    @property
+    def points(self) -> tuple[Point | None, ...]:
+        """The places of its runs on its curve; None, once, where it has no curve."""
+        return (None,) if self.curve is None else tuple(self.curve.points())
 
 
 class Design(Section):
@@ -101,6 +107,7 @@ def _of_method(table: Mapping[Any, Settings], method: str | None) -> Settings:
 _KEYS = {
     (): tuple(Design.model_fields),
     ("settings", "*"): tuple(SettingSection.model_fields),
+    ("settings", "*", "curve"): tuple(CurveSection.model_fields),
 }
 
 
@@ -123,7 +130,7 @@ def load_design(path: Path) -> Design:
     except ValidationError as error:
         translate(error, data, _KEYS, faults)
         faults.raise_if_any(what)
-    _check(design, path.parent, faults)
+    check(design, path.parent, faults)
     faults.raise_if_any(what)
     return design
 
@@ -167,65 +174,3 @@ def design_of_folder(
         translate(error, {}, _KEYS, faults)
         faults.raise_if_any(f"The experiment of the folder {folder}")
         raise
-
-
-def _check(design: Design, folder: Path, faults: Faults) -> None:
-    """Note what no single key shows."""
-    if not design.settings:
-        faults.add(("settings",), "name at least one setting")
-    for loc, settings in _all_settings(design):
-        for key in settings:
-            if key in OWN_KEYS or key.split(".")[0] in OWN_KEYS:
-                faults.add((*loc, key), "the experiment decides this for each run; remove it")
-    for name, section in design.settings.items():
-        loc = ("settings", name)
-        recipe = folder / Path(section.recipe).expanduser()
-        if not recipe.is_file() and (*loc, "recipe") not in faults.unset:
-            beside = [p.name for p in recipe.parent.glob("*.y*ml")]
-            faults.add((*loc, "recipe"), f"there is no {recipe}.{nearest(recipe.name, beside)}")
-        if section.after is not None:
-            _check_after(design, name, faults)
-
-
-def _check_after(design: Design, name: str, faults: Faults) -> None:
-    loc, section = ("settings", name, "after"), design.settings[name]
-    before = design.settings.get(str(section.after))
-    if before is None:
-        faults.add(
-            loc,
-            f'there is no setting "{section.after}".{nearest(str(section.after), design.settings)}',
-        )
-        return
-    passed, at = {name}, str(section.after)
-    while at in design.settings and (following := design.settings[at].after):
-        if at in passed:
-            faults.add(loc, "these settings wait for each other")
-            return
-        passed.add(at)
-        at = following
-    if at in passed:
-        faults.add(loc, "these settings wait for each other")
-        return
-    for key in ("methods", "seeds"):
-        ours = getattr(section, key) or getattr(design, key)
-        theirs = getattr(before, key) or getattr(design, key)
-        lacking = [str(value) for value in ours or () if theirs and value not in theirs]
-        if lacking:
-            faults.add(loc, f"{section.after} is not run with the {key} {', '.join(lacking)}")
-    if before.parts and not (section.parts and section.parts.keys() <= before.parts.keys()):
-        faults.add(
-            loc,
-            f"{section.after} has the parts {', '.join(before.parts)}; "
-            "a setting after it must have parts of the same names",
-        )
-
-
-def _all_settings(design: Design) -> list[tuple[Loc, Settings]]:
-    found: list[tuple[Loc, Settings]] = [(("set",), design.set)]
-    found += [(("method_set", method), given) for method, given in design.method_set.items()]
-    for name, section in design.settings.items():
-        loc: Loc = ("settings", name)
-        found.append(((*loc, "set"), section.set))
-        found += [((*loc, "method_set", m), given) for m, given in section.method_set.items()]
-        found += [((*loc, "parts", part), given) for part, given in section.parts.items()]
-    return found

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import Problems, RecipeError, RunError, unknown
 from ..methods import METHODS, Method
 from ..recipe import Recipe, load_recipe
+from .curve import Point
 from .design import Design, design_of_folder, is_design, load_design
 
 SHOWN = 4
+Key = tuple[str, str, str, int, Point | None]
+"""A run's place in the design: setting, part, method, seed, and place on a curve."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Run:
         changes: what is set in the recipe, as ``--set`` takes it.
         recipe: the recipe that results (without where it starts from).
         after: the folder of the run whose weights it goes on from.
+        point: its place on a curve; None where the setting has none.
     """
 
     setting: str
@@ -42,11 +46,17 @@ class Run:
     changes: tuple[str, ...]
     recipe: Recipe
     after: Path | None = None
+    point: Point | None = None
 
     @property
     def name(self) -> str:
         """The run's name, which is also its folder's place: ``mixed/hyperx/seed-1``."""
-        return place(self.setting, self.part, self.method, self.seed)
+        return place(self.key)
+
+    @property
+    def key(self) -> Key:
+        """The run's place in the design."""
+        return self.setting, self.part, self.method, self.seed, self.point
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -64,9 +74,11 @@ class Experiment:
     runs: tuple[Run, ...]
 
 
-def place(setting: str, part: str, method: str, seed: int) -> str:
+def place(key: Key) -> str:
     """Return where a run lies in the experiment's folder."""
-    return "/".join(filter(None, (setting, part, method, f"seed-{seed}")))
+    setting, part, method, seed, point = key
+    on_curve = point.place if point else ""
+    return "/".join(filter(None, (setting, part, method, on_curve, f"seed-{seed}")))
 
 
 def plan(
@@ -137,67 +149,86 @@ def _methods(names: Sequence[str]) -> tuple[Method, ...] | None:
 
 
 def _runs(design: Design, folder: Path, out: Path) -> tuple[Run, ...]:
-    runs: dict[tuple[str, str, Method, int], Run] = {}
+    runs: dict[Key, Run] = {}
     faults: dict[str, list[str]] = {}
     for setting, section in design.settings.items():
         file = Path(os.path.normpath(folder / Path(section.recipe).expanduser()))
         methods: tuple[Method | None, ...] = section.methods or design.methods or (None,)
         for part in section.parts or ("",):
             for method in methods:
-                changes = _changes(design, setting, part, method)
                 try:
-                    recipe = load_recipe(file, changes)
+                    recipe = _recipe(file, design, (setting, part, method))
                 except RecipeError as error:
                     name = "/".join(filter(None, (setting, part, method)))
                     faults.setdefault(str(error), []).append(name)
                     continue
-                for seed in section.seeds or design.seeds or (recipe.training.seed,):
-                    run = _run(recipe, file, changes, out, (setting, part, seed))
-                    runs[setting, part, run.method, seed] = run
+                for point in section.points:
+                    changes = _changes(design, setting, part, method, point)
+                    for seed in section.seeds or design.seeds or (recipe.training.seed,):
+                        key = (setting, part, recipe.method, seed, point)
+                        runs[key] = _run(recipe, file, changes, out, key)
     _raise(faults)
     return tuple(_linked(run, design, runs) for run in runs.values())
 
 
-def _run(
-    recipe: Recipe, file: Path, changes: tuple[str, ...], out: Path, key: tuple[str, str, int]
-) -> Run:
-    """Make the run of one seed; the recipe, which is checked already, differs in nothing else."""
-    setting, part, seed = key
-    training = recipe.training.model_copy(update={"seed": seed})
+def _recipe(file: Path, design: Design, of: tuple[str, str, Method | None]) -> Recipe:
+    """Load and check the recipe of a setting, part and method: that of the first point."""
+    section = design.settings[of[0]]
+    recipe = load_recipe(file, _changes(design, *of, section.points[0]))
+    if section.curve is not None and recipe.few_shot is None:
+        raise RecipeError(
+            f"The recipe {file} has a curve, but few_shot.cells names no cell of its tasks."
+        )
+    return recipe
+
+
+def _run(recipe: Recipe, file: Path, changes: tuple[str, ...], out: Path, key: Key) -> Run:
+    """Make one run; its recipe, which is checked already, differs in its place alone."""
+    setting, part, _, seed, point = key
+    update: dict[str, Any] = {"name": _name(setting, part, point)}
+    update["training"] = recipe.training.model_copy(update={"seed": seed})
+    if point is not None and recipe.few_shot is not None:
+        update["few_shot"] = recipe.few_shot.model_copy(update=vars(point))
     return Run(
         setting=setting,
         part=part,
         method=recipe.method,
         seed=seed,
-        folder=out / place(setting, part, recipe.method, seed),
+        folder=out / place(key),
         file=file,
         changes=(*changes, f"training.seed={seed}"),
-        recipe=recipe.model_copy(update={"training": training}),
+        recipe=recipe.model_copy(update=update),
+        point=point,
     )
 
 
-def _changes(design: Design, setting: str, part: str, method: str | None) -> tuple[str, ...]:
+def _changes(
+    design: Design, setting: str, part: str, method: str | None, point: Point | None
+) -> tuple[str, ...]:
     given: dict[str, Any] = design.changes(setting, part, method)
+    if point:
+        given |= point.settings
     if method:
         given["method"] = method
-    given["name"] = f"{setting}-{part}" if part else setting
+    given["name"] = _name(setting, part, point)
     return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
 
 
-def _linked(run: Run, design: Design, runs: dict[tuple[str, str, Method, int], Run]) -> Run:
+def _name(setting: str, part: str, point: Point | None) -> str:
+    on_curve = f"{point.examples}-{point.draw}" if point else ""
+    return "-".join(filter(None, (setting, part, on_curve)))
+
+
+def _linked(run: Run, design: Design, runs: dict[Key, Run]) -> Run:
     """Give a run the one that it goes on from: that of the same part, where there are parts."""
     before = design.settings[run.setting].after
     if before is None:
         return run
     part = run.part if design.settings[before].parts else ""
-    try:
-        found = runs[before, part, run.method, run.seed]
-    except KeyError:
-        raise RecipeError(
-            f"{run.name} goes on from {place(before, part, run.method, run.seed)}, "
-            "which is not among the runs."
-        ) from None
-    return Run(**{**vars(run), "after": found.folder})
+    key = (before, part, run.method, run.seed, None)
+    if key not in runs:
+        raise RecipeError(f"{run.name} goes on from {place(key)}, which is not among the runs.")
+    return replace(run, after=runs[key].folder)
 
 
 def _raise(faults: dict[str, list[str]]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from .plan import Experiment
+from .curve import Point
+from .plan import Experiment, Run
 from .state import State, folder_state
 
 FORMAT_VERSION = 1
@@ -28,6 +29,9 @@ class RecordedRun:
         method, seed: what was trained.
         folder: the run folder; it need not be there yet.
         state: how far it is, read off the folder now. Scores are there where it is `State.DONE`.
+        after: the setting whose run of the same method and seed it goes on from; empty for none.
+        point: its place on a curve; None where the setting has none.
+        cells: the few-shot cells, of which the curve is (``pos:mlt``); empty without a curve.
     """
 
     setting: str
@@ -36,6 +40,9 @@ class RecordedRun:
     seed: int
     folder: Path
     state: State
+    after: str = ""
+    point: Point | None = None
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def read_experiment(folder: Path) -> RecordedExperiment:
 
 def _run(entry: Mapping[str, Any], folder: Path) -> RecordedRun:
     place = folder / entry["folder"]
+    on_curve = "examples" in entry
     return RecordedRun(
         setting=str(entry["setting"]),
         part=str(entry.get("part", "")),
@@ -82,6 +90,9 @@ def _run(entry: Mapping[str, Any], folder: Path) -> RecordedRun:
         seed=int(entry["seed"]),
         folder=place,
         state=folder_state(place),
+        after=str(entry.get("after", "")),
+        point=Point(int(entry["examples"]), int(entry["draw"])) if on_curve else None,
+        cells=tuple(map(str, entry["cells"])) if on_curve else (),
     )
 
 
@@ -97,6 +108,7 @@ def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> Non
     """
     path = experiment.folder / FILE
     check_owner(experiment)
+    settings = {run.folder: run.setting for run in experiment.runs}
     runs = [
         {
             "setting": run.setting,
@@ -105,6 +117,8 @@ def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> Non
             "seed": run.seed,
             "folder": run.name,
             "state": states[run.name],
+            **({"after": settings[run.after]} if run.after else {}),
+            **_on_curve(run),
         }
         for run in experiment.runs
     ]
@@ -118,6 +132,14 @@ def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> Non
     partial = path.with_name(f"{FILE}.{os.getpid()}.partial")
     partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _on_curve(run: Run) -> dict[str, Any]:
+    """Return what is recorded of the runs of curves alone."""
+    few = run.recipe.few_shot
+    if run.point is None or few is None:
+        return {}
+    return {**vars(run.point), "cells": list(few.cells)}
 
 
 def check_owner(experiment: Experiment) -> None:

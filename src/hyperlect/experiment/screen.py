@@ -17,6 +17,7 @@ from .board import Board
 from .claim import is_claimed
 from .clock import shown
 from .job import Job
+from .plan import Run
 from .state import State
 
 STYLES = {
@@ -97,26 +98,39 @@ def last_step(run: Path) -> int | None:
 
 
 def runs_table(board: Board, states: Mapping[str, State]) -> Table:
-    """Return the table of the chosen runs: one line for a setting, part and method."""
+    """Return the table of the chosen runs: one line for a setting, part and method.
+
+    It names every seed with its state; the runs of a curve, which are many, it counts.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("setting", "part", "method", "seeds"):
         table.add_column(column)
-    rows: dict[tuple[str, str, str], Text] = {}
+    rows: dict[tuple[str, str, str], list[Run]] = {}
     for run in board.chosen:
-        text = rows.setdefault((run.setting, run.part, run.method), Text())
-        state = states[run.name]
-        note: str = state
-        if is_claimed(run.folder):
-            note = "at work"
-        elif state is State.TRAINING:
-            note = f"training, step {last_step(run.folder) or 0:,}"
-        elif state is State.BLOCKED:
-            note = f"blocked ({board.obstacle(run)})"
-        text.append(f"{', ' if text else ''}{run.seed} ")
-        text.append(note, style=STYLES.get(state, "yellow"))
-    for (setting, part, method), text in rows.items():
-        table.add_row(setting, part, method, text)
+        rows.setdefault((run.setting, run.part, run.method), []).append(run)
+    for (setting, part, method), runs in rows.items():
+        notes = [
+            (_note(board, run, states[run.name]), STYLES.get(states[run.name], "yellow"))
+            for run in runs
+        ]
+        if runs[0].point is None:
+            pairs = [(run.seed, note) for run, note in zip(runs, notes, strict=True)]
+        else:
+            pairs = [(count, note) for note, count in Counter(notes).items()]
+        texts = [Text(f"{number} ").append(said, style) for number, (said, style) in pairs]
+        table.add_row(setting, part, method, Text(", ").join(texts))
     return table
+
+
+def _note(board: Board, run: Run, state: State) -> str:
+    """Say how far a run is."""
+    if is_claimed(run.folder):
+        return "at work"
+    if state is State.TRAINING:
+        return f"training, step {last_step(run.folder) or 0:,}"
+    if state is State.BLOCKED:
+        return f"blocked ({board.obstacle(run)})"
+    return state
 
 
 def counted(board: Board, states: Mapping[str, State]) -> str:

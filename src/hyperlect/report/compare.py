@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import RunError, unknown
 from ..experiment import read_experiment
 from .data import read_run
+from .few_shot import Curve, read_curves, summarise_curve
+from .few_shot_page import curve_sections
+from .few_shot_written import curve_chapter
 from .markup import join
 from .page import contents_list, page
 from .settings import setting_sections
-from .summary import summarise
+from .summary import Row, summarise
 from .systems import Setting, of_runs, read_settings
-from .written import as_csv, as_json, as_latex, as_markdown
+from .written import as_csv, as_json, as_latex, as_markdown, chapter_of
 
 FORMATS = ("html", "markdown", "csv", "latex", "json")
 FILES = dict(
@@ -49,36 +52,49 @@ def write_comparison(
         UnknownNameError: there is no such baseline.
     """
     folder, title = folders[0], "Comparison"
+    curves: list[Curve] = []
     if len(folders) == 1:
         settings, title = read_settings(folder), read_experiment(folder).name
+        curves = read_curves(folder, settings)
     else:
         settings = [of_runs([read_run(run) for run in folders])]
-    if not settings:
+    if not (settings or curves):
         raise RunError(f"No run of {folder} has results yet. Go on with: hyperlect experiment")
     chosen = _baseline(settings, baseline)
-    found = [(setting, summarise(setting, chosen)) for setting in settings]
-    rows = [row for _, summary in found for row in summary]
+    texts = _texts(title, settings, curves, chosen)
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name in formats:
-        match name:
-            case "html":
-                sections = setting_sections(found, chosen)
-                links = contents_list([(section.id, section.title) for section in sections])
-                text = page(title, join([links, *(s.render(2) for s in sections)], "\n"))
-            case "markdown":
-                text = f"# {title}\n\n" + as_markdown(found, chosen)
-            case "csv":
-                text = as_csv(settings)
-            case "latex":
-                text = as_latex(found, chosen)
-            case _:
-                text = as_json(rows)
         path = out / FILES[name]
-        path.write_text(text, encoding="utf-8")
+        path.write_text(texts[name](), encoding="utf-8")
         written.append(path)
     return written
+
+
+def _texts(
+    title: str, settings: Sequence[Setting], curves: Sequence[Curve], baseline: str | None
+) -> dict[str, Callable[[], str]]:
+    """Return what writes each format."""
+    found = [(setting, summarise(setting, baseline)) for setting in settings]
+    drawn = [(curve, summarise_curve(curve)) for curve in curves]
+    chapters = [chapter_of(setting, rows, baseline) for setting, rows in found]
+    chapters += [curve_chapter(curve, rows) for curve, rows in drawn]
+    rows: list[Row] = [row for _, of in found for row in of]
+    rows += [row for _, of_curve in drawn for row in of_curve]
+
+    def html() -> str:
+        sections = setting_sections(found, baseline) + curve_sections(drawn)
+        links = contents_list([(section.id, section.title) for section in sections])
+        return page(title, join([links, *(s.render(2) for s in sections)], "\n"))
+
+    return {
+        "html": html,
+        "markdown": lambda: f"# {title}\n\n{as_markdown(chapters)}",
+        "csv": lambda: as_csv(settings, curves),
+        "latex": lambda: as_latex(chapters),
+        "json": lambda: as_json(rows),
+    }
 
 
 def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:

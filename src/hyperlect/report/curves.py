@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from .data import Curves
+from .frame import Frame, ticks_of
 from .markup import Html
-from .svg import ACCENT, INK, MUTED, RULE, canvas, to_svg, write
+from .svg import ACCENT, INK, canvas, to_svg, write
 
 _WIDTH, _HEIGHT = 340.0, 190.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 318.0, 12.0, 166.0
@@ -44,54 +45,45 @@ def _selection(curves: Curves, prefix: str) -> Html:
     return _panel(points, prefix, said, best)
 
 
-class _Frame:
+class _Panel:
     """The axes of a panel: from (step, value) to pixels."""
 
     def __init__(self, points: Points) -> None:
         steps, values = zip(*points, strict=True)
         self.x_ticks = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]).tick_values(0, max(steps))
-        self.y_ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(
-            min(values), max(values)
-        )
+        self.frame = Frame(_LEFT, _RIGHT, _TOP, _BOTTOM, ticks_of(values))
         self.last = max(max(steps), 1)
 
     def place(self, step: float, value: float) -> tuple[float, float]:
-        low, high = self.y_ticks[0], self.y_ticks[-1]
-        x = _LEFT + step / self.last * (_RIGHT - _LEFT)
-        return x, _BOTTOM - (value - low) / (high - low) * (_BOTTOM - _TOP)
+        return _LEFT + step / self.last * (_RIGHT - _LEFT), self.frame.y(value)
+
+    def draw(self, axes: Axes) -> None:
+        self.frame.draw(axes)
+        for tick in self.x_ticks:
+            if tick <= self.last:
+                self.frame.below(axes, self.place(tick, 0)[0], f"{tick:,.0f}")
 
 
 def _panel(points: Points, prefix: str, said: str, best: tuple[int, float] | None = None) -> Html:
     figure, axes = canvas(_WIDTH, _HEIGHT)
-    frame = _Frame(points)
-    _frame(axes, frame)
+    panel = _Panel(points)
+    panel.draw(axes)
     colour = ACCENT
     means, lows, highs = _thinned(points)
-    line = [frame.place(step, value) for step, value in means]
+    line = [panel.place(step, value) for step, value in means]
     x, y = zip(*line, strict=True)
     if len(points) > len(means):
-        band = [[frame.place(s, v)[1] for s, v in edge] for edge in (lows, highs)]
+        band = [[panel.place(s, v)[1] for s, v in edge] for edge in (lows, highs)]
         axes.fill_between(x, band[0], band[1], color=colour, alpha=0.18, linewidth=0, zorder=2)
     marker = "o" if len(means) <= 40 else None
     axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=3.2, zorder=3)
     if best is not None:
-        _best(axes, frame, best, colour)
+        _best(axes, panel, best)
     return to_svg(figure, prefix, said)
 
 
-def _frame(axes: Axes, frame: _Frame) -> None:
-    for tick in frame.y_ticks:
-        y = frame.place(0, tick)[1]
-        axes.plot([_LEFT, _RIGHT], [y, y], color=RULE, linewidth=0.8, zorder=1)
-        write(axes, (_LEFT - 6, y), f"{tick:g}", 10, MUTED, "right")
-    for tick in frame.x_ticks:
-        if tick <= frame.last:
-            x = frame.place(tick, 0)[0]
-            write(axes, (x, _BOTTOM + 13), f"{tick:,.0f}", 10, MUTED, "center")
-
-
-def _best(axes: Axes, frame: _Frame, best: tuple[int, float], colour: str) -> None:
-    x, y = frame.place(*best)
+def _best(axes: Axes, panel: _Panel, best: tuple[int, float]) -> None:
+    x, y = panel.place(*best)
     axes.scatter([x], [y], s=70, facecolors="none", edgecolors=INK, linewidths=1.3, zorder=5)
     above = y > _TOP + 24
     align: Literal["left", "right"] = "right" if x > (_LEFT + _RIGHT) / 2 else "left"

@@ -48,7 +48,7 @@ def _table(setting: Setting, summary: Sequence[Row], kind: Kind) -> Html:
     heads = ["Method"]
     heads += [tag("span", task, " ", tag("small", metric)) for task, metric in table.tasks.items()]
     lines = [
-        [method, *map(_score, of), parameters_text(count), seconds_text(seconds)]
+        [method, *map(score_html, of), parameters_text(count), seconds_text(seconds)]
         for method, of, count, seconds in table.lines
     ]
     counts = {row.task: row.cells + row.left_out for row in summary if row.kind is kind}
@@ -59,7 +59,8 @@ def _table(setting: Setting, summary: Sequence[Row], kind: Kind) -> Html:
     return tag("div", body, class_="scroll", tabindex=0, role="region", aria_label=str(kind))
 
 
-def _score(row: Row | None) -> Html:
+def score_html(row: Row | None) -> Html:
+    """Write a score as a cell of a table; what its marks mean stands in its title."""
     if row is None:
         return tag("span", "–", class_="none")
     said = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ..grid import Cell, Kind
 from .bootstrap import Difference, Sample, difference
@@ -68,6 +69,9 @@ class Row:
         }
 
 
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
 def summarise(setting: Setting, baseline: str | None) -> list[Row]:
     """Summarise a setting, by kind, task and system; last the mean over tasks of each kind.
 
@@ -81,10 +85,10 @@ def summarise(setting: Setting, baseline: str | None) -> list[Row]:
     for kind in Kind:
         tasks = {task: keys for (task, k), keys in groups.items() if k is kind}
         for task, keys in tasks.items():
-            rows += _best([_row(setting, s, {task: keys}, kind, base) for s in setting.systems])
+            rows += mark_best([_row(setting, s, {task: keys}, kind, base) for s in setting.systems])
         percent = {task: keys for task, keys in tasks.items() if not is_perplexity(keys[0][3])}
         if len(percent) > 1:
-            rows += _best([_row(setting, s, percent, kind, base) for s in setting.systems])
+            rows += mark_best([_row(setting, s, percent, kind, base) for s in setting.systems])
     return rows
 
 
@@ -139,19 +143,15 @@ def _against(system: System, base: System, tasks: Mapping[str, Sequence[Key]]) -
     return difference(samples)
 
 
-def _best(rows: list[Row]) -> list[Row]:
+def mark_best(rows: list[AnyRow]) -> list[AnyRow]:
     """Mark the best of the rows that have all cells, as it is printed."""
     whole = [round(r.mean, 1) for r in rows if r.mean is not None and not r.left_out]
     if len(rows) < 2 or not whole:
         return rows
     top = min(whole) if is_perplexity(rows[0].metric) else max(whole)
     return [
-        _marked(row)
+        replace(row, best=True)
         if row.mean is not None and not row.left_out and round(row.mean, 1) == top
         else row
         for row in rows
     ]
-
-
-def _marked(row: Row) -> Row:
-    return Row(**{**vars(row), "best": True})

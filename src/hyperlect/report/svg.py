@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from .markup import Html, tag
 
 INK, MUTED, RULE, PAPER, ACCENT, WARM = (f"#0{n}0{n}0{n}" for n in range(1, 7))
+LINES = tuple(f"#1{n}1{n}1{n}" for n in range(1, 9))
+"""The colours of lines that stand in one plot; markers of different shapes tell them apart too."""
 _PROPERTIES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -24,6 +26,7 @@ _PROPERTIES = {
     PAPER: "var(--paper)",
     ACCENT: "var(--accent)",
     WARM: "var(--warm)",
+    **{stand_in: f"var(--line-{n})" for n, stand_in in enumerate(LINES, start=1)},
 }
 _POINTS_PER_INCH = 72  # matplotlib writes SVG in points; one point is shown as one CSS pixel
 

@@ -118,13 +118,15 @@ def key_of(cell: CellResult) -> Key:
 
 
 def read_settings(folder: Path) -> list[Setting]:
-    """Read the finished runs of an experiment's folder.
+    """Read the finished runs of an experiment's folder, those of curves excepted.
 
     Raises:
         RunError: the folder holds no experiment, or a file of a run is malformed.
     """
     settings: dict[str, Setting] = {}
     for run in read_experiment(folder).runs:
+        if run.point is not None:
+            continue
         setting = settings.setdefault(run.setting, Setting(run.setting))
         if run.state is State.DONE:
             setting.system(run.method).add(run.seed, read_run(run.folder))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..grid import Kind
+from .data import CellResult
+from .few_shot import Curve
 from .scales import figure_text
 from .summary import ALL, Row
 from .systems import Setting
@@ -47,6 +49,36 @@ class Table:
         return [f"{task} {metric}".strip() for task, metric in self.tasks.items()]
 
 
+Written = tuple[str, str, bool]
+"""A text, the marks behind it, and whether it is the best."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as it is written: its title, the heads of its columns, and its lines."""
+
+    title: str
+    heads: list[str]
+    lines: list[list[Written]]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What is written of one setting.
+
+    Attributes:
+        title: its name.
+        sheets: its tables.
+        legend: what stands in them.
+        missing: what has no results yet.
+    """
+
+    title: str
+    sheets: list[Sheet]
+    legend: str
+    missing: list[str]
+
+
 def tables(setting: Setting, rows: Sequence[Row]) -> Iterator[Table]:
     """Lay the rows of a setting out, a table for each kind."""
     for kind in Kind:
@@ -79,6 +111,11 @@ def marks(row: Row | None) -> str:
     return star + ("†" if row.left_out else "")
 
 
+def written(row: Row | None) -> Written:
+    """Write a score with its marks."""
+    return score_text(row), marks(row), bool(row and row.best)
+
+
 def parameters_text(count: int | None) -> str:
     """Write a number of parameters in millions."""
     return "–" if count is None else f"{count / 1e6:.2f} M"
@@ -106,70 +143,84 @@ def as_json(rows: Sequence[Row]) -> str:
     return json.dumps([row.data() for row in rows], ensure_ascii=False, indent=1) + "\n"
 
 
-def as_csv(settings: Sequence[Setting]) -> str:
+def as_csv(settings: Sequence[Setting], curves: Sequence[Curve]) -> str:
     """Write every score of every run, a line each."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(
-        ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
-    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
+    writer.writerow([*heads, "few_shot_examples", "few_shot_draw"])
     for setting in settings:
         for system in setting.systems:
             for seed, cells in system.seeds.items():
-                for cell in cells.values():
-                    score = "" if cell.score is None else f"{cell.score:.3f}"
-                    place = [setting.name, system.method, seed, cell.task, str(cell.kind)]
-                    writer.writerow([*place, cell.language, cell.metric, score, cell.examples])
-    return written.getvalue()
+                run = (setting.name, system.method, seed)
+                writer.writerows([*run, *line, "", ""] for line in _cells(cells.values()))
+    for curve in curves:
+        for (method, point, seed), found in curve.cells.items():
+            run, place = (curve.name, method, seed), (point.examples, point.draw)
+            writer.writerows([*run, *line, *place] for line in _cells(found))
+    return text.getvalue()
 
 
-def as_markdown(found: Sequence[tuple[Setting, Sequence[Row]]], baseline: str | None) -> str:
+def _cells(cells: Iterable[CellResult]) -> Iterator[list[object]]:
+    for cell in cells:
+        score = "" if cell.score is None else f"{cell.score:.3f}"
+        place = [cell.task, str(cell.kind), cell.language, cell.metric]
+        yield [*place, score, cell.examples]
+
+
+def chapter_of(setting: Setting, rows: Sequence[Row], baseline: str | None) -> Chapter:
+    """Put the tables of a setting together."""
+    sheets = [
+        Sheet(
+            str(table.kind),
+            ["method", *table.columns, "trained", "training"],
+            [
+                [
+                    (method, "", False),
+                    *map(written, of),
+                    (parameters_text(count), "", False),
+                    (seconds_text(seconds), "", False),
+                ]
+                for method, of, count, seconds in table.lines
+            ],
+        )
+        for table in tables(setting, rows)
+    ]
+    return Chapter(setting.name, sheets, legend(rows, baseline), setting.missing)
+
+
+def as_markdown(chapters: Sequence[Chapter]) -> str:
     """Write GitHub tables."""
     parts = []
-    for setting, rows in found:
-        parts.append(f"## {setting.name}")
-        for table in tables(setting, rows):
-            heads = ["method", *table.columns, "trained", "training"]
-            lines = [heads, ["---", *["--:"] * (len(heads) - 1)]]
-            lines += _lines(table, _markdown)
+    for chapter in chapters:
+        parts.append(f"## {chapter.title}")
+        for sheet in chapter.sheets:
+            lines = [sheet.heads, ["---", *["--:"] * (len(sheet.heads) - 1)]]
+            lines += [[_markdown(*cell) for cell in line] for line in sheet.lines]
             body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            parts.append(f"### {table.kind}\n\n{body}")
-        parts.append(legend(rows, baseline))
-        if setting.missing:
-            parts.append(f"Not there yet: {'; '.join(setting.missing)}.")
+            parts.append(f"### {sheet.title}\n\n{body}")
+        parts.append(chapter.legend)
+        if chapter.missing:
+            parts.append(f"Not there yet: {'; '.join(chapter.missing)}.")
     return "\n\n".join(parts) + "\n"
 
 
-def as_latex(found: Sequence[tuple[Setting, Sequence[Row]]], baseline: str | None) -> str:
+def as_latex(chapters: Sequence[Chapter]) -> str:
     """Write tables for LaTeX with the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
-    for setting, rows in found:
-        for table in tables(setting, rows):
-            heads = ["method", *table.columns, "trained", "training"]
-            lines = _lines(table, _latex)
+    for chapter in chapters:
+        for sheet in chapter.sheets:
+            lines = [[_latex(*cell) for cell in line] for line in sheet.lines]
             body = "\n".join(f"{' & '.join(line)} \\\\" for line in lines)
-            head = " & ".join(_tex(text) for text in heads)
-            caption = _tex(f"{setting.name}: {table.kind}. {legend(rows, baseline)}")
+            head = " & ".join(_tex(text) for text in sheet.heads)
+            caption = _tex(f"{chapter.title}: {sheet.title}. {chapter.legend}")
             parts.append(
                 "\\begin{table}\n\\centering\n"
-                f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}\n\\toprule\n{head} \\\\\n"
+                f"\\begin{{tabular}}{{l{'r' * (len(sheet.heads) - 1)}}}\n\\toprule\n{head} \\\\\n"
                 f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
                 f"\\caption{{{caption}}}\n\\end{{table}}"
             )
     return "\n\n".join(parts) + "\n"
-
-
-def _lines(table: Table, written: Callable[[str, str, bool], str]) -> list[list[str]]:
-    """Write each line with a function of a text, the marks behind it, and whether it is best."""
-    return [
-        [
-            written(method, "", False),
-            *(written(score_text(row), marks(row), bool(row and row.best)) for row in rows),
-            written(parameters_text(count), "", False),
-            written(seconds_text(seconds), "", False),
-        ]
-        for method, rows, count, seconds in table.lines
-    ]
 
 
 def _markdown(text: str, behind: str, best: bool) -> str:
