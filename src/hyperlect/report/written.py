@@ -130,7 +130,8 @@ def legend(rows: Sequence[Row], baseline: str | None) -> str:
     """Say what stands in a table: spread, marks, what is bold."""
     seeds = sorted({row.seeds for row in rows if row.seeds})
     many = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "no"
-    text = f"Means over cells and {many} seeds, ± the standard deviation over seeds; bold is best."
+    noun = "seed" if seeds == [1] else "seeds"
+    text = f"Means over cells and {many} {noun}, ± the standard deviation over seeds; bold is best."
     if any("*" in marks(row) for row in rows):
         text += f" *: differs from {baseline} (paired bootstrap over examples and seeds, p < 0.05)."
     if any("†" in marks(row) for row in rows):
