@@ -51,9 +51,8 @@ def strip_panel(
     for index, strip in enumerate(strips):
         if index == 0 or strip.kind != strips[index - 1].kind:
             y += _GAP if index else 0.0
-            count = len(strip.cells)
             draw(axes, [(_LEFT + 5, y + _HEADING / 2)], 5, FILLS[strip.kind], INK)
-            text = f"{strip.kind} · {count} {dot}{'' if count == 1 else 's'}"
+            text = f"{strip.kind} · {_count(strips, strip.kind, dot)}"
             write(axes, (_LEFT + 16, y + _HEADING / 2), text, 11.5)
             y += _HEADING
         if strip.label:
@@ -62,6 +61,13 @@ def strip_panel(
         _strip(axes, y + _STRIP / 2, strip, scale, colour)
         y += _STRIP
     return to_svg(figure, prefix, _description(strips, task, dot))
+
+
+def _count(strips: Sequence[Strip], kind: Kind, dot: str) -> str:
+    """Say how many dots the strips of a kind have, which with runs left to do may differ."""
+    counts = sorted({len(strip.cells) for strip in strips if strip.kind == kind})
+    ends = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+    return f"{ends} {dot}{'' if counts == [1] else 's'}"
 
 
 def _height(strips: Sequence[Strip]) -> float:
