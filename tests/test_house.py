@@ -69,7 +69,6 @@ TESTED_ELSEWHERE = {
     "report/markup.py": "report/test_svg.py",
     "report/sections.py": "report/test_page.py",
     "report/side_by_side.py": "report/test_page.py",
-    "report/strips.py": "report/test_page.py",
     "report/tables.py": "report/test_page.py",
 }
 """Modules without tests of their own, and the tests of what they serve, which go through them."""
