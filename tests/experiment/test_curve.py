@@ -11,11 +11,12 @@ from hyperlect.errors import RecipeError
 from hyperlect.experiment.board import Board, choose
 from hyperlect.experiment.curve import Point
 from hyperlect.experiment.design import load_design
-from hyperlect.experiment.plan import Experiment
+from hyperlect.experiment.plan import Experiment, plan
 from hyperlect.experiment.state import State
 from hyperlect.recipe import load_recipe
 
-from .made import FAILS, WEIGHTS, finish, planned, runner
+from ..project import write_project
+from .made import FAILS, WEIGHTS, finish, planned, runner, write_grid
 
 TEXT = """\
 format_version: 1
@@ -137,6 +138,14 @@ def test_a_curve_needs_cells(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"few_shot\.cells: is missing") as error:
         few_shot(tmp_path, settings={**SETTINGS, "few": {**FEW, "parts": {}}})
     assert str(error.value).count("is missing") == 1  # not once for each point
+
+
+def test_a_curve_needs_cells_of_the_tasks_that_are_run(tmp_path: Path) -> None:
+    few = {"few_shot.cells": ["topic:eng"], "only_tasks": ["pos"]}
+    write_grid(tmp_path, settings={"few": {**FEW, "after": None, "parts": {"pos": few}}})
+    write_project(tmp_path, ("pos", "topic"))
+    with pytest.raises(RecipeError, match=r"few_shot\.cells names no cell of its tasks"):
+        plan(tmp_path / "grid.yaml", tmp_path / "out")
 
 
 def test_the_runs_of_a_curve_are_chosen_wait_and_block_as_others(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ class SettingSection(Section):
     parts: dict[Name, Settings] = Field(default_factory=dict)
     """Several runs whose cells together make the setting: name → what is set for it."""
     after: str | None = None
-    """Another setting, one without a curve: each run goes on from its run of the same method and
-    seed."""
+    """Another setting (not a curve): each run goes on from its run of the same method and seed."""
     curve: CurveSection | None = None
     """Each run with several numbers of labelled examples, each drawn several times."""
 

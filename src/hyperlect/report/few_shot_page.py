@@ -21,8 +21,6 @@ def curve_sections(found: Sequence[tuple[Curve, Sequence[PointRow]]]) -> list[Se
 
 
 def _curve(curve: Curve, summary: Sequence[PointRow], prefix: str) -> Html:
-    if not summary:
-        return note(curve_legend(curve, summary))
     tables = list(curve_tables(curve, summary))
     missing = f"Not there yet: {'; '.join(missing_runs(curve))}." if curve.missing else None
     figures = [
