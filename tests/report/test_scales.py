@@ -11,6 +11,7 @@ from hyperlect.report.scales import (
     LEVELS,
     Scale,
     colour_rules,
+    counts_text,
     figure_text,
     luminance,
     scale_of,
@@ -82,3 +83,10 @@ def test_scores_beyond_the_ends_stay_within() -> None:
 )
 def test_figures(score: float | None, digits: int, text: str) -> None:
     assert figure_text(score, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"), [([1, 1], "1 seed"), ([3], "3 seeds"), ([3, 1, 2], "1 to 3 seeds")]
+)
+def test_counts_are_one_number_or_the_least_and_the_most(counts: list[int], text: str) -> None:
+    assert counts_text(counts, "seed") == text

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .few_shot import Curve, PointRow
+from .scales import counts_text
 from .written import Chapter, Sheet, written
 
 
@@ -43,8 +44,8 @@ def curve_legend(curve: Curve, rows: Sequence[PointRow]) -> str:
         return "The methods have no cell in common: nothing can be compared."
     drawn = [row for row in rows if row.examples]
     text = "Scores against the number of labelled examples in each cell: means over the cells and "
-    text += f"{_numbers({row.draws for row in drawn}, 'draw')} with "
-    text += f"{_numbers({row.seeds for row in drawn}, 'seed')}, ± the standard deviation over "
+    text += f"{counts_text((row.draws for row in drawn), 'draw')} with "
+    text += f"{counts_text((row.seeds for row in drawn), 'seed')}, ± the standard deviation over "
     text += "draws and seeds; bold is best."
     before = [row for row in rows if not row.examples]
     if before and curve.before:
@@ -55,14 +56,9 @@ def curve_legend(curve: Curve, rows: Sequence[PointRow]) -> str:
     return text
 
 
-def _numbers(found: set[int], noun: str) -> str:
-    text = " to ".join(str(number) for number in sorted({min(found), max(found)}))
-    return f"{text} {noun}{'' if found == {1} else 's'}"
-
-
 def missing_runs(curve: Curve) -> list[str]:
     """Say how many runs have no results yet."""
-    return [f"{m}, {n} run{'' if n == 1 else 's'}" for m, n in curve.missing.items()]
+    return [f"{method}, {counts_text([n], 'run')}" for method, n in curve.missing.items()]
 
 
 def curve_chapter(curve: Curve, rows: Sequence[PointRow]) -> Chapter:

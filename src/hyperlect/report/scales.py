@@ -125,3 +125,10 @@ def luminance(red: float, green: float, blue: float) -> float:
         return part / 12.92 if part <= 0.04045 else float(((part + 0.055) / 1.055) ** 2.4)
 
     return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+
+
+def counts_text(counts: Iterable[int], noun: str) -> str:
+    """Write one number of things, or the least and the most: ``1 seed``, ``1 to 3 seeds``."""
+    found = set(counts)
+    ends = " to ".join(str(count) for count in sorted({min(found), max(found)}))
+    return f"{ends} {noun}{'' if found == {1} else 's'}"

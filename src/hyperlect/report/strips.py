@@ -12,7 +12,7 @@ from ..grid import Kind
 from .data import CellResult
 from .marks import FILLS, draw
 from .markup import Html
-from .scales import Scale, figure_text
+from .scales import Scale, counts_text, figure_text
 from .svg import ACCENT, INK, MUTED, RULE, WARM, canvas, to_svg, write
 
 WIDTH = 340.0
@@ -52,7 +52,9 @@ def strip_panel(
         if index == 0 or strip.kind != strips[index - 1].kind:
             y += _GAP if index else 0.0
             draw(axes, [(_LEFT + 5, y + _HEADING / 2)], 5, FILLS[strip.kind], INK)
-            text = f"{strip.kind} · {_count(strips, strip.kind, dot)}"
+            # with runs left to do, systems may have different numbers
+            counts = (len(other.cells) for other in strips if other.kind == strip.kind)
+            text = f"{strip.kind} · {counts_text(counts, dot)}"
             write(axes, (_LEFT + 16, y + _HEADING / 2), text, 11.5)
             y += _HEADING
         if strip.label:
@@ -61,13 +63,6 @@ def strip_panel(
         _strip(axes, y + _STRIP / 2, strip, scale, colour)
         y += _STRIP
     return to_svg(figure, prefix, _description(strips, task, dot))
-
-
-def _count(strips: Sequence[Strip], kind: Kind, dot: str) -> str:
-    """Say how many dots the strips of a kind have, which with runs left to do may differ."""
-    counts = sorted({len(strip.cells) for strip in strips if strip.kind == kind})
-    ends = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
-    return f"{ends} {dot}{'' if counts == [1] else 's'}"
 
 
 def _height(strips: Sequence[Strip]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..grid import Kind
 from .data import CellResult
 from .few_shot import Curve
-from .scales import figure_text
+from .scales import counts_text, figure_text
 from .summary import ALL, Row
 from .systems import Setting
 
@@ -128,10 +128,9 @@ def seconds_text(seconds: float | None) -> str:
 
 def legend(rows: Sequence[Row], baseline: str | None) -> str:
     """Say what stands in a table: spread, marks, what is bold."""
-    seeds = sorted({row.seeds for row in rows if row.seeds})
-    many = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "no"
-    noun = "seed" if seeds == [1] else "seeds"
-    text = f"Means over cells and {many} {noun}, ± the standard deviation over seeds; bold is best."
+    seeds = [row.seeds for row in rows if row.seeds]
+    many = counts_text(seeds, "seed") if seeds else "no seeds"
+    text = f"Means over cells and {many}, ± the standard deviation over seeds; bold is best."
     if any("*" in marks(row) for row in rows):
         text += f" *: differs from {baseline} (paired bootstrap over examples and seeds, p < 0.05)."
     if any("†" in marks(row) for row in rows):
