@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,17 @@ def test_the_fused_attention_is_for_fp32_on_a_cpu(
     recipe = run.parent / "recipe.yaml"
     train(recipe, tmp_path / "run", f"training.precision={precision}", "training.steps=4")
     assert set(seen) == {attention}
+
+
+def test_kept_casts_change_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("training.precision=bf16", "training.steps=4")
+    kept = train(run.parent / "recipe.yaml", tmp_path / "kept", *changes)
+    monkeypatch.setattr("hyperlect.training.trainer.KeptCasts", nullcontext)
+    plain = train(run.parent / "recipe.yaml", tmp_path / "plain", *changes)
+    for name, tensor in weights(plain).items():
+        assert torch.equal(tensor, weights(kept)[name]), name
 
 
 def test_a_run_that_starts_from_another(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ..grid import Cell
 from ..model import HyperX
 from ..recipe import TrainingSection
 from ..weights import load_exactly
+from .casts import KeptCasts
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite
@@ -92,16 +93,14 @@ class Trainer:
     def __post_init__(self) -> None:
         settings = self.settings
         self.model.to(self.accelerator.device)
-        self.parameters = {
-            name: parameter
-            for name, parameter in self.model.own_parameters().items()
-            if parameter.requires_grad
-        }
+        own = self.model.own_parameters().items()
+        self.parameters = {name: value for name, value in own if value.requires_grad}
         self.optimizer = make_optimizer(self.parameters, settings, self.accelerator.device.type)
         self.rate = 0.0
         self.examples = sum(len(rows) for rows in self.rows.values())
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
+        self.casts = nullcontext() if settings.compile else KeptCasts()  # graphs can't call it
         self.phases = plan(self.model, self.rows, settings, self.shares)
         self._enter(self.phases[0])
 
@@ -186,7 +185,7 @@ class Trainer:
 
     def _learn(self, batch: Batch, monitor: Monitor, last: bool) -> None:
         """Add the gradients of one batch."""
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.casts:
             loss = batch_loss(self.model, batch)
             total = loss.total
             if self.model.latents is not None:  # a row's part of what all rows together cost
