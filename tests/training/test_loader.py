@@ -62,7 +62,7 @@ def told(batch: Batch) -> list[Any]:
 def plain(rows: Mapping[Cell, Any], step: int, **changes: Any) -> list[list[Any]]:
     """The batches of a step, with nothing read ahead and nothing kept."""
     own = settings(**changes)
-    sampler = make_sampler(rows, own, {}, ["mlm"])
+    sampler = make_sampler(rows, own, {})
     for _ in range(step * own.accumulate):
         sampler.next()
     chance = torch.Generator().manual_seed(derived_seed(own.seed, "masks", step, 0))
@@ -92,16 +92,6 @@ def test_the_recipe_chooses_the_sampler(rows: dict[Cell, Any]) -> None:
     assert type(single) is CellSampler
     assert single.tokens == 70
     assert single.probabilities[Cell("mlm", "tur")] == 0.5
-
-
-def test_raw_text_comes_by_itself(rows: dict[Cell, Any]) -> None:
-    loader = made(rows)
-    cells = [set(batch.cells) for step in range(40) for batch in loader.next(step)]
-    loader.close()
-    text = {Cell("mlm", "tur")}
-    assert text in cells
-    assert all(found == text or not found & text for found in cells)
-    assert max(map(len, cells)) == 2
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,10 @@ class MixedSampler(Sampler):
 
     The rows of 50 batches are drawn together, each from a cell drawn for it, and put into batches
     by length. So a batch holds rows of many cells and little padding.
-
-    Args:
-        args, options: as for `Sampler`.
-        apart: tasks whose rows come in batches of their own, without those of other tasks. For
-            raw text: to score a whole vocabulary costs nearly as much for one row as for eight.
     """
 
-    def __init__(self, *args: Any, apart: Iterable[str] = (), **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.apart = frozenset(apart)
-        self._settings = (*self._settings, sorted(self.apart))
         self._start = super().position()
         self._pool: list[list[Drawn]] = []
         self._pool_taken = 0
@@ -57,17 +49,10 @@ class MixedSampler(Sampler):
             size = max(1, round(self.tokens * BATCHES_PER_POOL / expected))
         points = np.random.default_rng([self.seed, self.step]).random(size)
         drawn = [(self._cells[i], self._next_row(i)) for i in self._draw(points).tolist()]
-        together = [self._batches(drawn, alone) for alone in (False, True)]
-        batches = [batch for part in together for batch in part]
-        order = torch.randperm(len(batches), generator=self._generator("pool", self.step))
-        return [batches[index] for index in order.tolist()]
-
-    def _batches(self, drawn: list[Drawn], alone: bool) -> list[list[Drawn]]:
-        """Put the drawn rows of the tasks that are kept apart, or of all others, into batches."""
-        rows = [(cell, row) for cell, row in drawn if (cell.task in self.apart) == alone]
-        lengths = [self.lengths[cell][row] for cell, row in rows]
+        lengths = [self.lengths[cell][row] for cell, row in drawn]
         batches = by_length(lengths, self.tokens, None if self.tokens else self.batch_size)
-        return [[rows[index] for index in batch] for batch in batches]
+        order = torch.randperm(len(batches), generator=self._generator("pool", self.step))
+        return [[drawn[row] for row in batches[index]] for index in order.tolist()]
 
     def _next_row(self, number: int) -> int:
         """Return the next row of a cell's present epoch."""

@@ -134,7 +134,7 @@ class Sampler(ABC):
             temperature,
             sorted((shares or {}).items()),
         )
-        self._settings: tuple[object, ...] = (*parts, seed)
+        self._settings = (*parts, seed)
         self._cells = list(self.lengths)
         self._bounds = np.cumsum(list(self.probabilities.values()))
         self._epochs = np.zeros(len(self._cells), np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,35 +16,22 @@ from ..data.sampling import CellSampler, Position, Sampler
 from ..grid import Cell
 from ..model import HyperX
 from ..recipe import TrainingSection
-from ..tasks import TaskType
 from .schedule import derived_seed
 
 
 def make_sampler(
-    rows: Mapping[Cell, Any],
-    settings: TrainingSection,
-    shares: Mapping[str, float],
-    apart: Iterable[str] = (),
+    rows: Mapping[Cell, Any], settings: TrainingSection, shares: Mapping[str, float]
 ) -> Sampler:
-    """Make the sampler that a recipe's training section asks for.
-
-    Args:
-        rows: encoded training rows by cell.
-        settings: the recipe's training section.
-        shares: fixed shares of the rows by task.
-        apart: tasks that mixed batches keep apart from all others.
-    """
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "temperature": settings.temperature,
-        "shares": shares,
-        "seed": derived_seed(settings.seed, "cells"),
-        "tokens": settings.tokens,
-    }
-    lengths = {cell: row_lengths(encoded) for cell, encoded in rows.items()}
-    if settings.batching == "mixed":
-        return MixedSampler(lengths, apart=apart, **options)
-    return CellSampler(lengths, **options)
+    """Make the sampler that a recipe's training section asks for."""
+    kind = MixedSampler if settings.batching == "mixed" else CellSampler
+    return kind(
+        {cell: row_lengths(encoded) for cell, encoded in rows.items()},
+        batch_size=settings.batch_size,
+        temperature=settings.temperature,
+        shares=shares,
+        seed=derived_seed(settings.seed, "cells"),
+        tokens=settings.tokens,
+    )
 
 
 class Loader:
@@ -73,8 +60,7 @@ class Loader:
         self.rows = rows
         self.settings = settings
         self.accelerator = accelerator
-        texts = [task.name for task in model.tasks.values() if task.type is TaskType.MLM]
-        self.sampler = make_sampler(rows, settings, shares, texts)
+        self.sampler = make_sampler(rows, settings, shares)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._position = self.sampler.position()
         self._ahead: tuple[int, Position, Future[list[Batch]]] | None = None
