@@ -56,7 +56,7 @@ TESTED_ELSEWHERE = {
     "recipe/sections.py": "recipe/test_recipe.py",
     "recipe/sources.py": "recipe/test_recipe.py",
     "recipe/table.py": "recipe/test_recipe.py",
-    "report/curves.py": "report/test_page.py",
+    "report/learning_curves.py": "report/test_page.py",
     "report/few_shot_page.py": "report/test_few_shot.py",
     "report/few_shot_written.py": "report/test_few_shot.py",
     "report/frame.py": "report/test_svg.py",

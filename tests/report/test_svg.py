@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from hyperlect.report.curves import panels
 from hyperlect.report.data import Curves
+from hyperlect.report.learning_curves import panels
 from hyperlect.report.svg import ACCENT, canvas, to_svg, write
 
 

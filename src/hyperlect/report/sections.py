@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ..grid import Kind
 from ..languages import name
-from .curves import panels
 from .data import CellResult, Run, is_perplexity
 from .language_map import draw_map, project
+from .learning_curves import panels
 from .markup import Html, join, rows, tag
 from .scales import Scale
 from .strips import Strip, strip_panel
