@@ -182,10 +182,13 @@ def test_the_fused_attention_is_for_fp32_on_a_cpu(
     assert set(seen) == {attention}
 
 
+@pytest.mark.parametrize("again", ["true", "false"])
 def test_kept_casts_change_nothing(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    again: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = ("training.precision=bf16", "training.steps=4")
+    """Where activations are computed again, that happens without them."""
+    checkpointed = f"training.checkpoint_activations={again}"
+    changes = ("training.precision=bf16", "training.steps=4", checkpointed)
     kept = train(run.parent / "recipe.yaml", tmp_path / "kept", *changes)
     monkeypatch.setattr("hyperlect.training.trainer.KeptCasts", nullcontext)
     plain = train(run.parent / "recipe.yaml", tmp_path / "plain", *changes)
