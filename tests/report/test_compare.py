@@ -17,7 +17,7 @@ from hyperlect.report.systems import of_runs, read_settings
 from hyperlect.report.written import tables
 
 from .experiments import add, record
-from .runs import write_results
+from .runs import CELLS, cell, write_results
 
 GOOD, HALF, BAD = [1] * 40, [1, 0] * 20, [0] * 40
 POS, NER = ("pos", "eng"), ("ner", "eng")
@@ -154,6 +154,52 @@ def test_single_runs_are_grouped_by_name_and_method(tmp_path: Path) -> None:
     assert [s.method for s in of_runs(runs[:3]).systems] == ["hyperx", "adapters"]
     assert [len(s.seeds) for s in of_runs(runs[:3]).systems] == [2, 1]
     assert [s.method for s in of_runs(runs).systems] == ["a (hyperx)", "a (adapters)", "b (hyperx)"]
+
+
+def test_runs_of_other_recipes_are_other_systems(tmp_path: Path) -> None:
+    """Though name, method and seed are the same."""
+    recipes = {"a": "seed: 1\n  steps: 5", "b": "seed: 1\n  steps: 9", "c": "seed: 2\n  steps: 5"}
+    runs = []
+    for folder, training in recipes.items():
+        seed = int(training[6])
+        write_results(tmp_path / folder, name="mine", seed=seed)
+        (tmp_path / folder / "recipe.yaml").write_text(f"name: mine\ntraining:\n  {training}\n")
+        runs.append(read_run(tmp_path / folder))
+    systems = of_runs(runs).systems
+    assert [s.method for s in systems] == ["mine (a)", "mine (b)"]
+    assert [set(s.seeds) for s in systems] == [{1, 2}, {1}]
+
+
+def test_the_same_seed_twice_makes_two_systems(tmp_path: Path) -> None:
+    cells = [{**cell(*CELLS[0]), "score": score} for score in (50.0, 60.0)]
+    runs = [
+        read_run(write_results(tmp_path / name, [one], name="mine"))
+        for name, one in zip("ab", cells, strict=True)
+    ]
+    systems = of_runs(runs).systems
+    assert [s.method for s in systems] == ["mine (a)", "mine (b)"]
+    assert [[c.score for c in s.seeds[3].values()] for s in systems] == [[50.0], [60.0]]
+
+
+def test_a_baseline_may_be_named_by_its_method(tmp_path: Path) -> None:
+    for name, method in (("a", "hyperx"), ("a", "adapters"), ("b", "hyperx")):
+        write_results(tmp_path / f"{name}-{method}", name=name, method=method)
+    folders = sorted(tmp_path.iterdir())
+    (text,) = write_comparison(folders, tmp_path, ["markdown"], "adapters")
+    assert "| a (adapters) |" in text.read_text()
+    with pytest.raises(UnknownNameError, match=r"a \(hyperx\)"):
+        write_comparison(folders, tmp_path, ["markdown"], "hyperx")  # there are two
+
+
+def test_a_system_without_a_whole_seed_waits(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for method in ("hyperx", "adapters"):
+        add(folder, "single", method, 1, {POS: GOOD}, part="pos")
+        add(folder, "single", method, 2, {NER: HALF}, part="ner")
+    add(folder, "single", "adapters", 1, {NER: HALF}, part="ner")
+    (setting,) = read_settings(folder)
+    assert [system.method for system in setting.systems] == ["adapters"]
+    assert setting.systems[0].complete.keys() == {1}
 
 
 def test_faults(tmp_path: Path, experiment: Path) -> None:

@@ -41,8 +41,8 @@ def write_comparison(
         folders: an experiment's folder, or run folders.
         out: the folder to write to; by default the experiment's own, or the first run's.
         formats: which of `FORMATS`.
-        baseline: the method that the others are tested against; by default the first of
-            `BASELINES` that is there.
+        baseline: the method that the others are tested against, or a system's name where several
+            have the same method; by default the first of `BASELINES` that is there once.
 
     Returns:
         The files written.
@@ -98,9 +98,13 @@ def _texts(
 
 
 def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
-    methods = list(dict.fromkeys(s.method for setting in settings for s in setting.systems))
+    """Return the name of the system that the others are tested against."""
+    systems = [system for setting in settings for system in setting.systems]
+    names = list(dict.fromkeys(system.method for system in systems))
+    for method in BASELINES if wanted is None else [wanted]:
+        found = list(dict.fromkeys(s.method for s in systems if s.called(method)))
+        if method in found or len(found) == 1:
+            return method if method in found else found[0]
     if wanted is None:
-        return next((method for method in BASELINES if method in methods), None)
-    if wanted not in methods:
-        raise unknown("method among these runs", wanted, methods)
-    return wanted
+        return None
+    raise unknown("method among these runs", wanted, names)

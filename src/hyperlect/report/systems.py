@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from ..evaluation.examples import read_examples
 from ..experiment import State, read_experiment
 from ..grid import Cell, Kind
+from .comparison import labels
 from .data import CellResult, Run, read_run
 
-Key = tuple[str, Kind, str, str, int]
-"""A cell as it is compared: task, kind, language, metric and number of examples."""
+Key = tuple[str, Kind, str, str, int, int | None]
+"""A cell as it is compared: task, kind, language, metric, and numbers of examples and units."""
 Counts = NDArray[np.int64]
 
 
@@ -24,29 +26,35 @@ class System:
     """One method in one setting.
 
     Attributes:
-        method: its name.
+        method: what it is called: its method, or more where several have the same.
         seeds: seed → cell → its result; the cells of all parts together.
         counts: seed → cell → what each example adds, (2, examples), where that was kept.
-        runs: seed → the runs, one a part.
+        runs: seed → part → the run; the part is empty where there are none.
     """
 
     method: str
     seeds: dict[int, dict[Key, CellResult]] = field(default_factory=dict)
     counts: dict[int, dict[Cell, Counts]] = field(default_factory=dict)
-    runs: dict[int, list[Run]] = field(default_factory=dict)
+    runs: dict[int, dict[str, Run]] = field(default_factory=dict)
 
-    def add(self, seed: int, run: Run) -> None:
+    def add(self, seed: int, run: Run, part: str = "") -> None:
         """Add one run: all of a seed, or a part of it."""
         cells = self.seeds.setdefault(seed, {})
         cells |= {key_of(cell): cell for cell in run.results.cells}
         self.counts.setdefault(seed, {}).update(read_examples(run.folder))
-        self.runs.setdefault(seed, []).append(run)
+        self.runs.setdefault(seed, {})[part] = run
 
     @property
     def complete(self) -> dict[int, dict[Key, CellResult]]:
         """The seeds that have every part that any seed has."""
-        parts = max(map(len, self.runs.values()))
-        return {seed: cells for seed, cells in self.seeds.items() if len(self.runs[seed]) == parts}
+        parts = {part for runs in self.runs.values() for part in runs}
+        return {
+            seed: cells for seed, cells in self.seeds.items() if self.runs[seed].keys() == parts
+        }
+
+    def called(self, name: str) -> bool:
+        """Whether a name is this system's, or its method's."""
+        return name in (self.method, self.first[0].results.method)
 
     def scored(self, key: Key) -> bool:
         """Whether every seed has a score for a cell."""
@@ -59,20 +67,23 @@ class System:
     @property
     def parameters(self) -> int | None:
         """Trained parameters of a seed, of all parts together; None where they were not kept."""
-        counts = [run.results.trained_parameters for run in self._first]
+        counts = [run.results.trained_parameters for run in self.first]
         return sum(c for c in counts if c is not None) if None not in counts else None
 
     @property
     def seconds(self) -> float | None:
         """Seconds of training, of all parts together, the mean over seeds."""
-        found = [[run.results.seconds for run in self.runs[seed]] for seed in self.complete]
+        found = [
+            [run.results.seconds for run in self.runs[seed].values()] for seed in self.complete
+        ]
         if any(seconds is None for parts in found for seconds in parts):
             return None
         return sum(s for parts in found for s in parts if s is not None) / len(found)
 
     @property
-    def _first(self) -> list[Run]:
-        return self.runs[next(iter(self.complete))]
+    def first(self) -> list[Run]:
+        """The runs of the first complete seed, one a part."""
+        return list(self.runs[next(iter(self.complete))].values())
 
 
 @dataclass
@@ -114,7 +125,7 @@ class Setting:
 
 def key_of(cell: CellResult) -> Key:
     """Return what a cell is compared as; one scored on other data is another cell."""
-    return cell.task, cell.kind, cell.language, cell.metric, cell.examples
+    return cell.task, cell.kind, cell.language, cell.metric, cell.examples, cell.units
 
 
 def read_settings(folder: Path) -> list[Setting]:
@@ -129,19 +140,39 @@ def read_settings(folder: Path) -> list[Setting]:
             continue
         setting = settings.setdefault(run.setting, Setting(run.setting))
         if run.state is State.DONE:
-            setting.system(run.method).add(run.seed, read_run(run.folder))
+            setting.system(run.method).add(run.seed, read_run(run.folder), run.part)
         else:
             part = f" {run.part}" if run.part else ""
             setting.missing.append(f"{run.method}{part}, seed {run.seed}")
+    for setting in settings.values():
+        setting.systems = [system for system in setting.systems if system.complete]
     return [setting for setting in settings.values() if setting.systems]
 
 
 def of_runs(runs: Sequence[Run]) -> Setting:
-    """Put single runs together: those of one recipe's name and method that differ in the seed."""
-    several = len({run.results.name for run in runs}) > 1
-    setting = Setting("runs")
+    """Put single runs together: those that differ in the seed alone are one system."""
+    systems: dict[tuple[object, ...], System] = {}
     for run in runs:
-        name, method = run.results.name, run.results.method
-        system = setting.system(f"{name} ({method})" if several else method)
-        system.add(run.results.seed if run.results.seed is not None else len(system.seeds), run)
-    return setting
+        results, again = run.results, 0
+        about = (results.name, results.method, _without_seed(run.recipe))
+        seed = -1 - len(systems) if results.seed is None else results.seed
+        while (*about, again) in systems and seed in systems[*about, again].seeds:
+            again += 1  # the same seed once more is another system
+        systems.setdefault((*about, again), System(results.method)).add(seed, run)
+    for system, name in zip(systems.values(), _names(list(systems.values())), strict=True):
+        system.method = name
+    return Setting("runs", list(systems.values()))
+
+
+def _names(systems: Sequence[System]) -> list[str]:
+    """Name systems by their methods; by recipes or folders where those do not tell them apart."""
+    firsts = [run for system in systems for run in system.first[:1]]
+    methods = [run.results.method for run in firsts]
+    recipes = [f"{run.results.name} ({run.results.method})" for run in firsts]
+    found = (methods, recipes, labels(firsts))
+    return next((names for names in found if len(set(names)) == len(names)), found[-1])
+
+
+def _without_seed(recipe: str | None) -> str | None:
+    """Return a recipe as text without its seed, which its runs may differ in."""
+    return recipe and re.sub(r"^(\s+)seed:.*$", "", recipe, flags=re.MULTILINE)
