@@ -116,13 +116,15 @@ def test_all_formats(experiment: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in written}
     summary = json.loads(texts[".json"])
-    needed = {"setting", "method", "task", "kind", "mean", "std", "seeds", "cells"}
+    needed = {"setting", "method", "task", "kind", "metric", "mean", "std", "seeds", "cells"}
     assert all(needed <= row.keys() for row in summary)
+    assert {row["test_examples"] for row in summary if row["task"] == ALL and row["cells"]} == {80}
     lines = list(csv.DictReader(texts[".csv"].splitlines()))
     assert len(lines) == 3 * 2 * 4
     assert {line["score"] for line in lines if line["method"] == "mad-x"} >= {""}
     assert "| hyperx | **80.0 ± 7.1**\\* |" in texts[".md"]
     assert "| mad-x | n/a |" in texts[".md"]
+    assert "40 test examples a cell on average" in texts[".md"]
     assert "Not there yet: finetune, seed 1." in texts[".md"]
     assert r"\textbf{80.0 $\pm$ 7.1}*" in texts[".tex"]
     assert texts[".tex"].count(r"\begin{tabular}") == 3

@@ -118,6 +118,17 @@ def test_a_draw_that_lacks_a_cell_does_not_count_yet(experiment: Path) -> None:
     assert rows(experiment)["hyperx", 5].draws == 2
 
 
+def test_without_a_whole_draw_there_is_nothing_yet(tmp_path: Path) -> None:
+    """Each draw lacks a cell, though each cell has a draw; what the runs go on from has both."""
+    folder = tmp_path / "made"
+    add(folder, "english", "hyperx", 1, {ISL: right(40), FAO: right(20)})
+    for draw, cell in ((1, ISL), (2, FAO)):
+        add(folder, "few", "hyperx", 1, {cell: right(50)}, f"pos-{cell[1]}", (5, draw), "english")
+    assert summarise_curve(read(folder)) == []
+    text = next(p for p in write_comparison([folder]) if p.suffix == ".md").read_text()
+    assert "no draw with all of them" in text
+
+
 def test_only_few_shot_cells_make_the_curve(experiment: Path) -> None:
     path = experiment / "experiment.json"
     data = json.loads(path.read_text())

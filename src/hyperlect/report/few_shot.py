@@ -13,9 +13,9 @@ from .data import CellResult, read_run
 from .summary import Row, mark_best
 from .systems import Setting
 
-CellKey = tuple[str, str, str, int]
-"""A cell as it is compared along a curve, on which its kind changes: task, language, metric and
-number of test examples."""
+CellKey = tuple[str, str, str, int, int | None]
+"""A cell as it is compared along a curve, on which its kind changes: task, language, metric, and
+numbers of test examples and units."""
 Scores = dict[CellKey, CellResult]
 Repeats = dict[tuple[int, int], Scores]
 """(draw, seed) → the scores of the few-shot cells."""
@@ -136,14 +136,17 @@ def summarise_curve(curve: Curve) -> list[PointRow]:
         keys = curve.shared(task)
         if not keys:
             continue
-        rows += mark_best([row for method in curve.own if (row := _before(curve, method, keys))])
+        drawn: list[PointRow] = []
         for examples in sorted({number for numbers in curve.own.values() for number in numbers}):
             found = []
             for method, numbers in curve.own.items():
                 repeats = _whole(numbers.get(examples, {}), keys)
                 if repeats:
                     found.append(_row(curve, method, examples, repeats, keys))
-            rows += mark_best(found)
+            drawn += mark_best(found)
+        if drawn:
+            before = [row for method in curve.own if (row := _before(curve, method, keys))]
+            rows += [*mark_best(before), *drawn]
     return rows
 
 
@@ -184,6 +187,7 @@ def _row(
         seeds=len({seed for _, seed in repeats}),
         cells=len(keys),
         by_seed=means,
+        test_examples=sum(key[3] for key in keys),
         examples=examples,
         draws=len({draw for draw, _ in repeats} - {0}),
         kinds=kinds,
@@ -191,4 +195,4 @@ def _row(
 
 
 def _key(cell: CellResult) -> CellKey:
-    return cell.task, cell.language, cell.metric, cell.examples
+    return cell.task, cell.language, cell.metric, cell.examples, cell.units

@@ -41,7 +41,10 @@ def curve_tables(curve: Curve, rows: Sequence[PointRow]) -> Iterator[CurveTable]
 def curve_legend(curve: Curve, rows: Sequence[PointRow]) -> str:
     """Say what stands in a curve's tables: over what the means are, spread, what is at 0."""
     if not rows:
-        return "The methods have no cell in common: nothing can be compared."
+        return (
+            "The methods have no cell in common, or no draw with all of them: "
+            "nothing can be compared."
+        )
     drawn = [row for row in rows if row.examples]
     text = "Scores against the number of labelled examples in each cell: means over the cells and "
     text += f"{counts_text((row.draws for row in drawn), 'draw')} with "

@@ -31,6 +31,7 @@ class Row:
         best: whether it is the best of those that have all cells.
         against: how it differs from the baseline, where that can be told.
         by_seed: the mean over cells with each seed.
+        test_examples: how many the cells have together.
     """
 
     setting: str
@@ -46,6 +47,7 @@ class Row:
     best: bool = False
     against: Difference | None = None
     by_seed: tuple[float, ...] = ()
+    test_examples: int = 0
 
     def data(self) -> dict[str, object]:
         """Return plain data for JSON."""
@@ -60,10 +62,12 @@ class Row:
             "method": self.method,
             "task": self.task,
             "kind": str(self.kind),
+            "metric": self.metric,
             "mean": None if self.mean is None else round(self.mean, 3),
             "std": None if self.std is None else round(self.std, 3),
             "seeds": self.seeds,
             "cells": self.cells,
+            "test_examples": self.test_examples,
             "not_applicable": self.left_out,
             "against_baseline": difference,
         }
@@ -124,6 +128,7 @@ def _row(
         left,
         against=_against(system, base, own) if base and base is not system else None,
         by_seed=by_seed,
+        test_examples=sum(key[4] for keys in own.values() for key in keys),
     )
 
 

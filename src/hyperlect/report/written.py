@@ -131,8 +131,11 @@ def legend(rows: Sequence[Row], baseline: str | None) -> str:
     seeds = [row.seeds for row in rows if row.seeds]
     many = counts_text(seeds, "seed") if seeds else "no seeds"
     text = f"Means over cells and {many}, ± the standard deviation over seeds; bold is best."
+    examples = {round(row.test_examples / row.cells) for row in rows if row.cells}
+    text += f" {counts_text(examples, 'test example')} a cell on average." if examples else ""
     if any("*" in marks(row) for row in rows):
-        text += f" *: differs from {baseline} (paired bootstrap over examples and seeds, p < 0.05)."
+        text += f" *: differs from {baseline} (paired bootstrap over examples and the seeds of "
+        text += "both, p < 0.05)."
     if any("†" in marks(row) for row in rows):
         text += " †: over fewer cells, since the method does not apply to the others; not compared."
     return text
