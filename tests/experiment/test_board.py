@@ -125,3 +125,14 @@ def test_redo_takes_with_it_what_went_on_from_there(tmp_path: Path) -> None:
     assert names(board.redo()) == ["a/hyperx/seed-1", "b/hyperx/seed-1", "c/hyperx/seed-1"]
     assert names(board.ready()) == ["a/hyperx/seed-1"]
     assert find(new, "c/hyperx/seed-2").folder.is_dir()  # not chosen, so not touched
+
+
+def test_redo_takes_what_went_on_from_there_though_it_was_not_chosen(tmp_path: Path) -> None:
+    """Its results would else be kept as those of weights that are gone."""
+    for run in planned(tmp_path, settings=TWO).runs:
+        train(run)
+    new = planned(tmp_path, settings={**TWO, "a": {**FIRST, "set": {"training.steps": 7}}})
+    board = board_of(new, "a/hyperx/seed-1")
+    assert names(board.redo()) == ["a/hyperx/seed-1", "b/hyperx/seed-1"]
+    assert names(board.ready()) == ["a/hyperx/seed-1"]
+    assert find(new, "b/hyperx/seed-2").folder.is_dir()

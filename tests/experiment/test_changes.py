@@ -83,6 +83,32 @@ def test_a_variable_may_stand_for_another_folder(
     assert all("/v1/pos" in line and "/v2/pos" in line for line in found)
 
 
+@pytest.mark.parametrize("where", ["recipe", "experiment"])
+def test_a_path_may_be_all_variable(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And stand in the recipe or in the experiment's own file."""
+    given = {"backbone": "${MODEL}"} if where == "experiment" else {}
+    grid = write_grid(tmp_path / "project", set=given)
+    recipe = tmp_path / "project" / "recipe.yaml"
+    (line,) = [x for x in recipe.read_text().splitlines() if x.startswith("backbone:")]
+    models = [tmp_path / "one" / "encoder", tmp_path / "other" / "bert"]
+    for model in models:
+        shutil.copytree(recipe.parent / line.partition(": ")[2], model)
+    if where == "recipe":
+        recipe.write_text(recipe.read_text().replace(line, "backbone: ${MODEL}"))
+    monkeypatch.setenv("MODEL", str(models[0]))
+    run = plan(grid, tmp_path / "out").runs[0]
+    assert run.recipe.backbone == str(models[0])
+    finish(run.folder, run.recipe.dump())
+    monkeypatch.setenv("MODEL", str(models[1]))
+    assert differences(plan(grid, tmp_path / "out").runs[0]) == []
+    finish(run.folder, run.recipe.dump().replace(str(models[0]), "bert-base-cased"))
+    assert differences(plan(grid, tmp_path / "out").runs[0]) == [
+        f"backbone: bert-base-cased there, {models[1]} now"
+    ]
+
+
 def test_paths_that_a_repository_keeps_without_their_folder(tmp_path: Path) -> None:
     run = first(tmp_path)
     finish(run.folder, run.recipe.dump().replace(str(tmp_path), "…"))

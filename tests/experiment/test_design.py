@@ -54,6 +54,14 @@ def test_what_is_more_particular_has_the_last_word(load) -> None:  # type: ignor
     assert design.changes("later", "pos", None) == {"training.steps": 600, "max_length": 64}
 
 
+def test_a_block_that_is_set_again_is_set_last(load) -> None:  # type: ignore[no-untyped-def]
+    text = GOOD.replace("set: {training.steps: 600, max_length: 64}", "set: {training: {steps: 1}}")
+    design = load(text.replace("set: {max_length: 32}", "set: {training: {steps: 3}}"))
+    changes = design.changes("mixed", "ner", "adapters")
+    assert list(changes) == ["training.steps", "training", "max_length"]
+    assert changes["training"] == {"steps": 3}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -69,6 +77,7 @@ def test_what_is_more_particular_has_the_last_word(load) -> None:  # type: ignor
         ("after: mixed, parts: {pos: {}}", "after: mixed", "parts of the same names"),
         ("after: mixed,", "after: mixed, seeds: [7],", "mixed is not run with the seeds 7"),
         ("set: {max_length: 32}", "set: {training.seed: 3}", "the experiment decides this"),
+        ("set: {max_length: 32}", "set: {training: {seed: 3}}", "the experiment decides this"),
         ("seeds: [1, 2, 1]", "seeds: []", "seeds: "),
         ("seeds: [1, 2, 1]", "seeds: [one]", 'must be a whole number, not "one"'),
         ("  mixed:\n", "  mix/ed:\n", "letters, digits"),

@@ -55,6 +55,15 @@ def test_without_methods_and_seeds_those_of_the_recipe(tmp_path: Path) -> None:
     assert [run.name for run in plan(path).runs] == ["a/hyperx/seed-1"]
 
 
+def test_what_is_set_for_a_method_holds_for_the_recipes_own(tmp_path: Path) -> None:
+    given = {"hyperx": {"training.steps": 5}, "adapters": {"training.steps": 6}}
+    path = write_grid(tmp_path, settings={"a": {"recipe": "recipe.yaml", "method_set": given}})
+    path.write_text(re.sub(r"(?m)^methods:\n(- .*\n)+", "", path.read_text()))
+    runs = plan(path).runs
+    assert {(run.method, run.recipe.training.steps) for run in runs} == {("hyperx", 5)}
+    assert load_recipe(runs[0].file, runs[0].overrides) == runs[0].recipe
+
+
 def test_runs_go_into_runs_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert plan(write_grid(tmp_path)).folder == tmp_path / "runs" / "tried"

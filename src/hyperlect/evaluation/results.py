@@ -131,7 +131,9 @@ def _without_parts(cell: CellResult) -> dict[str, Any]:
 def write_results(folder: Path, data: Mapping[str, Any]) -> None:
     """Write what `results_data` gave as results.json into a run folder."""
     text = json.dumps(data, ensure_ascii=False, indent=1)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    partial = folder / f"{FILE}.partial"  # a run with results is done, so half a file must not be
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / FILE)
 
 
 def read_results(folder: Path) -> dict[str, Any]:

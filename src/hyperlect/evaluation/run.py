@@ -66,8 +66,8 @@ def evaluate_run(
         results = fill(model, rows, recipe.evaluation.tokens_per_batch, show)
     data = results_data(described, results)
     if cells is None and split == "test":
-        write_results(run, data)
         write_examples(run, results)
+        write_results(run, data)  # last, for it says that the run is done
     return data
 
 

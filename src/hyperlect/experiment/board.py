@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -83,8 +83,10 @@ class Board:
                 (run.folder / ERROR).unlink()
 
     def redo(self) -> list[Run]:
-        """Remove what another recipe made among the chosen runs, and what went on from it."""
-        gone = [r for r in self.chosen if r.folder.is_dir() and self._is_outdated(r)]
+        """Remove what another recipe made among the chosen runs, and all that went on from it."""
+        chosen = {run.name for run in self.chosen}
+        outdated = chosen & self.changed.keys()
+        gone = [r for r in self.experiment.runs if r.folder.is_dir() and self._is_of(r, outdated)]
         busy = [run.name for run in gone if is_claimed(run.folder)]
         if busy:
             raise RunError(f"Another process is at work on {', '.join(busy)}; stop it first.")
@@ -93,9 +95,10 @@ class Board:
             self.changed.pop(run.name, None)
         return gone
 
-    def _is_outdated(self, run: Run) -> bool:
+    def _is_of(self, run: Run, names: Set[str]) -> bool:
+        """Whether a run is one of those, or goes on from one."""
         before = self.before(run)
-        return run.name in self.changed or (before is not None and self._is_outdated(before))
+        return run.name in names or (before is not None and self._is_of(before, names))
 
 
 def choose(experiment: Experiment, patterns: Sequence[str]) -> tuple[Run, ...]:

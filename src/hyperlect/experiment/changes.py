@@ -24,8 +24,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 def differences(run: Run) -> list[str]:
     """Compare a run's recipe with the one that its folder keeps.
 
-    File names are compared as they are written in the recipe: what a variable
-    (``${HYPERLECT_DATA}``) or the recipe's own folder stands for may differ between machines.
+    File names are compared as they are written in the recipe or the experiment's file: what a
+    variable (``${HYPERLECT_DATA}``) or the recipe's own folder stands for may differ between
+    machines.
 
     Returns:
         What differs, one key a line; empty where nothing does.
@@ -78,7 +79,9 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _roots(run: Run) -> list[str]:
     """Return the folders that are this machine's own, longest first: variables' and the runs'."""
-    written = _VARIABLE.findall(run.file.read_text(encoding="utf-8-sig"))
+    files = [run.file] if run.design is None else [run.file, run.design]
+    texts = [file.read_text(encoding="utf-8-sig") for file in files]
+    written = [found for text in texts for found in _VARIABLE.findall(text)]
     values = [os.environ.get(name) or default for name, default in written]
     experiment = run.folder.parents[run.name.count("/")]
     roots = [value for value in values if Path(value).is_absolute()]
@@ -89,7 +92,11 @@ def _roots(run: Run) -> list[str]:
 def _same(old: Any, new: Any, roots: list[str], base: Path) -> bool:
     if old == new or not (isinstance(old, str) and isinstance(new, str)):
         return bool(old == new)
-    return Path(new).is_absolute() and f"/{old}".endswith(f"/{_tail(new, roots, base)}")
+    if not Path(new).is_absolute():
+        return False
+    # A path that is all variable may be any path elsewhere.
+    tail = _tail(new, roots, base)
+    return f"/{old}".endswith(f"/{tail}") if tail else Path(old).is_absolute()
 
 
 def _tail(path: str, roots: list[str], base: Path) -> str:

@@ -21,8 +21,9 @@ def check(design: Design, folder: Path, faults: Faults) -> None:
     if not design.settings:
         faults.add(("settings",), "name at least one setting")
     for loc, settings in _all_settings(design):
-        for key in settings:
-            if key in OWN_KEYS or key.split(".")[0] in OWN_KEYS:
+        for key, value in settings.items():
+            inside = [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else []
+            if key.split(".")[0] in OWN_KEYS or not {key, *inside}.isdisjoint(OWN_KEYS):
                 faults.add((*loc, key), "the experiment decides this for each run; remove it")
     for name, section in design.settings.items():
         loc = ("settings", name)

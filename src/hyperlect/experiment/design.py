@@ -91,13 +91,18 @@ class Design(Section):
         That is: the experiment's ``set``, its ``method_set``, then the setting's, then its part's.
         """
         section = self.settings[setting]
-        return {
-            **self.set,
-            **_of_method(self.method_set, method),
-            **section.set,
-            **_of_method(section.method_set, method),
-            **section.parts.get(part, {}),
-        }
+        given: Settings = {}
+        for settings in (
+            self.set,
+            _of_method(self.method_set, method),
+            section.set,
+            _of_method(section.method_set, method),
+            section.parts.get(part, {}),
+        ):
+            for key, value in settings.items():
+                given.pop(key, None)  # they are applied in order, and a block may hold other keys
+                given[key] = value
+        return given
 
 
 def _of_method(table: Mapping[Any, Settings], method: str | None) -> Settings:

@@ -33,6 +33,7 @@ class Run:
         file: its recipe's file.
         changes: what is set in the recipe, as ``--set`` takes it.
         recipe: the recipe that results (without where it starts from).
+        design: the experiment's file; None for a folder of recipes.
         after: the folder of the run whose weights it goes on from.
         point: its place on a curve; None where the setting has none.
     """
@@ -45,6 +46,7 @@ class Run:
     file: Path
     changes: tuple[str, ...]
     recipe: Recipe
+    design: Path | None = None
     after: Path | None = None
     point: Point | None = None
 
@@ -111,7 +113,8 @@ def plan(
         design, folder = load_design(file), file.parent
     # Absolute, because it stands in recipes (start_from) that lie elsewhere.
     out = (out or Path("runs") / design.name).absolute()
-    return Experiment(design.name, design.description, out, _runs(design, folder.absolute(), out))
+    runs = tuple(replace(run, design=file) for run in _runs(design, folder.absolute(), out))
+    return Experiment(design.name, design.description, out, runs)
 
 
 def find_design(source: Path) -> Path | None:
@@ -163,7 +166,7 @@ def _runs(design: Design, folder: Path, out: Path) -> tuple[Run, ...]:
                     faults.setdefault(str(error), []).append(name)
                     continue
                 for point in section.points:
-                    changes = _changes(design, setting, part, method, point)
+                    changes = _changes(design, setting, part, recipe.method, point)
                     for seed in section.seeds or design.seeds or (recipe.training.seed,):
                         key = (setting, part, recipe.method, seed, point)
                         runs[key] = _run(recipe, file, changes, out, key)
@@ -175,6 +178,8 @@ def _recipe(file: Path, design: Design, of: tuple[str, str, Method | None]) -> R
     """Load and check the recipe of a setting, part and method: that of the first point."""
     section = design.settings[of[0]]
     recipe = load_recipe(file, _changes(design, *of, section.points[0]))
+    if of[2] is None and (design.method_set.keys() | section.method_set.keys()) >= {recipe.method}:
+        return _recipe(file, design, (*of[:2], recipe.method))
     if section.curve is not None and recipe.few_shot is None:
         raise RecipeError(
             f"The recipe {file} has a curve, but few_shot.cells names no cell of its tasks."
