@@ -48,11 +48,17 @@ def test_what_is_recorded_of_curves(tmp_path: Path) -> None:
     assert (entries[1]["examples"], entries[1]["draw"]) == (5, 2)
 
 
-def test_records_from_before_there_were_curves_are_read() -> None:
+def test_records_from_before_there_were_curves_are_read(tmp_path: Path) -> None:
+    run = {"setting": "a", "part": "", "method": "head", "seed": 1, "folder": "a/head/seed-1"}
+    data = {"format_version": 1, "name": "old", "runs": [{**run, "state": "done"}]}
+    (tmp_path / "experiment.json").write_text(json.dumps(data))
+    (found,) = read_experiment(tmp_path).runs
+    assert (found.after, found.point, found.cells) == ("", None, ())
+
+
+def test_the_kept_results_are_read() -> None:
     kept = Path(__file__).parents[2] / "benchmarks" / "results" / "small-settings"
-    runs = read_experiment(kept).runs
-    assert {(run.after, run.point, run.cells) for run in runs} == {("", None, ())}
-    assert {run.setting for run in runs} >= {"mixed"}
+    assert {run.setting for run in read_experiment(kept).runs} >= {"mixed"}
 
 
 def test_the_folder_may_be_put_elsewhere_and_states_are_those_of_now(tmp_path: Path) -> None:
@@ -86,3 +92,13 @@ def test_two_experiments_do_not_share_a_folder(tmp_path: Path) -> None:
     check_owner(planned(tmp_path))
     with pytest.raises(RunError, match="holds the experiment tried, not other"):
         check_owner(planned(tmp_path, name="other"))
+
+
+def test_a_run_folder_takes_no_experiment(tmp_path: Path) -> None:
+    experiment = planned(tmp_path)
+    experiment.folder.mkdir()
+    for name in ("recipe.yaml", "versions.json"):
+        check_owner(experiment)
+        (experiment.folder / name).touch()
+    with pytest.raises(RunError, match=r"is a run folder.*--out"):
+        check_owner(experiment)

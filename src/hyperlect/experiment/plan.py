@@ -117,6 +117,11 @@ def plan(
     return Experiment(design.name, design.description, out, runs)
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder is that of a single run."""
+    return all((folder / name).is_file() for name in ("recipe.yaml", "versions.json"))
+
+
 def find_design(source: Path) -> Path | None:
     """Return the experiment's file that a path names or holds; None for a folder of recipes.
 
@@ -135,7 +140,7 @@ def find_design(source: Path) -> Path | None:
         raise RecipeError(
             f"There is no {source}. Name an experiment's file or a folder of recipes."
         )
-    if (source / "recipe.yaml").is_file() and (source / "versions.json").is_file():
+    if is_run_folder(source):
         raise RunError(f"{source} is a run folder. Name an experiment's file or one of recipes.")
     found = sorted(path for path in source.iterdir() if is_design(path))
     if len(found) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import RunError
 from .curve import Point
-from .plan import Experiment, Run
+from .plan import Experiment, Run, is_run_folder
 from .state import State, folder_state
 
 FORMAT_VERSION = 1
@@ -143,7 +143,11 @@ def _on_curve(run: Run) -> dict[str, Any]:
 
 
 def check_owner(experiment: Experiment) -> None:
-    """Raise `RunError` where the folder holds the runs of an experiment of another name."""
+    """Raise `RunError` where the folder is a run's, or holds an experiment of another name."""
+    if is_run_folder(experiment.folder):
+        raise RunError(
+            f"{experiment.folder} is a run folder; name another for the experiment with --out."
+        )
     if not (experiment.folder / FILE).is_file():
         return
     other = read_experiment(experiment.folder).name

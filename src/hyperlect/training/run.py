@@ -188,8 +188,8 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
 def make_accelerator(device: str, precision: str) -> Accelerator:
     """Choose device and precision; "auto" takes bf16 where the GPU computes with it.
 
-    On a CPU it depends on the model: with AVX512_BF16 or AMX, bf16 saves a third of a step, without
-    it costs time. So "auto" never takes it there.
+    On a CPU it depends on the model: with AVX512_BF16 or AMX, bf16 saves more than a third of a
+    step, without it costs time. So "auto" never takes it there.
 
     Raises:
         HyperlectError: the device asked for is not there.
