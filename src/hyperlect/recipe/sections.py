@@ -193,8 +193,9 @@ class TrainingSection(Section):
     """Which cells' dev scores pick the checkpoint that is kept: supervised, unseen combination,
     unseen language, all, or a list of cells (ner:fao)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """The arithmetic of the backbone; auto is bf16 on a GPU that has it, else fp32. On a CPU bf16
-    saves time where the processor has AVX512_BF16 or AMX."""
+    """The arithmetic of training (but for the parser's scores); auto is bf16 on a GPU that has it,
+    else fp32. On a CPU bf16 saves time where the processor has AVX512_BF16 or AMX. Evaluation is in
+    fp32."""
     train_layer_norms: bool = False
     """Whether the backbone's LayerNorms are trained too, as in the authors' released code."""
     backbone_dropout: bool = False
