@@ -38,7 +38,7 @@ def add(
         kind = "supervised" if point else KINDS[language]
         made = cell(task, language, kind, METRICS[task], 0.0)
         if right is None:
-            made |= {"score": None, "note": "no raw text", "examples": 40}
+            made |= {"score": None, "note": "no raw text", "examples": 40, "units": 0}
         else:
             made |= {"score": 100 * sum(right) / len(right), "examples": len(right)}
             examples[f"{task}:{language}"] = [list(right), [1] * len(right)]

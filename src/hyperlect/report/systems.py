@@ -62,7 +62,10 @@ class System:
 
     def cannot(self, key: Key) -> bool:
         """Whether the method does not apply to a cell."""
-        return any(key in cells and not cells[key].applicable for cells in self.seeds.values())
+        without = (*key[:-1], None)
+        return any(
+            without in cells and not cells[without].applicable for cells in self.seeds.values()
+        )
 
     @property
     def parameters(self) -> int | None:
@@ -125,7 +128,8 @@ class Setting:
 
 def key_of(cell: CellResult) -> Key:
     """Return what a cell is compared as; one scored on other data is another cell."""
-    return cell.task, cell.kind, cell.language, cell.metric, cell.examples, cell.units
+    units = cell.units if cell.scored else None
+    return cell.task, cell.kind, cell.language, cell.metric, cell.examples, units
 
 
 def read_settings(folder: Path) -> list[Setting]:
