@@ -10,6 +10,7 @@ from .few_shot_written import CurveTable, curve_legend, curve_tables, missing_ru
 from .markup import Html, join, rows, tag
 from .sections import Section, figure, note
 from .settings import score_html
+from .written import missing_text
 
 
 def curve_sections(found: Sequence[tuple[Curve, Sequence[PointRow]]]) -> list[Section]:
@@ -22,7 +23,7 @@ def curve_sections(found: Sequence[tuple[Curve, Sequence[PointRow]]]) -> list[Se
 
 def _curve(curve: Curve, summary: Sequence[PointRow], prefix: str) -> Html:
     tables = list(curve_tables(curve, summary))
-    missing = f"Not there yet: {'; '.join(missing_runs(curve))}." if curve.missing else None
+    missing = missing_text(missing_runs(curve))
     figures = [
         figure(table.task, table.metric, draw_curve(table, f"{prefix}-{index}"))
         for index, table in enumerate(tables)

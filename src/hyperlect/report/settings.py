@@ -13,7 +13,15 @@ from .strips import Strip, strip_panel
 from .summary import ALL, Row
 from .systems import Setting
 from .tables import kinds_list, with_mark
-from .written import legend, marks, parameters_text, score_text, seconds_text, tables
+from .written import (
+    legend,
+    marks,
+    missing_text,
+    parameters_text,
+    score_text,
+    seconds_text,
+    tables,
+)
 
 
 def setting_sections(
@@ -30,7 +38,7 @@ def _setting(setting: Setting, summary: Sequence[Row], baseline: str | None, num
     if not summary:
         return note("The systems have no cell in common: nothing can be compared.")
     kinds = [kind for kind in Kind if any(row.kind is kind for row in summary)]
-    missing = f"Not there yet: {'; '.join(setting.missing)}." if setting.missing else None
+    missing = missing_text(setting.missing)
     return join(
         [
             kinds_list(kinds),

@@ -141,6 +141,11 @@ def legend(rows: Sequence[Row], baseline: str | None) -> str:
     return text
 
 
+def missing_text(missing: Sequence[str]) -> str | None:
+    """Say what has no results yet; None where everything has."""
+    return f"Not there yet: {'; '.join(missing)}." if missing else None
+
+
 def as_json(rows: Sequence[Row]) -> str:
     """Write all rows as a JSON list."""
     return json.dumps([row.data() for row in rows], ensure_ascii=False, indent=1) + "\n"
@@ -203,8 +208,8 @@ def as_markdown(chapters: Sequence[Chapter]) -> str:
             body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
             parts.append(f"### {sheet.title}\n\n{body}")
         parts.append(chapter.legend)
-        if chapter.missing:
-            parts.append(f"Not there yet: {'; '.join(chapter.missing)}.")
+        if missing := missing_text(chapter.missing):
+            parts.append(missing)
     return "\n\n".join(parts) + "\n"
 
 
