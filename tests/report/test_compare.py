@@ -183,6 +183,12 @@ def test_the_same_seed_twice_makes_two_systems(tmp_path: Path) -> None:
     assert [[c.score for c in s.seeds[3].values()] for s in systems] == [[50.0], [60.0]]
 
 
+def test_runs_that_do_not_know_their_seeds_are_of_different_ones(tmp_path: Path) -> None:
+    runs = [read_run(write_results(tmp_path / n, name="mine", seed=None)) for n in "abc"]
+    (system,) = of_runs(runs).systems
+    assert len(system.seeds) == 3
+
+
 def test_a_baseline_may_be_named_by_its_method(tmp_path: Path) -> None:
     for name, method in (("a", "hyperx"), ("a", "adapters"), ("b", "hyperx")):
         write_results(tmp_path / f"{name}-{method}", name=name, method=method)

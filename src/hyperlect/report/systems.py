@@ -156,10 +156,10 @@ def read_settings(folder: Path) -> list[Setting]:
 def of_runs(runs: Sequence[Run]) -> Setting:
     """Put single runs together: those that differ in the seed alone are one system."""
     systems: dict[tuple[object, ...], System] = {}
-    for run in runs:
+    for number, run in enumerate(runs, start=1):
         results, again = run.results, 0
         about = (results.name, results.method, _without_seed(run.recipe))
-        seed = -1 - len(systems) if results.seed is None else results.seed
+        seed = -number if results.seed is None else results.seed
         while (*about, again) in systems and seed in systems[*about, again].seeds:
             again += 1  # the same seed once more is another system
         systems.setdefault((*about, again), System(results.method)).add(seed, run)
@@ -170,8 +170,8 @@ def of_runs(runs: Sequence[Run]) -> Setting:
 
 def _names(systems: Sequence[System]) -> list[str]:
     """Name systems by their methods; by recipes or folders where those do not tell them apart."""
-    firsts = [run for system in systems for run in system.first[:1]]
-    methods = [run.results.method for run in firsts]
+    firsts = [system.first[0] for system in systems]
+    methods = [system.method for system in systems]
     recipes = [f"{run.results.name} ({run.results.method})" for run in firsts]
     found = (methods, recipes, labels(firsts))
     return next((names for names in found if len(set(names)) == len(names)), found[-1])
