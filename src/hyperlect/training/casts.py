@@ -43,8 +43,9 @@ class KeptCasts(TorchFunctionMode):
         device = value.device.type
         if not torch.is_autocast_enabled(device):
             return value
-        made_of = (torch.get_autocast_dtype(device), value.data_ptr(), value._version)
-        if id(value) not in self._kept or self._kept[id(value)][1] != made_of:
-            copy = value.detach().to(torch.get_autocast_dtype(device))
-            self._kept[id(value)] = (value, made_of, copy)
-        return self._kept[id(value)][2]
+        dtype = torch.get_autocast_dtype(device)
+        made_of = (dtype, value.data_ptr(), value._version)
+        kept = self._kept.get(id(value))
+        if kept is None or kept[1] != made_of:
+            kept = self._kept[id(value)] = (value, made_of, value.detach().to(dtype))
+        return kept[2]

@@ -100,7 +100,8 @@ class Trainer:
         self.examples = sum(len(rows) for rows in self.rows.values())
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
-        self.casts = nullcontext() if settings.compile else KeptCasts()  # graphs can't call it
+        lowered = self.accelerator.mixed_precision != "no" and not settings.compile  # graphs can't
+        self.casts = KeptCasts() if lowered else nullcontext()
         self.phases = plan(self.model, self.rows, settings, self.shares)
         self._enter(self.phases[0])
 
