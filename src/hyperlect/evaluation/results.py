@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..files import write_whole
 from ..grid import Kind
 from ..tasks import TaskType
 from .metrics import Parts
@@ -131,9 +132,7 @@ def _without_parts(cell: CellResult) -> dict[str, Any]:
 def write_results(folder: Path, data: Mapping[str, Any]) -> None:
     """Write what `results_data` gave as results.json into a run folder."""
     text = json.dumps(data, ensure_ascii=False, indent=1)
-    partial = folder / f"{FILE}.partial"  # a run with results is done, so half a file must not be
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_whole(folder / FILE, text + "\n")  # a run with results is done, so no half of them
 
 
 def read_results(folder: Path) -> dict[str, Any]:

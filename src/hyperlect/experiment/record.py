@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..files import write_whole
 from .curve import Point
 from .plan import Experiment, Run, is_run_folder
 from .state import State, folder_state
@@ -129,9 +129,7 @@ def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> Non
         "runs": runs,
     }
     experiment.folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{FILE}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
 
 def _on_curve(run: Run) -> dict[str, Any]:

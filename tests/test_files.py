@@ -1,0 +1,24 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hyperlect.files import write_whole
+
+
+def test_the_text_is_there_and_nothing_else(tmp_path: Path):
+    for text in ("é\n", "other"):
+        write_whole(tmp_path / "a.json", text)
+        assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_was_there_stays_when_writing_fails(tmp_path: Path):
+    path = tmp_path / "a.json"
+    write_whole(path, "whole")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "half \ud800")
+    assert path.read_text() == "whole"
