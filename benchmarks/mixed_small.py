@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hyperlect.evaluation import evaluate_run
-from hyperlect.evaluation.results import read_results
+from hyperlect.evaluation.results import Average, Results, read_results
 from hyperlect.recipe import load_recipe
 from hyperlect.report import write_report
 from hyperlect.training import resume, start
@@ -41,7 +41,7 @@ METHODS = ("hyperx", "task-hypernet", "head")
 OUT = RESULTS / "mixed-small"
 
 
-def run_one(method: str, seed: int, overrides: list[str], console: Console) -> dict[str, Any]:
+def run_one(method: str, seed: int, overrides: list[str], console: Console) -> Results:
     """Train and evaluate one method with one seed, unless that is done already."""
     run = ROOT / "runs" / "mixed-small" / f"{method}-{seed}"
     if not (run / "results.json").is_file():
@@ -58,26 +58,25 @@ def run_one(method: str, seed: int, overrides: list[str], console: Console) -> d
     return read_results(run)
 
 
-def summarise(results: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(results: dict[tuple[str, int], Results]) -> list[dict[str, Any]]:
     """Average over seeds: one row a method, task and kind."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for (method, _), data in results.items():
-        for average in data["averages"]:
-            groups[average["task"], average["kind"], method].append(average)
+    groups: dict[tuple[str, str, str], list[Average]] = defaultdict(list)
+    for (method, _), found in results.items():
+        for average in found.averages:
+            groups[average.task, average.kind, method].append(average)
     return [
         {
             "task": task,
             "kind": kind,
             "method": method,
-            "metric": averages[0]["metric"],
-            "mean": round(statistics.mean(a["mean"] for a in averages), 2),
-            "std": round(statistics.stdev(a["mean"] for a in averages), 2)
-            if len(averages) > 1
-            else None,
+            "metric": averages[0].metric,
+            "mean": round(statistics.mean(means), 2),
+            "std": round(statistics.stdev(means), 2) if len(means) > 1 else None,
             "seeds": len(averages),
-            "cells": averages[0]["cells"],
+            "cells": averages[0].cells,
         }
         for (task, kind, method), averages in groups.items()
+        if (means := [a.mean for a in averages if a.mean is not None])
     ]
 
 
@@ -114,14 +113,14 @@ def markdown(rows: list[dict[str, Any]], methods: list[str]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *laid_out))
 
 
-def write_cells(results: dict[tuple[str, int], dict[str, Any]]) -> None:
+def write_cells(results: dict[tuple[str, int], Results]) -> None:
     with (OUT / "cells.csv").open("w", encoding="utf-8", newline="") as file:
         columns = ("task", "language", "kind", "metric", "score", "examples", "units", "unit")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "seed", *columns])
-        for (method, seed), data in results.items():
-            for cell in data["cells"]:
-                row = {**cell, "score": round(cell["score"], 3)}
+        for (method, seed), found in results.items():
+            for cell in found.cells:
+                row = {**cell.model_dump(mode="json"), "score": round(cell.value, 3)}
                 writer.writerow([method, seed, *(row[column] for column in columns)])
 
 
@@ -143,10 +142,10 @@ def main() -> None:
         {
             "method": method,
             "seed": seed,
-            "steps": data["steps"],
-            "training_seconds": data["seconds"],
+            "steps": found.steps,
+            "training_seconds": found.seconds,
         }
-        for (method, seed), data in results.items()
+        for (method, seed), found in results.items()
     ]
     summary = {
         "recipe": "recipes/mixed-small.yaml",

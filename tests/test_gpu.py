@@ -73,7 +73,7 @@ def test_training_and_scoring(tmp_path: Path, precision: str) -> None:
     settings = {"steps": 6, "batching": "mixed", "accumulate": 2, "precision": precision}
     recipe = load_recipe(write_project(tmp_path, ("pos", "ner", "topic", "mlm"), settings))
     run = start(recipe, tmp_path / "run", device="cuda", console=silent())
-    found, expected = (evaluate_run(run, device=name)["cells"] for name in ("cuda", "cpu"))
+    found, expected = (evaluate_run(run, device=name).cells for name in ("cuda", "cpu"))
     assert len(found) == len(expected) > 0
     for mine, theirs in zip(found, expected, strict=True):
-        assert mine["score"] == pytest.approx(theirs["score"], rel=0.02, abs=2)
+        assert mine.score == pytest.approx(theirs.score, rel=0.02, abs=2)

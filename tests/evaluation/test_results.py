@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hyperlect.errors import RunError
 from hyperlect.evaluation import (
-    Average,
     CellResult,
+    Results,
     averages,
-    cell_results,
     read_results,
-    results_data,
     selection_score,
     write_results,
 )
@@ -26,7 +23,22 @@ def result(
     cell: str, score: float, kind: Kind = Kind.SUPERVISED, metric: str = "accuracy"
 ) -> CellResult:
     task, language = cell.split(":")
-    return CellResult(task, language, str(kind), metric, score, 10, 90, "words", {"macro F1": 1.5})
+    return CellResult(
+        task=task,
+        language=language,
+        kind=kind,
+        metric=metric,
+        score=score,
+        examples=10,
+        units=90,
+        unit="words",
+        details={"macro F1": 1.5},
+    )
+
+
+def results(cells: list[CellResult]) -> Results:
+    about = {"name": "mixed", "method": "hyperx", "backbone": "builtin:e5-small", "seed": 1}
+    return Results(**about, cells=tuple(cells))  # type: ignore[arg-type]
 
 
 CELLS = [
@@ -41,13 +53,13 @@ CELLS = [
 
 
 def test_averages_never_mix_tasks_or_kinds() -> None:
-    assert averages(CELLS) == [
-        Average("pos", "supervised", "accuracy", 85.0, 2),
-        Average("pos", "unseen language, text only", "accuracy", 60.0, 1),
-        Average("pos", "unseen language, untouched", "accuracy", 70.0, 1),
-        Average("ner", "supervised", "span F1", 50.0, 1),
-        Average("ner", "unseen combination", "span F1", 20.0, 1),
-        Average("mlm", "supervised", "perplexity", 12.0, 1),
+    assert [(a.task, str(a.kind), a.metric, a.mean, a.cells) for a in averages(CELLS)] == [
+        ("pos", "supervised", "accuracy", 85.0, 2),
+        ("pos", "unseen language, text only", "accuracy", 60.0, 1),
+        ("pos", "unseen language, untouched", "accuracy", 70.0, 1),
+        ("ner", "supervised", "span F1", 50.0, 1),
+        ("ner", "unseen combination", "span F1", 20.0, 1),
+        ("mlm", "supervised", "perplexity", 12.0, 1),
     ]
 
 
@@ -65,25 +77,28 @@ def test_perplexity_has_a_say_in_the_selection_only_where_it_is_alone() -> None:
 
 
 WITHOUT = [
-    replace(result("pos:dan", 1.0, Kind.UNTOUCHED), score=None, units=0, note="no adapter"),
-    replace(result("ner:fao", 1.0, Kind.TEXT_ONLY, "span F1"), score=None, note="no adapter"),
+    result(cell, 1.0, kind, metric).model_copy(update={"score": None, "note": "no adapter"})
+    for cell, kind, metric in (
+        ("pos:dan", Kind.UNTOUCHED, "accuracy"),
+        ("ner:fao", Kind.TEXT_ONLY, "span F1"),
+    )
 ]
 
 
 def test_what_is_not_applicable_counts_in_no_mean_and_is_counted() -> None:
     found = {(a.task, a.kind): a for a in averages([*CELLS, *WITHOUT])}
-    untouched = found["pos", "unseen language, untouched"]
+    untouched = found["pos", Kind.UNTOUCHED]
     assert (untouched.mean, untouched.cells, untouched.not_applicable) == (70.0, 1, 1)
-    text = found["ner", "unseen language, text only"]
+    text = found["ner", Kind.TEXT_ONLY]
     assert (text.mean, text.cells, text.not_applicable) == (None, 0, 1)
     assert selection_score([*CELLS, *WITHOUT]) == selection_score(CELLS)
     assert selection_score(WITHOUT) is None
 
 
 def test_what_is_not_applicable_comes_back_from_the_file(tmp_path: Path) -> None:
-    write_results(tmp_path, results_data({}, [*CELLS, *WITHOUT]))
+    write_results(tmp_path, results([*CELLS, *WITHOUT]))
     assert '"score": null' in (tmp_path / "results.json").read_text()
-    assert cell_results(read_results(tmp_path)) == [*CELLS, *WITHOUT]
+    assert read_results(tmp_path).cells == (*CELLS, *WITHOUT)
 
 
 def test_without_cells_there_is_no_selection_score() -> None:
@@ -91,16 +106,32 @@ def test_without_cells_there_is_no_selection_score() -> None:
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
-    data = results_data({"name": "mixed", "seed": 1}, CELLS)
-    write_results(tmp_path, data)
-    assert read_results(tmp_path) == json.loads((tmp_path / "results.json").read_text()) == data
-    assert cell_results(read_results(tmp_path)) == CELLS
-    assert data["format_version"] == 1
-    assert data["name"] == "mixed"
+    written = results(CELLS)
+    write_results(tmp_path, written)
+    assert read_results(tmp_path) == written
+    data = json.loads((tmp_path / "results.json").read_text())
+    assert data == written.data()
+    assert (data["format_version"], data["name"], data["seed"]) == (1, "mixed", 1)
+    assert data["averages"] == [average.model_dump(mode="json") for average in averages(CELLS)]
 
 
-def test_every_number_in_the_file_stands_with_its_kind(tmp_path: Path) -> None:
-    data = results_data({}, CELLS)
+def test_counts_of_examples_are_not_in_the_file(tmp_path: Path) -> None:
+    cell = CELLS[0].model_copy(update={"parts": ((1, 2), (3, 3))})
+    write_results(tmp_path, results([cell]))
+    assert "parts" not in (tmp_path / "results.json").read_text()
+    assert read_results(tmp_path).cells == (CELLS[0],)
+
+
+def test_a_cell_of_other_data_or_another_kind_is_another_cell() -> None:
+    cell = CELLS[0]
+    assert cell.key == cell.model_copy(update={"score": 12.0, "details": {}}).key
+    changes = ({"examples": 11}, {"units": 91}, {"kind": Kind.UNTOUCHED}, {"metric": "macro F1"})
+    assert len({cell.key, *(cell.model_copy(update=change).key for change in changes)}) == 5
+    assert [cell.key.units for cell in WITHOUT] == [None, None]
+
+
+def test_every_number_in_the_file_stands_with_its_kind() -> None:
+    data = results(CELLS).data()
     for cell in data["cells"]:
         assert {"task", "language", "kind", "metric", "examples", "unit"} <= cell.keys()
     for average in data["averages"]:
@@ -113,6 +144,18 @@ def test_a_run_without_results_says_how_to_make_them(tmp_path: Path) -> None:
 
 
 def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
-    write_results(tmp_path, {**results_data({}, []), "format_version": 2})
-    with pytest.raises(RunError, match="format_version 2"):
+    data = {**results(CELLS).data(), "format_version": 2}
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    with pytest.raises(RunError, match="format_version: Input should be 1"):
+        read_results(tmp_path)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    data = results(CELLS).data()
+    data["cells"][0]["kind"], data["cells"][1]["examples"] = "sort of known", "many"
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    with pytest.raises(RunError, match=r"(?s)cells\.0\.kind.*cells\.1\.examples"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(RunError, match="not results that can be read"):
         read_results(tmp_path)

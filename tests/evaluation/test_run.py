@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from hyperlect.errors import DataError, HyperlectError, RunError, UnknownNameError
-from hyperlect.evaluation import averages, cell_results, evaluate_run, read_results
+from hyperlect.evaluation import evaluate_run, read_results
 from hyperlect.grid import Cell
 
 from ..project import COUNTS, TAGS, train, write_project
@@ -43,30 +43,29 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_every_cell_with_test_data_is_scored_by_kind(run: Path) -> None:
-    data = evaluate_run(run)
-    cells = cell_results(data)
+    results = evaluate_run(run)
+    cells = results.cells
     assert {f"{c.task}:{c.language}": c.kind for c in cells} == TEST_CELLS
     assert {c.examples for c in cells if c.task == "pos"} == {COUNTS["test"]}
     by_name = {f"{c.task}:{c.language}": c for c in cells}
     assert by_name["pos:eng"].score > 80  # it has learnt something
-    assert data["averages"] == [vars(a) for a in averages(cells)]
-    assert {key: data[key] for key in ("name", "method", "seed", "steps")} == {
-        "name": "tiny", "method": "hyperx", "seed": 1, "steps": 60,
-    }  # fmt: skip
-    assert data["seconds"] > 0
-    assert data["backbone"].endswith("backbone")
+    found = (results.name, results.method, results.seed, results.steps)
+    assert found == ("tiny", "hyperx", 1, 60)
+    assert results.seconds is not None
+    assert results.seconds > 0
+    assert results.backbone.endswith("backbone")
 
 
 def test_every_word_of_the_file_is_counted(run: Path, trained: Path) -> None:
     lines = (trained.parent / "pos.eng.test").read_text().splitlines()
     words = sum(1 for line in lines if line)
-    (cell,) = cell_results(evaluate_run(run, [Cell("pos", "eng")]))
+    (cell,) = evaluate_run(run, [Cell("pos", "eng")]).cells
     assert cell.units == words
 
 
 def test_results_are_kept_in_the_run_folder(run: Path) -> None:
-    data = evaluate_run(run)
-    assert read_results(run) == json.loads(json.dumps(data))
+    results = evaluate_run(run)
+    assert read_results(run).data() == results.data()
 
 
 def test_chosen_cells_and_other_splits_leave_the_kept_results_alone(run: Path) -> None:
@@ -78,21 +77,21 @@ def test_chosen_cells_and_other_splits_leave_the_kept_results_alone(run: Path) -
 def test_the_dev_split_has_the_cells_and_scores_of_training(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (told,) = (line["scores"] for line in lines if line["event"] == "dev")
-    cells = cell_results(evaluate_run(run, split="dev"))
+    cells = evaluate_run(run, split="dev").cells
     found = {f"{c.task}:{c.language}": c.score for c in cells}
     assert found == pytest.approx(told, abs=0.001)
 
 
 def test_cells_are_scored_in_the_order_asked_for_and_once(run: Path) -> None:
     asked = [Cell("pos", "isl"), Cell("pos", "en"), Cell("pos", "eng"), Cell("pos", "isl")]
-    cells = cell_results(evaluate_run(run, asked))
+    cells = evaluate_run(run, asked).cells
     assert [c.language for c in cells] == ["isl", "eng"]
 
 
 def test_a_chosen_cell_has_the_score_it_has_among_all(run: Path) -> None:
-    every = {(c.task, c.language): c for c in cell_results(evaluate_run(run))}
+    every = {(c.task, c.language): c for c in evaluate_run(run).cells}
     for cell in (Cell("ner", "isl"), Cell("mlm", "fao")):
-        (one,) = cell_results(evaluate_run(run, [cell]))
+        (one,) = evaluate_run(run, [cell]).cells
         assert one == every[cell]
 
 
@@ -115,7 +114,7 @@ def test_only_the_files_of_the_chosen_cells_are_needed(run: Path, tmp_path: Path
     for path in project.parent.glob("pos.*.train"):
         path.unlink()
     (project.parent / "pos.isl.test").unlink()
-    assert cell_results(evaluate_run(other, [Cell("pos", "eng")]))[0].examples == COUNTS["test"]
+    assert evaluate_run(other, [Cell("pos", "eng")]).cells[0].examples == COUNTS["test"]
     with pytest.raises(DataError, match=r"pos\.isl\.test"):
         evaluate_run(other)
     assert not (other / "results.json").exists()

@@ -6,19 +6,32 @@ import io
 
 from rich.console import Console
 
-from hyperlect.evaluation import CellResult, results_data, results_table
+from hyperlect.evaluation import CellResult, Results, results_table
 from hyperlect.grid import Kind
 
 
 def shown(*cells: CellResult) -> str:
     console = Console(file=io.StringIO(), width=120, highlight=False)
-    console.print(results_table(results_data({"name": "mixed"}, cells)))
+    results = Results(name="mixed", method="hyperx", backbone="builtin:e5-small", cells=cells)
+    console.print(results_table(results))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def cell(task: str, language: str, kind: Kind, score: float, examples: int) -> CellResult:
-    metric = "span F1" if task == "ner" else "accuracy"
-    return CellResult(task, language, str(kind), metric, score, examples, 99, "words")
+    metric = {"ner": "span F1", "dep": "LAS"}.get(task, "accuracy")
+    return CellResult(
+        task=task, language=language, kind=kind, metric=metric, score=score, examples=examples
+    )
+
+
+def tree(score: float, uas: float) -> CellResult:
+    las = cell("dep", "isl", Kind.SUPERVISED, score, 8)
+    return las.model_copy(update={"details": {"UAS": uas}})
+
+
+def without(task: str, language: str, kind: Kind, examples: int, note: str) -> CellResult:
+    scored = cell(task, language, kind, 0.0, examples)
+    return scored.model_copy(update={"score": None, "note": note})
 
 
 CELLS = (
@@ -53,10 +66,7 @@ def test_only_the_kinds_that_occur_are_explained() -> None:
 
 
 def test_las_stands_with_uas() -> None:
-    tree = CellResult(
-        "dep", "isl", str(Kind.SUPERVISED), "LAS", 61.26, 8, 99, "words", {"UAS": 70.04}
-    )
-    text = shown(tree, CELLS[0])
+    text = shown(tree(61.26, 70.04), CELLS[0])
     rows = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
     assert "LAS (UAS)" in text
     assert "isl Icelandic 61.3 (70.0) ● 8" in rows
@@ -64,11 +74,9 @@ def test_las_stands_with_uas() -> None:
 
 
 def test_what_is_not_applicable_is_said_and_why() -> None:
-    without = CellResult(
-        "pos", "deu", str(Kind.UNTOUCHED), "accuracy", None, 9, 0, "", note="no adapter for it"
-    )
-    alone = CellResult("ner", "fao", str(Kind.TEXT_ONLY), "span F1", None, 3, 0, "", note="no")
-    text = shown(*CELLS, without, alone)
+    one = without("pos", "deu", Kind.UNTOUCHED, 9, "no adapter for it")
+    alone = without("ner", "fao", Kind.TEXT_ONLY, 3, "no")
+    text = shown(*CELLS, one, alone)
     rows = [" ".join(line.replace("│", " ").split()) for line in text.splitlines()]
     assert "deu German n/a ○ 9" in rows
     assert "pos ○ unseen language, untouched accuracy 22.0 1 (1 n/a)" in rows
@@ -77,6 +85,4 @@ def test_what_is_not_applicable_is_said_and_why() -> None:
 
 
 def test_uas_stands_in_the_heading_even_if_the_last_tree_bank_is_not_applicable() -> None:
-    tree = CellResult("dep", "isl", str(Kind.SUPERVISED), "LAS", 61.0, 8, 9, "words", {"UAS": 70.0})
-    without = CellResult("dep", "dan", str(Kind.UNTOUCHED), "LAS", None, 8, 0, "", note="none")
-    assert "LAS (UAS)" in shown(tree, without)
+    assert "LAS (UAS)" in shown(tree(61.0, 70.0), without("dep", "dan", Kind.UNTOUCHED, 8, "none"))

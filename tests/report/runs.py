@@ -36,17 +36,6 @@ def cell(task: str, language: str, kind: str, metric: str, score: float | None) 
     }
 
 
-def averages(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str, str], list[float]] = {}
-    for one in cells:
-        key = (one["task"], one["kind"], one["metric"])
-        groups.setdefault(key, []).append(one["score"] or 0.0)
-    return [
-        {"task": t, "kind": k, "metric": m, "mean": sum(v) / len(v), "cells": len(v)}
-        for (t, k, m), v in groups.items()
-    ]
-
-
 def write_results(
     folder: Path, cells: Sequence[dict[str, Any]] | None = None, **about: Any
 ) -> Path:
@@ -62,7 +51,6 @@ def write_results(
         "steps": 1200,
         "seconds": 4.5,
         "cells": list(cells),
-        "averages": averages(cells),
         **about,
     }
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from hyperlect.errors import RunError
-from hyperlect.evaluation import averages, cell_results
 from hyperlect.grid import Kind
 from hyperlect.languages import name
 from hyperlect.report import write_report
@@ -156,8 +155,7 @@ def test_what_is_not_applicable_is_said_and_why(tmp_path: Path) -> None:
     cells += [cell("topic", "fao", Kind.UNTOUCHED, "accuracy", None)]
     for without in (cells[3], cells[-1]):
         without |= {"score": None, "note": note, "units": 0, "unit": ""}
-    means = [average.__dict__ for average in averages(cell_results({"cells": cells}))]
-    folder = write_results(tmp_path / "madx", cells, averages=means, method="mad-x")
+    folder = write_results(tmp_path / "madx", cells, method="mad-x")
     page = Page(write_report([folder]))
     assert "n/a , unseen language, untouched" in page.text
     assert "n/a 0 cells, 1 n/a" in page.text

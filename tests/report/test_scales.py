@@ -5,8 +5,8 @@ import re
 import matplotlib.colors
 import pytest
 
+from hyperlect.evaluation import CellResult
 from hyperlect.grid import Kind
-from hyperlect.report.data import CellResult
 from hyperlect.report.scales import (
     LEVELS,
     Scale,

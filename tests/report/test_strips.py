@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hyperlect.evaluation import CellResult
 from hyperlect.grid import Kind
-from hyperlect.report.data import CellResult
 from hyperlect.report.scales import scale_of
 from hyperlect.report.strips import Strip, strip_panel
 

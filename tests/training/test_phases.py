@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -125,16 +124,16 @@ def test_what_has_no_language_adapter_is_not_applicable(recipe: Path, tmp_path: 
     run = train(recipe, tmp_path / "run", SHARE)  # raw text in Faroese alone
     model = HyperX.from_pretrained(run)
     assert model.languages == ["fao"]
-    data = evaluate_run(run)
-    cells = {f"{c['task']}:{c['language']}": c for c in data["cells"]}
-    assert {name for name, c in cells.items() if c["score"] is None} == {"pos:dan", "ner:isl"}
-    assert "no raw text" in cells["pos:dan"]["note"]
-    assert (cells["pos:dan"]["examples"], cells["pos:dan"]["units"]) == (8, 0)
-    assert cells["pos:fao"]["score"] is not None  # trained on other languages, with text here
-    assert cells["pos:eng"]["score"] is not None  # trained without a language adapter
-    assert json.loads(json.dumps(data)) == read_results(run)
-    rows = [a for a in data["averages"] if a["mean"] is None]
-    assert [(a["task"], a["cells"], a["not_applicable"]) for a in rows] == [
+    results = evaluate_run(run)
+    cells = {f"{c.task}:{c.language}": c for c in results.cells}
+    assert {name for name, c in cells.items() if c.score is None} == {"pos:dan", "ner:isl"}
+    assert "no raw text" in cells["pos:dan"].note
+    assert (cells["pos:dan"].examples, cells["pos:dan"].units) == (8, 0)
+    assert cells["pos:fao"].score is not None  # trained on other languages, with text here
+    assert cells["pos:eng"].score is not None  # trained without a language adapter
+    assert read_results(run).data() == results.data()
+    rows = [average for average in results.averages if average.mean is None]
+    assert [(a.task, a.cells, a.not_applicable) for a in rows] == [
         ("pos", 0, 1),
         ("ner", 0, 1),
     ]

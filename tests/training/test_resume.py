@@ -65,8 +65,8 @@ def test_interrupted_and_resumed(
     assert_alike(run, straight)
     if len(steps) > 1:
         found, expected = evaluate_run(run), evaluate_run(straight)
-        assert found["cells"] == expected["cells"]
-        assert found["averages"] == expected["averages"]
+        assert found.cells == expected.cells
+        assert found.averages == expected.averages
 
 
 @pytest.mark.parametrize("tokens", ["null", "80"])

@@ -65,7 +65,7 @@ def evaluate(
         from ..evaluation import evaluate_run, results_table
     results = evaluate_run(run, chosen or None, split.value, device.value, err())
     if as_json:
-        typer.echo(json.dumps(results, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(results.data(), ensure_ascii=False, indent=1))
         return
     out().print(results_table(results))
     if chosen or split is not Part.TEST:

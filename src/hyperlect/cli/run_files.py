@@ -107,7 +107,7 @@ def _checkpoint(run: Path) -> str:
 def _results(run: Path) -> str:
     if not (run / "results.json").is_file():
         return ""
-    return f"scores of {_counted(read_results(run)['cells'], 'cell')}"
+    return f"scores of {_counted(read_results(run).cells, 'cell')}"
 
 
 def _report(run: Path) -> str:

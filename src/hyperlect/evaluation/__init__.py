@@ -4,11 +4,11 @@ from .fill import fill
 from .metrics import Score, Tree, score, score_trees
 from .results import (
     Average,
+    CellKey,
     CellResult,
+    Results,
     averages,
-    cell_results,
     read_results,
-    results_data,
     selection_score,
     write_results,
 )
@@ -17,15 +17,15 @@ from .table import results_table
 
 __all__ = [
     "Average",
+    "CellKey",
     "CellResult",
+    "Results",
     "Score",
     "Tree",
     "averages",
-    "cell_results",
     "evaluate_run",
     "fill",
     "read_results",
-    "results_data",
     "results_table",
     "score",
     "score_trees",

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from ..errors import RunError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+
+from ..errors import Problems, RunError
 from ..files import write_whole
 from ..grid import Kind
 from ..tasks import TaskType
 from .metrics import Parts
 
-FORMAT_VERSION = 1
 FILE = "results.json"
 
 
-@dataclass(frozen=True)
-class CellResult:
+class CellKey(NamedTuple):
+    """A cell as results are compared: one of other test data is another cell.
+
+    So is one of another kind, but where kinds change, as along a few-shot curve: there it is None.
+    """
+
+    task: str
+    kind: Kind | None
+    language: str
+    metric: str
+    examples: int
+    units: int | None
+
+
+class CellResult(BaseModel):
     """The result of one cell; `score` is a percentage, or a perplexity.
 
     Attributes:
@@ -35,22 +49,44 @@ class CellResult:
             file of their own.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     task: str
     language: str
-    kind: str
+    kind: Kind
     metric: str
     score: float | None
     examples: int
-    units: int
-    unit: str
-    details: Mapping[str, float] = field(default_factory=dict)
+    units: int | None = None
+    unit: str = ""
+    details: dict[str, float] = {}
     language_source: str = ""
     note: str = ""
-    parts: Parts = field(default=(), repr=False)
+    parts: Parts = Field(default=(), exclude=True, repr=False)
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a number that can be compared and plotted."""
+        return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def applicable(self) -> bool:
+        """Whether the run's method could have a score here."""
+        return self.scored or not self.note
+
+    @property
+    def value(self) -> float:
+        """The score, NaN when there is none."""
+        return math.nan if self.score is None else self.score
+
+    @property
+    def key(self) -> CellKey:
+        """What the cell is compared as; without a score nothing was counted: `units` is None."""
+        units = self.units if self.scored else None
+        return CellKey(self.task, self.kind, self.language, self.metric, self.examples, units)
 
 
-@dataclass(frozen=True)
-class Average:
+class Average(BaseModel):
     """The unweighted mean over the cells of one task and kind.
 
     Attributes:
@@ -60,28 +96,88 @@ class Average:
         not_applicable: how many have none, since the method does not apply to them.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     task: str
-    kind: str
+    kind: Kind
     metric: str
     mean: float | None
     cells: int
     not_applicable: int = 0
 
 
+class Results(BaseModel):
+    """What results.json holds: the scores of a run, and what was trained.
+
+    Attributes:
+        name, method, backbone, seed, steps: of the recipe.
+        seconds: of training.
+        trained_parameters: how many.
+        date: of the evaluation, ISO 8601.
+        cells: the results.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: Literal[1] = 1
+    name: str
+    method: str
+    seed: int | None = None
+    steps: int | None = None
+    backbone: str
+    seconds: float | None = None
+    trained_parameters: int | None = None
+    date: str | None = None
+    cells: tuple[CellResult, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def averages(self) -> list[Average]:
+        """The averages of the cells by task and kind."""
+        return averages(self.cells)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Task → metric, in the order of the results, perplexities last."""
+        found = {cell.task: cell.metric for cell in self.cells}
+        return dict(sorted(found.items(), key=lambda item: is_perplexity(item[1])))
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds that occur, from the best known cells to the least known."""
+        found = {cell.kind for cell in self.cells}
+        return [kind for kind in Kind if kind in found]
+
+    def data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return self.model_dump(mode="json")
+
+
+def is_perplexity(metric: str) -> bool:
+    """Whether a metric is a perplexity: not a percentage, and better when lower."""
+    return metric == TaskType.MLM.metric
+
+
 def averages(cells: Iterable[CellResult]) -> list[Average]:
     """Average scores by task and kind, in the order of tasks, then of `Kind`."""
-    groups: dict[tuple[str, str], list[CellResult]] = defaultdict(list)
+    groups: dict[tuple[str, Kind], list[CellResult]] = defaultdict(list)
     for cell in cells:
         groups[cell.task, cell.kind].append(cell)
     tasks = list(dict.fromkeys(task for task, _ in groups))
     found = []
     for task in tasks:
         for kind in Kind:
-            if group := groups.get((task, str(kind))):
+            if group := groups.get((task, kind)):
                 scores = [cell.score for cell in group if cell.score is not None]
-                mean = sum(scores) / len(scores) if scores else None
-                counts = len(scores), len(group) - len(scores)
-                found.append(Average(task, str(kind), group[0].metric, mean, *counts))
+                average = Average(
+                    task=task,
+                    kind=kind,
+                    metric=group[0].metric,
+                    mean=sum(scores) / len(scores) if scores else None,
+                    cells=len(scores),
+                    not_applicable=len(group) - len(scores),
+                )
+                found.append(average)
     return found
 
 
@@ -100,7 +196,7 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
     for cell in cells:
         if cell.score is None:
             continue
-        if cell.metric == TaskType.MLM.metric:
+        if is_perplexity(cell.metric):
             perplexities.append(-cell.score)
         else:
             by_task[cell.task].append(cell.score)
@@ -109,44 +205,26 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
     return sum(means) / len(means) if means else None
 
 
-def results_data(about: Mapping[str, Any], cells: Iterable[CellResult]) -> dict[str, Any]:
-    """Return results as plain data.
-
-    Args:
-        about: what the results are of: name, method, seed, steps, backbone, seconds.
-        cells: the results.
-    """
-    cells = list(cells)
-    return {
-        "format_version": FORMAT_VERSION,
-        **about,
-        "cells": [_without_parts(cell) for cell in cells],
-        "averages": [asdict(average) for average in averages(cells)],
-    }
-
-
-def _without_parts(cell: CellResult) -> dict[str, Any]:
-    return {key: value for key, value in asdict(replace(cell, parts=())).items() if key != "parts"}
-
-
-def write_results(folder: Path, data: Mapping[str, Any]) -> None:
-    """Write what `results_data` gave as results.json into a run folder."""
-    text = json.dumps(data, ensure_ascii=False, indent=1)
+def write_results(folder: Path, results: Results) -> None:
+    """Write results.json into a run folder."""
+    text = json.dumps(results.data(), ensure_ascii=False, indent=1)
     write_whole(folder / FILE, text + "\n")  # a run with results is done, so no half of them
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """Read a run's results.json. Raises `RunError` where there is none, or of another version."""
-    path = folder / FILE
+def read_results(folder: Path) -> Results:
+    """Read a run's results.json.
+
+    Raises:
+        RunError: there is none, or it is malformed; all faults are told at once.
+    """
+    path, remedy = folder / FILE, f"Make it with: hyperlect evaluate {folder}"
     if not path.is_file():
-        raise RunError(f"{folder} has no results yet. Make them: hyperlect evaluate {folder}")
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("format_version") != FORMAT_VERSION:
-        version = data.get("format_version")
-        raise RunError(f"{path} has format_version {version}; this reads {FORMAT_VERSION}.")
-    return data
-
-
-def cell_results(data: Mapping[str, Any]) -> list[CellResult]:
-    """Return the cells of what `read_results` read."""
-    return [CellResult(**cell) for cell in data["cells"]]
+        raise RunError(f"{path} does not exist: this run has no scores yet. {remedy}")
+    try:
+        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        problems = Problems()
+        for fault in error.errors():
+            where = ".".join(str(part) for part in fault["loc"]) or "the file"
+            problems.add(f"{where}: {fault['msg']}")
+        raise RunError(problems.text(f"{path} is not results that can be read. {remedy}")) from None

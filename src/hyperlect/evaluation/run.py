@@ -21,7 +21,7 @@ from ..preparation import read_corpora
 from ..recipe import Recipe, load_recipe
 from .examples import write_examples
 from .fill import fill
-from .results import CellResult, results_data, write_results
+from .results import CellResult, Results, write_results
 from .sample import spread
 
 
@@ -31,7 +31,7 @@ def evaluate_run(
     split: Split = "test",
     device: str = "auto",
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Score a run on every cell of its recipe that has data of a split, and write results.json.
 
     Args:
@@ -42,7 +42,7 @@ def evaluate_run(
         console: where progress is shown.
 
     Returns:
-        The results, as results.json holds them.
+        The results.
 
     Raises:
         RunError: the run is not finished.
@@ -63,12 +63,12 @@ def evaluate_run(
             note = f"{result.task}:{result.language} {result.metric} {figure}"
             progress.update(bar, advance=1, note=note)
 
-        results = fill(model, rows, recipe.evaluation.tokens_per_batch, show)
-    data = results_data(described, results)
+        scored = fill(model, rows, recipe.evaluation.tokens_per_batch, show)
+    results = Results(**described, cells=tuple(scored))
     if cells is None and split == "test":
-        write_examples(run, results)
-        write_results(run, data)  # last, for it says that the run is done
-    return data
+        write_examples(run, scored)
+        write_results(run, results)  # last, for it says that the run is done
+    return results
 
 
 def about(recipe: Recipe, run: Path) -> dict[str, Any]:

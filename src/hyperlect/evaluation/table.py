@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +9,7 @@ from rich.text import Text
 from ..grid import Kind
 from ..languages import name
 from .metrics import UAS
-from .results import cell_results
+from .results import Results
 
 COLOURS = {
     Kind.SUPERVISED: "green",
@@ -22,25 +19,22 @@ COLOURS = {
 }
 
 
-def results_table(data: Mapping[str, Any]) -> Group:
+def results_table(results: Results) -> Group:
     """Lay results out for a terminal.
-
-    Args:
-        data: as `results.read_results` gives them.
 
     Returns:
         The grid (languages × tasks, each score with the mark of its kind and the number of
         examples; beside LAS also UAS) and the averages.
     """
-    return Group(_grid(data), Text(), _averages(data), _legend(data))
+    return Group(_grid(results), Text(), _averages(results), _legend(results))
 
 
-def _grid(data: Mapping[str, Any]) -> Table:
-    cells = cell_results(data)
+def _grid(results: Results) -> Table:
+    cells = results.cells
     with_uas = {cell.task for cell in cells if UAS in cell.details}
     metrics = {c.task: f"{c.metric} ({UAS})" if c.task in with_uas else c.metric for c in cells}
     scores = {(cell.language, cell.task): cell for cell in cells}
-    table = Table(title=f"{data['name']}: results by cell", title_justify="left")
+    table = Table(title=f"{results.name}: results by cell", title_justify="left")
     table.add_column("language")
     for task, metric in metrics.items():
         table.add_column(f"{task}\n{metric}  n", justify="right")
@@ -51,7 +45,7 @@ def _grid(data: Mapping[str, Any]) -> Table:
             if cell is None:
                 row.append("")
                 continue
-            kind = Kind(cell.kind)
+            kind = cell.kind
             beside = f" ({cell.details[UAS]:.1f})" if UAS in cell.details else ""
             shown = (f"{_figure(cell.score)}{beside} {kind.mark}", COLOURS[kind])
             row.append(Text.assemble(shown, (f" {cell.examples}", "dim")))
@@ -63,33 +57,30 @@ def _figure(score: float | None) -> str:
     return "n/a" if score is None else f"{score:.1f}"
 
 
-def _averages(data: Mapping[str, Any]) -> Table:
+def _averages(results: Results) -> Table:
     table = Table(title="averages by kind of cell", title_justify="left")
     for column in ("task", "kind of cell", "metric"):
         table.add_column(column)
     for column in ("mean", "cells"):
         table.add_column(column, justify="right")
-    for average in data["averages"]:
-        kind = Kind(average["kind"])
-        without = average.get("not_applicable", 0)
+    for average in results.averages:
+        kind, without = average.kind, average.not_applicable
         table.add_row(
-            average["task"],
+            average.task,
             Text(f"{kind.mark} {kind}", style=COLOURS[kind]),
-            average["metric"],
-            _figure(average["mean"]),
-            f"{average['cells']}" + (f" ({without} n/a)" if without else ""),
+            average.metric,
+            _figure(average.mean),
+            f"{average.cells}" + (f" ({without} n/a)" if without else ""),
         )
     return table
 
 
-def _legend(data: Mapping[str, Any]) -> Text:
+def _legend(results: Results) -> Text:
     """Explain the marks that occur."""
-    seen = {cell["kind"] for cell in data["cells"]}
     lines = [Text("n is the number of sentences or texts", style="dim")]
-    for kind in Kind:
-        if str(kind) in seen:
-            lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
-    for reason in dict.fromkeys(cell.get("note") for cell in data["cells"]):
+    for kind in results.kinds:
+        lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
+    for reason in dict.fromkeys(cell.note for cell in results.cells):
         if reason:
             lines.append(Text(f"n/a: {reason}", style="dim"))
     return Text("\n").join(lines)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..evaluation.results import CellResult
 from ..grid import Kind
-from .data import CellResult, Run
+from .data import Run
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,6 @@ class Group:
         return [sum(cell.value for cell in cells) / len(cells) for cells in self.cells]
 
 
-_Key = tuple[str, str, Kind, str, int, int | None]
-
-
-def _key(cell: CellResult) -> _Key:
-    return (cell.task, cell.metric, cell.kind, cell.language, cell.examples, cell.units)
-
-
 def comparable(runs: Sequence[Run]) -> tuple[list[Group], int]:
     """Group the cells that all `runs` scored, and count the others.
 
@@ -41,13 +35,13 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Group], int]:
     examples and units, without which they were not scored on the same data. Returns the groups in
     the first run's order, and how many cells (task and language) of any run are left out.
     """
-    scored = [{_key(cell): cell for cell in run.results.cells if cell.scored} for run in runs]
+    scored = [{cell.key: cell for cell in run.results.cells if cell.scored} for run in runs]
     shared = [key for key in scored[0] if all(key in cells for cells in scored)]
     everything = {(cell.task, cell.language) for run in runs for cell in run.results.cells}
     groups = []
     for task, metric in runs[0].results.tasks.items():
         for kind in Kind:
-            keys = [key for key in shared if key[:3] == (task, metric, kind)]
+            keys = [key for key in shared if (key.task, key.kind) == (task, kind)]
             if keys:
                 cells = [[cells_of[key] for key in keys] for cells_of in scored]
                 groups.append(Group(task, metric, kind, cells))

@@ -8,85 +8,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
-from ..errors import Problems, RunError
-from ..grid import Kind
-from ..tasks import TaskType
-
-
-class CellResult(BaseModel):
-    """The score of one cell."""
-
-    task: str
-    language: str
-    kind: Kind
-    metric: str
-    score: float | None
-    examples: int
-    units: int | None = None
-    unit: str = ""
-    details: dict[str, float | None] = {}
-    language_source: str = ""
-    note: str = ""
-
-    @property
-    def scored(self) -> bool:
-        """Whether there is a number that can be plotted."""
-        return self.score is not None and math.isfinite(self.score)
-
-    @property
-    def applicable(self) -> bool:
-        """Whether the run's method could have a score here."""
-        return self.scored or not self.note
-
-    @property
-    def value(self) -> float:
-        """The score, NaN when there is none."""
-        return math.nan if self.score is None else self.score
-
-
-class Average(BaseModel):
-    """The mean of one task's scores over the cells of one kind."""
-
-    task: str
-    kind: Kind
-    metric: str
-    mean: float | None
-    cells: int
-    not_applicable: int = 0
-
-
-class Results(BaseModel):
-    """What `results.json` holds."""
-
-    format_version: Literal[1]
-    name: str
-    method: str
-    backbone: str
-    seed: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    trained_parameters: int | None = None
-    date: str | None = None
-    cells: list[CellResult]
-    averages: list[Average]
-
-    @property
-    def tasks(self) -> dict[str, str]:
-        """Task → metric, in the order of the results, perplexities last."""
-        found = {cell.task: cell.metric for cell in self.cells}
-        return dict(sorted(found.items(), key=lambda item: is_perplexity(item[1])))
-
-    @property
-    def kinds(self) -> list[Kind]:
-        """The kinds that occur, from the best known cells to the least known."""
-        found = {cell.kind for cell in self.cells}
-        return [kind for kind in Kind if kind in found]
+from ..errors import RunError
+from ..evaluation.results import FILE, Results, read_results
 
 
 @dataclass(frozen=True)
@@ -119,11 +47,6 @@ class Run:
     versions: dict[str, str] | None
 
 
-def is_perplexity(metric: str) -> bool:
-    """Whether a metric is a perplexity: not a percentage, and better when lower."""
-    return metric == TaskType.MLM.metric
-
-
 def read_run(folder: Path) -> Run:
     """Read one run folder.
 
@@ -132,10 +55,16 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is not a run folder. `hyperlect train RECIPE` makes one.")
+    results = read_results(folder)
+    if not results.cells:
+        raise RunError(
+            f"{folder / FILE} holds no cells, so there is nothing to report. "
+            f"Make it with: hyperlect evaluate {folder}"
+        )
     recipe = folder / "recipe.yaml"
     return Run(
         folder=folder,
-        results=_read_results(folder),
+        results=results,
         curves=_read_curves(folder / "metrics.jsonl"),
         embeddings=_read_embeddings(folder / "embeddings.json"),
         recipe=_without_folders(recipe.read_text("utf-8")) if recipe.is_file() else None,
@@ -148,24 +77,6 @@ def _without_folders(recipe: str) -> str:
     paths = re.findall(r"(?<=[\s'\"])/[^\s'\",\]]+", recipe)
     shared = os.path.commonpath(paths) if len(paths) > 1 else ""
     return recipe if len(shared) < 2 else recipe.replace(f"{shared}/", "…/").replace(shared, "…")
-
-
-def _read_results(folder: Path) -> Results:
-    path, remedy = folder / "results.json", f"Make it with: hyperlect evaluate {folder}"
-    if not path.is_file():
-        raise RunError(f"{path} does not exist: this run has no scores yet. {remedy}")
-    raw = _read_json(path, remedy)
-    try:
-        results = Results.model_validate(raw)
-    except ValidationError as error:
-        problems = Problems()
-        for fault in error.errors():
-            where = ".".join(str(part) for part in fault["loc"]) or "the file"
-            problems.add(f"{where}: {fault['msg']}")
-        raise RunError(problems.text(f"{path} is not results that can be read. {remedy}")) from None
-    if not results.cells:
-        raise RunError(f"{path} holds no cells, so there is nothing to report. {remedy}")
-    return results
 
 
 def _read_json(path: Path, remedy: str) -> Any:

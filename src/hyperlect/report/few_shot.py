@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..evaluation.results import CellKey, CellResult
 from ..experiment import Point, RecordedRun, State, read_experiment
 from ..grid import Cell, Kind
-from .data import CellResult, read_run
+from .data import read_run
 from .summary import Row, mark_best
 from .systems import Setting
 
-CellKey = tuple[str, str, str, int, int | None]
-"""A cell as it is compared along a curve, on which its kind changes: task, language, metric, and
-numbers of test examples and units."""
 Scores = dict[CellKey, CellResult]
 Repeats = dict[tuple[int, int], Scores]
 """(draw, seed) → the scores of the few-shot cells."""
@@ -57,7 +55,7 @@ class Curve:
     @property
     def tasks(self) -> list[str]:
         """The tasks of the few-shot cells."""
-        return list(dict.fromkeys(key[0] for repeats in self._numbers("") for key in repeats))
+        return list(dict.fromkeys(key.task for repeats in self._numbers("") for key in repeats))
 
     def shared(self, task: str) -> list[CellKey]:
         """Return the cells of a task in which the whole curve is compared.
@@ -74,14 +72,14 @@ class Curve:
 
     def left_out(self, task: str) -> list[str]:
         """Return the cells of a task that some method or number of examples lacks."""
-        kept = {key[1] for key in self.shared(task)}
-        found = dict.fromkeys(key[1] for keys in self._numbers(task) for key in keys)
+        kept = {key.language for key in self.shared(task)}
+        found = dict.fromkeys(key.language for keys in self._numbers(task) for key in keys)
         return [str(Cell(task, language)) for language in found if language not in kept]
 
     def _numbers(self, task: str) -> list[list[CellKey]]:
         """Return the cells of a task (all without) that each method has with each number."""
         found = [
-            [key for scores in repeats.values() for key in scores if task in ("", key[0])]
+            [key for scores in repeats.values() for key in scores if task in ("", key.task)]
             for numbers in self.own.values()
             for repeats in numbers.values()
         ]
@@ -179,15 +177,15 @@ def _row(
     return PointRow(
         setting=curve.name,
         method=method,
-        task=keys[0][0],
+        task=keys[0].task,
         kind=kinds[0],
-        metric=keys[0][2],
+        metric=keys[0].metric,
         mean=statistics.mean(means),
         std=statistics.stdev(means) if len(means) > 1 else None,
         seeds=len({seed for _, seed in repeats}),
         cells=len(keys),
         by_seed=means,
-        test_examples=sum(key[3] for key in keys),
+        test_examples=sum(key.examples for key in keys),
         examples=examples,
         draws=len({draw for draw, _ in repeats} - {0}),
         kinds=kinds,
@@ -195,4 +193,5 @@ def _row(
 
 
 def _key(cell: CellResult) -> CellKey:
-    return cell.task, cell.language, cell.metric, cell.examples, cell.units
+    """Return what a cell is compared as along a curve, on which its kind changes."""
+    return cell.key._replace(kind=None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from .data import CellResult, is_perplexity
+from ..evaluation.results import CellResult, is_perplexity
 
 LEVELS = 17
 _ROUND = (1.0, 2.0, 5.0)
@@ -127,8 +127,13 @@ def luminance(red: float, green: float, blue: float) -> float:
     return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Write a number of things: ``1 cell``, ``2 cells``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def counts_text(counts: Iterable[int], noun: str) -> str:
     """Write one number of things, or the least and the most: ``1 seed``, ``1 to 3 seeds``."""
     found = set(counts)
-    ends = " to ".join(str(count) for count in sorted({min(found), max(found)}))
-    return f"{ends} {noun}{'' if found == {1} else 's'}"
+    least, most = min(found), max(found)
+    return count_of(most, noun) if least == most else f"{least:,} to {count_of(most, noun)}"

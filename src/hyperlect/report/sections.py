@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
 from ..languages import name
-from .data import CellResult, Run, is_perplexity
+from .data import Run
 from .language_map import draw_map, project
 from .learning_curves import panels
 from .markup import Html, join, rows, tag
-from .scales import Scale
+from .scales import Scale, count_of
 from .strips import Strip, strip_panel
 from .tables import (
     averages_table,
     cells_table,
     colour_key,
-    count_of,
     grid_tables,
     with_mark,
 )

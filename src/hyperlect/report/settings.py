@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
-from .data import CellResult, is_perplexity
 from .markup import Html, join, rows, tag
 from .scales import scale_of
 from .sections import Section, figure, note

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..evaluation.results import is_perplexity
 from ..grid import Kind
 from .comparison import Group, comparable
-from .data import Run, is_perplexity
+from .data import Run
 from .markup import Html, join, tag
-from .scales import Scale
+from .scales import Scale, count_of
 from .sections import Section, figure, note
 from .strips import Strip, strip_panel
-from .tables import comparison_table, count_of, kinds_list, runs_table
+from .tables import comparison_table, kinds_list, runs_table
 
 
 def comparison_sections(

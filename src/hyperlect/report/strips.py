@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from ..evaluation.results import CellResult
 from ..grid import Kind
-from .data import CellResult
 from .marks import FILLS, draw
 from .markup import Html
 from .scales import Scale, counts_text, figure_text

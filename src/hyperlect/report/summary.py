@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ..evaluation.results import CellKey, is_perplexity
 from ..grid import Cell, Kind
 from .bootstrap import Difference, Sample, difference
-from .data import is_perplexity
-from .systems import Key, Setting, System
+from .systems import Setting, System
 
 ALL = "all"
 """What stands for the mean over tasks."""
@@ -90,7 +90,7 @@ def summarise(setting: Setting, baseline: str | None) -> list[Row]:
         tasks = {task: keys for (task, k), keys in groups.items() if k is kind}
         for task, keys in tasks.items():
             rows += mark_best([_row(setting, s, {task: keys}, kind, base) for s in setting.systems])
-        percent = {task: keys for task, keys in tasks.items() if not is_perplexity(keys[0][3])}
+        percent = {task: keys for task, keys in tasks.items() if not is_perplexity(keys[0].metric)}
         if len(percent) > 1:
             rows += mark_best([_row(setting, s, percent, kind, base) for s in setting.systems])
     return rows
@@ -99,13 +99,13 @@ def summarise(setting: Setting, baseline: str | None) -> list[Row]:
 def _row(
     setting: Setting,
     system: System,
-    tasks: Mapping[str, Sequence[Key]],
+    tasks: Mapping[str, Sequence[CellKey]],
     kind: Kind,
     base: System | None,
 ) -> Row:
     own = {task: [k for k in keys if not system.cannot(k)] for task, keys in tasks.items()}
     whole = len(tasks) > 1
-    metric = "" if whole else next(iter(tasks.values()))[0][3]
+    metric = "" if whole else next(iter(tasks.values()))[0].metric
     every, have = sum(map(len, tasks.values())), sum(map(len, own.values()))
     name = ALL if whole else next(iter(tasks))
     left = every - have
@@ -128,16 +128,18 @@ def _row(
         left,
         against=_against(system, base, own) if base and base is not system else None,
         by_seed=by_seed,
-        test_examples=sum(key[4] for keys in own.values() for key in keys),
+        test_examples=sum(key.examples for keys in own.values() for key in keys),
     )
 
 
-def _against(system: System, base: System, tasks: Mapping[str, Sequence[Key]]) -> Difference | None:
+def _against(
+    system: System, base: System, tasks: Mapping[str, Sequence[CellKey]]
+) -> Difference | None:
     """Test two systems on the cells and seeds that both have; None without their examples."""
     seeds = [seed for seed in system.complete if seed in base.complete]
     samples: list[Sample] = []
     for keys in tasks.values():
-        cells = [Cell(key[0], key[2]) for key in keys if not base.cannot(key)]
+        cells = [Cell(key.task, key.language) for key in keys if not base.cannot(key)]
         both = [
             [[s.counts[seed].get(cell) for seed in seeds] for cell in cells] for s in (system, base)
         ]

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.examples import read_examples
+from ..evaluation.results import CellKey, CellResult
 from ..experiment import State, read_experiment
 from ..grid import Cell, Kind
 from .comparison import labels
-from .data import CellResult, Run, read_run
+from .data import Run, read_run
 
-Key = tuple[str, Kind, str, str, int, int | None]
-"""A cell as it is compared: task, kind, language, metric, and numbers of examples and units."""
 Counts = NDArray[np.int64]
 
 
@@ -33,19 +32,19 @@ class System:
     """
 
     method: str
-    seeds: dict[int, dict[Key, CellResult]] = field(default_factory=dict)
+    seeds: dict[int, dict[CellKey, CellResult]] = field(default_factory=dict)
     counts: dict[int, dict[Cell, Counts]] = field(default_factory=dict)
     runs: dict[int, dict[str, Run]] = field(default_factory=dict)
 
     def add(self, seed: int, run: Run, part: str = "") -> None:
         """Add one run: all of a seed, or a part of it."""
         cells = self.seeds.setdefault(seed, {})
-        cells |= {key_of(cell): cell for cell in run.results.cells}
+        cells |= {cell.key: cell for cell in run.results.cells}
         self.counts.setdefault(seed, {}).update(read_examples(run.folder))
         self.runs.setdefault(seed, {})[part] = run
 
     @property
-    def complete(self) -> dict[int, dict[Key, CellResult]]:
+    def complete(self) -> dict[int, dict[CellKey, CellResult]]:
         """The seeds that have every part that any seed has."""
         parts = {part for runs in self.runs.values() for part in runs}
         return {
@@ -56,13 +55,13 @@ class System:
         """Whether a name is this system's, or its method's."""
         return name in (self.method, self.first[0].results.method)
 
-    def scored(self, key: Key) -> bool:
+    def scored(self, key: CellKey) -> bool:
         """Whether every seed has a score for a cell."""
         return all(key in cells and cells[key].scored for cells in self.complete.values())
 
-    def cannot(self, key: Key) -> bool:
+    def cannot(self, key: CellKey) -> bool:
         """Whether the method does not apply to a cell."""
-        without = (*key[:-1], None)
+        without = key._replace(units=None)
         return any(
             without in cells and not cells[without].applicable for cells in self.seeds.values()
         )
@@ -111,7 +110,7 @@ class Setting:
         self.systems.append(System(method))
         return self.systems[-1]
 
-    def groups(self) -> Iterator[tuple[str, Kind, list[Key]]]:
+    def groups(self) -> Iterator[tuple[str, Kind, list[CellKey]]]:
         """Yield task, kind and the cells in which systems are compared.
 
         Those that each system either scored with every seed or cannot have.
@@ -120,16 +119,10 @@ class Setting:
             dict.fromkeys(k for s in self.systems for cells in s.seeds.values() for k in cells)
         )
         shared = [k for k in keys if all(s.scored(k) or s.cannot(k) for s in self.systems)]
-        for task in dict.fromkeys(key[0] for key in keys):
+        for task in dict.fromkeys(key.task for key in keys):
             for kind in Kind:
-                if found := [key for key in shared if key[:2] == (task, kind)]:
+                if found := [key for key in shared if (key.task, key.kind) == (task, kind)]:
                     yield task, kind, found
-
-
-def key_of(cell: CellResult) -> Key:
-    """Return what a cell is compared as; one scored on other data is another cell."""
-    units = cell.units if cell.scored else None
-    return cell.task, cell.kind, cell.language, cell.metric, cell.examples, units
 
 
 def read_settings(folder: Path) -> list[Setting]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..evaluation.results import Average, CellResult, Results, is_perplexity
 from ..grid import Kind
 from ..languages import name
 from .comparison import Group
-from .data import Average, CellResult, Results, Run, is_perplexity
+from .data import Run
 from .marks import mark
 from .markup import Html, join, rows, tag
-from .scales import LEVELS, Scale, cell_figure, figure_text
+from .scales import LEVELS, Scale, cell_figure, count_of, figure_text
 
 _TASKS_ON_PHONE = 5  # columns beyond which the grid scrolls sideways on a narrow screen
 
@@ -18,11 +19,6 @@ _TASKS_ON_PHONE = 5  # columns beyond which the grid scrolls sideways on a narro
 def with_mark(kind: Kind) -> Html:
     """A kind's mark and name."""
     return tag("span", mark(kind), tag("span", kind.value), class_="kind")
-
-
-def count_of(number: int, noun: str) -> str:
-    """``1 cell``, ``2 cells``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def kinds_list(kinds: Sequence[Kind]) -> Html:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..evaluation.results import CellResult
 from ..grid import Kind
-from .data import CellResult
 from .few_shot import Curve
 from .scales import counts_text, figure_text
 from .summary import ALL, Row
