@@ -22,3 +22,20 @@ def test_what_was_there_stays_when_writing_fails(tmp_path: Path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "half \ud800")
     assert path.read_text() == "whole"
+
+
+def test_two_that_have_the_same_number_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Processes of two machines or containers may."""
+    partial: list[Path] = []
+    original = Path.replace
+
+    def both(self: Path, target: Path) -> Path:
+        partial.append(self)
+        if len(partial) == 1:
+            write_whole(tmp_path / "a.json", "theirs")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", both)
+    write_whole(tmp_path / "a.json", "mine")
+    assert (tmp_path / "a.json").read_text() == "mine"
+    assert len(set(partial)) == 2

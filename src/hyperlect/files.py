@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that readers find all of it or what was there before.
 
-    Several processes may write the same file: the last one's stays.
+    Several processes, on several machines, may write the same file: the last one's stays.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

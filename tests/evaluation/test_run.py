@@ -156,3 +156,9 @@ def test_progress_is_shown_where_there_is_a_console(run: Path) -> None:
     shown = io.StringIO()
     evaluate_run(run, [Cell("pos", "eng")], console=Console(file=shown, force_terminal=True))
     assert "pos:eng" in shown.getvalue()
+
+
+def test_a_cut_off_record_of_training_is_told(run: Path) -> None:
+    (run / "training.json").write_text('{"steps": 6')
+    with pytest.raises(RunError, match=r"training\.json is malformed"):
+        evaluate_run(run)

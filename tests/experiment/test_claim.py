@@ -12,11 +12,6 @@ from hyperlect.experiment import claim as module
 from hyperlect.experiment.claim import STALE_AFTER, claim, claim_path, host, is_claimed
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SETTLE", 0.0)
-
-
 def dead() -> int:
     """The number of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
@@ -87,6 +82,51 @@ def test_the_claim_of_another_machine_counts_while_it_is_renewed(tmp_path: Path)
     assert claim(tmp_path / "run") is not None
 
 
+def test_a_number_that_another_process_has_by_now(tmp_path: Path) -> None:
+    if module._began(os.getpid()) is None:
+        pytest.skip("this system does not tell when a process began")
+    held = claim(tmp_path / "mine")
+    assert held is not None
+    assert is_claimed(tmp_path / "mine")
+    write(tmp_path / "run", pid=os.getpid(), **{"pid began": "1"})
+    assert not is_claimed(tmp_path / "run")
+    assert claim(tmp_path / "run") is not None
+
+
+def test_who_finds_a_claim_stale_too_late_does_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "run", pid=dead())
+    original = module.is_stale
+    first: list[module.Claim | None] = []
+
+    def slow(path: Path) -> bool:
+        """Another takes it between this look and what is done upon it."""
+        stale = original(path)
+        monkeypatch.setattr(module, "is_stale", original)
+        first.append(claim(tmp_path / "run"))
+        return stale
+
+    monkeypatch.setattr(module, "is_stale", slow)
+    assert claim(tmp_path / "run") is None
+    assert first[0] is not None
+    first[0].work(os.getpid())
+    assert first[0].renew()
+
+
+def test_a_claim_that_cannot_be_read_for_once_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = claim(tmp_path / "run")
+    assert held is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError("stale")))
+        assert held.renew()
+    claim_path(tmp_path / "run").unlink()
+    assert held.renew()
+    assert claim(tmp_path / "run") is None
+
+
 def test_a_claim_that_is_just_being_written_counts(tmp_path: Path) -> None:
     claim_path(tmp_path / "run").touch()
     assert claim(tmp_path / "run") is None
@@ -97,5 +137,6 @@ def test_what_another_has_taken_is_left_to_it(tmp_path: Path) -> None:
     assert held is not None
     write(tmp_path / "run", host="elsewhere", token="theirs")
     assert not held.renew()
+    held.work(os.getpid())
     held.release()
-    assert claim_path(tmp_path / "run").is_file()
+    assert json.loads(claim_path(tmp_path / "run").read_text())["token"] == "theirs"

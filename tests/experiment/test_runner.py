@@ -200,6 +200,30 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     assert held.renew()
 
 
+def test_what_another_process_gives_free_is_done_after_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Say one that outlived its runner for the second that it took to save."""
+    monkeypatch.setattr("hyperlect.experiment.runner.LOOK_EVERY", 0.0)
+    experiment = planned(tmp_path)
+    held = claim(experiment.folder / NAMES[0])
+    assert held is not None
+    free = f"os.remove({str(claim_path(experiment.folder / NAMES[0]))!r}); {DONE}"
+    assert ran(runner(experiment, {NAMES[1]: free}).run()) == set(NAMES)
+
+
+def test_a_record_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = planned(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("hyperlect.experiment.runner.write_experiment", full)
+    assert ran(runner(experiment).run()) == set(NAMES)
+
+
 def test_a_claim_that_another_has_taken_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,34 @@ def test_what_was_stopped_goes_on_from_where_it_was(
     assert main(arguments) == 0  # only evaluated
     assert folder_state(run) is State.DONE
     assert (run / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_what_was_stopped_goes_on_where_the_data_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe that the run folder keeps names files that are no longer there."""
+    recipe = write_project(tmp_path / "one", ("pos",))
+    text = recipe.read_text(encoding="utf-8")
+    text = re.sub(r"\bpos\.", "${CORPORA}/pos.", text)
+    run, step = tmp_path / "run", Monitor.step
+
+    def interrupt(self: Monitor, losses: dict[str, float], tokens: int, last: bool) -> None:
+        step(self, losses, tokens, last)
+        signal.raise_signal(signal.SIGTERM)
+
+    recipe.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("CORPORA", str(tmp_path / "one"))
+    arguments = [str(recipe), str(run), "cpu", *SHORT]
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "step", interrupt)
+        assert main(arguments) == STOPPED
+    (tmp_path / "two").mkdir()
+    for path in (tmp_path / "one").glob("pos.*"):
+        path.rename(tmp_path / "two" / path.name)
+    monkeypatch.setenv("CORPORA", str(tmp_path / "two"))
+    assert main(arguments) == 0
+    assert folder_state(run) is State.DONE
+    assert str(tmp_path / "two") in (run / "recipe.yaml").read_text(encoding="utf-8")
 
 
 def test_what_is_wrong_is_said(

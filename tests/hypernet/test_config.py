@@ -66,6 +66,10 @@ def test_survives_json():
         ({"start": "zero"}, "start must be published or adapter"),
         ({"language_dropout": 1.0}, "language_dropout must be at least 0 and below 1"),
         ({"language_dropout": -0.1}, "language_dropout must be at least 0 and below 1"),
+        ({"initial_std": -1}, "initial_std must be at least 0, not -1"),
+        ({"embedding_std": -0.5}, "embedding_std must be at least 0, not -0.5"),
+        ({"language_std": -1.0}, "language_std must be at least 0, not -1.0"),
+        ({"norm_eps": -1e-5}, "norm_eps must be at least 0, not -1e-05"),
         ({"top_layers": 0}, "top_layers must be at least 1, not 0"),
         ({"top_layers": 1, "skip_last_layer": True}, "skip_last_layer leaves no layer"),
         ({"insertion": "attention"}, "insertion must be feed_forward or layer"),
@@ -74,6 +78,11 @@ def test_survives_json():
 def test_what_cannot_be_is_refused(changes: dict, said: str):
     with pytest.raises(ValueError, match=said):
         HypernetConfig(**changes)
+
+
+def test_what_need_not_be_whole_may_be_zero():
+    config = HypernetConfig(initial_std=0, embedding_std=0, language_std=0, language_dropout=0)
+    assert config.language_std == 0
 
 
 def test_all_faults_are_told_at_once():

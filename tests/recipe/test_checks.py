@@ -47,6 +47,8 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset: goes with format hub, not tsv"),
         ("name: toy", "name: toy\nmethod: mad-x\nhypernet: {skip_last_layer: true, top_layers: 1}", "leaves no layer"),
         ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "must hold task"),
+        ("name: toy", "name: toy\nhypernet: {bottleneck: true}", "bottleneck is true, which does not fit here"),
+        ("name: toy", "name: toy\nhypernet: {embedding_std: -1}", "embedding_std must be at least 0"),
     ],
 )  # fmt: skip
 def test_one_fault(faults: Faulty, old: str, new: str, expected: str) -> None:

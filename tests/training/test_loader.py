@@ -16,6 +16,7 @@ from hyperlect.data.batching import Batch, make_batch
 from hyperlect.data.encoding import encode
 from hyperlect.data.mixing import MixedSampler
 from hyperlect.data.sampling import CellSampler
+from hyperlect.errors import RunError
 from hyperlect.grid import Cell
 from hyperlect.recipe import TrainingSection
 from hyperlect.training.loader import Loader, make_sampler
@@ -166,6 +167,39 @@ def test_processes_share_each_batch_and_mask_by_themselves(rows: dict[Cell, Any]
         assert list(zip(second.cells, second.rows, strict=True)) == drawn[1::2]
     for loader in (whole, *parts):
         loader.close()
+
+
+@pytest.mark.parametrize(("size", "count"), [(3, 2), (5, 8), (2, 8), (1, 2), (4, 2)])
+def test_each_row_weighs_the_same_however_many_share_a_batch(
+    rows: dict[Cell, Any], size: int, count: int
+) -> None:
+    single = {"batching": "single", "batch_size": size}
+    parts = [made(rows, rank, count, **single) for rank in range(count)]
+    for step in range(4):
+        batches = [part.next(step)[0] for part in parts]
+        found: dict[tuple[Cell, int], float] = {}
+        for batch in batches:  # the mean over processes of a loss that is a mean over rows
+            for row in zip(batch.cells, batch.rows, strict=True):
+                found[row] = found.get(row, 0.0) + batch.weight / len(batch.rows) / count
+        assert list(found.values()) == pytest.approx([1 / len(found)] * len(found))
+    for part in parts:
+        part.close()
+
+
+def test_a_state_of_other_labels_is_refused(
+    rows: dict[Cell, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As long as they were, they would be drawn alike."""
+    loader = made(rows)
+    state = json.loads(json.dumps(loader.state_dict()))
+    swapped = [text.replace("NOUN", "DET") for text in SENTENCES]
+    cache = tmp_path_factory.mktemp("encoded")
+    cell = Cell("pos", "eng")
+    other = made({**rows, cell: encode(tagged(*swapped), POS, TOKENIZER, 64, cache)})
+    with pytest.raises(RunError, match="texts or labels have changed"):
+        other.load_state_dict(state)
+    for one in (loader, other):
+        one.close()
 
 
 def test_a_batch_of_one_row_is_given_to_every_process(rows: dict[Cell, Any]) -> None:

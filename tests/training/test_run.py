@@ -1,4 +1,4 @@
-"""The run folder, devices and precision."""
+"""The run folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import hyperlect
+import hyperlect.training.run as run_module
 from hyperlect import HyperX
-from hyperlect.errors import DataError, HyperlectError, RunError
+from hyperlect.errors import DataError, RunError
 from hyperlect.grid import Cell
 from hyperlect.recipe import load_recipe
-from hyperlect.training import make_accelerator, start
 from hyperlect.training.monitor import Monitor
 from hyperlect.training.trainer import Trainer
 
-from ..project import HYPERNET, go_on, silent, train, write_project
+from ..project import HYPERNET, go_on, train, write_project
 from .runs import events, same, weights
 
 EVALUATED = {"evaluate_every": 6}
@@ -46,14 +45,6 @@ def test_a_finished_run_holds_everything(run: Path) -> None:
 
 def test_its_recipe_is_the_one_that_was_trained(run: Path) -> None:
     assert load_recipe(run / "recipe.yaml") == load_recipe(run.parent / "recipe.yaml")
-
-
-def test_versions_tell_what_a_result_depends_on(run: Path) -> None:
-    versions = read(run / "versions.json")
-    assert versions["hyperlect"] == hyperlect.__version__
-    assert versions["torch"] == torch.__version__
-    assert {"transformers", "accelerate", "tokenizers", "python", "device"} <= versions.keys()
-    assert (versions["processes"], versions["precision"]) == ("1", "no")
 
 
 def test_metrics_have_the_documented_form(run: Path) -> None:
@@ -141,30 +132,6 @@ def test_partial_overlap_with_evaluation_data_is_told_of(tmp_path: Path) -> None
     )
 
 
-def test_unknown_and_absent_devices_are_refused(run: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(run / "recipe.yaml")
-    with pytest.raises(
-        HyperlectError, match=r'Unknown device "tpu"\..*Known: auto, cpu, cuda, mps'
-    ):
-        start(recipe, tmp_path / "run", "tpu", silent())
-    for device, there in (("cuda", torch.cuda.is_available()),
-                          ("mps", torch.backends.mps.is_available())):  # fmt: skip
-        if not there:
-            with pytest.raises(HyperlectError, match=f'no device "{device}".* Usable: '):
-                start(recipe, tmp_path / "run", device, silent())
-    assert not (tmp_path / "run").exists()
-
-
-def test_precision_may_change_from_one_run_to_the_next(run: Path, tmp_path: Path) -> None:
-    """accelerate alone would refuse it, or go on with the first precision."""
-    assert make_accelerator("cpu", "fp32").mixed_precision == "no"
-    recipe = run.parent / "recipe.yaml"
-    other = train(recipe, tmp_path / "run", "training.precision=bf16", "training.steps=4")
-    assert read(other / "versions.json")["precision"] == "bf16"
-    assert {tensor.dtype for tensor in weights(other).values()} == {torch.float32}
-    assert make_accelerator("cpu", "auto").mixed_precision == "no"
-
-
 @pytest.mark.parametrize(("precision", "attention"), [("fp32", "sdpa"), ("bf16", "eager")])
 def test_the_fused_attention_is_for_fp32_on_a_cpu(
     precision: str, attention: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -250,3 +217,47 @@ def test_evaluation_data_must_not_be_what_an_earlier_run_was_trained_on(tmp_path
     moved = ("data.0.cells.dan.test=moved", "data.0.cells.isl.train=[]", f"start_from={middle}")
     log = (train(recipe, tmp_path / "other", *moved) / "log.txt").read_text()
     assert "was not checked, for want of the data: pos:isl of tiny" in log
+
+
+def test_going_on_from_a_model_without_a_recipe_is_told(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, ("pos",), training={"steps": 3, "warmup": 0})
+    base = train(recipe, tmp_path / "base")
+    (base / "recipe.yaml").unlink()
+    log = (train(recipe, tmp_path / "run", f"start_from={base}") / "log.txt").read_text()
+    assert f"was not checked, for want of the data: all that {base} was trained on" in log
+
+
+def test_cells_of_the_run_before_are_of_their_kind_in_the_selection(tmp_path: Path) -> None:
+    """Else what was trained before, and may be forgotten, would have no say."""
+    recipe = write_project(tmp_path, ("pos",), training={"steps": 3, "warmup": 0})
+    base = train(recipe, tmp_path / "base", "few_shot={cells: [pos:isl], examples: 0}")
+    few = "few_shot={cells: [pos:isl], examples: 5, alone: true}"
+    run = train(recipe, tmp_path / "run", f"start_from={base}", few)
+    scores, selection = selected(run)
+    assert scores.keys() >= {"pos:eng"}
+    assert selection == pytest.approx(scores["pos:eng"], abs=0.01)
+    refused = ("training.select_by=unseen language", f"start_from={base}", few)
+    with pytest.raises(RunError, match='no cell of kind "unseen language" has dev files'):
+        train(recipe, tmp_path / "other", *refused)
+    assert not (tmp_path / "other").exists()
+
+
+def selected(run: Path) -> tuple[dict[str, float], float]:
+    """The scores of the last evaluation in training, and what selects by them."""
+    (event,) = (event for event in events(run) if event["event"] == "dev")
+    return event["scores"], event["selection"]
+
+
+def test_what_says_that_a_run_is_trained_is_written_last(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    original = run_module.write_whole
+
+    def note(path: Path, text: str) -> None:
+        written.append(path.name)
+        original(path, text)
+
+    monkeypatch.setattr(run_module, "write_whole", note)
+    train(run.parent / "recipe.yaml", tmp_path / "run", "training.steps=2", "training.warmup=0")
+    assert written == ["recipe.yaml", "versions.json", "embeddings.json", "training.json"]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from hyperlect.training.run import make_accelerator
+from hyperlect.training import make_accelerator
 from hyperlect.training.stop import StopRequest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,3 +22,17 @@ def arrow_column(dataset: Dataset, name: str) -> Any:
     if dataset._indices is not None:
         dataset = dataset.flatten_indices()
     return dataset.data.column(name)
+
+
+def content_digest(dataset: Dataset) -> str:
+    """Return a digest of all that a data set holds, wherever and in whatever pieces it lies."""
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    for name in sorted(dataset.column_names):
+        column = arrow_column(dataset, name)
+        table = pa.table({name: column.combine_chunks()})
+        with pa.ipc.new_stream(sink := pa.BufferOutputStream(), table.schema) as stream:
+            stream.write_table(table)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()

@@ -40,6 +40,8 @@ class Batch:
         words: (B, T), int64, which word of its sentence each sub-word belongs to, as in
             `heads.ParserHead.forward`; None where nothing is parsed.
         heads: by task, (N,), int64: the head of each word, for parsing.
+        weight: what the batch's loss counts for in the mean over processes, that each row may weigh
+            the same; 1 where a process is alone.
     """
 
     cells: list[Cell]
@@ -51,6 +53,7 @@ class Batch:
     rows: list[int] = field(default_factory=list)
     words: Tensor | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
+    weight: float = 1.0
 
     @property
     def tasks(self) -> list[str]:

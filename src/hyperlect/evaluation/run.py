@@ -31,6 +31,7 @@ def evaluate_run(
     split: Split = "test",
     device: str = "auto",
     console: Console | None = None,
+    recipe: Recipe | None = None,
 ) -> Results:
     """Score a run on every cell of its recipe that has data of a split, and write results.json.
 
@@ -40,6 +41,7 @@ def evaluate_run(
         split: "test" or "dev"; only test results are written.
         device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
         console: where progress is shown.
+        recipe: the run's, where its data lies elsewhere by now; by default the one that it holds.
 
     Returns:
         The results.
@@ -48,7 +50,8 @@ def evaluate_run(
         RunError: the run is not finished.
         HyperlectError: there is nothing to score, a wanted cell has no data, or data is faulty.
     """
-    recipe = load_recipe(run / "recipe.yaml", check_files=False)  # only those scored are needed
+    if recipe is None:
+        recipe = load_recipe(run / "recipe.yaml", check_files=False)  # only those scored are needed
     described = about(recipe, run)
     chosen = _choose(list(recipe.cells(split)), cells, split)
     model = HyperX.from_pretrained(run, device=choose_device(device))
@@ -76,7 +79,10 @@ def about(recipe: Recipe, run: Path) -> dict[str, Any]:
     path = run / "training.json"
     if not path.is_file():
         raise RunError(f"{run} is not finished. Go on with: hyperlect train --resume {run}")
-    training = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        training = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is malformed ({error}). Train the run again.") from None
     return {
         "name": recipe.name,
         "method": recipe.method,

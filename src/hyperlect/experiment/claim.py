@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock
 
 RENEW_EVERY = 15.0
 """Seconds between renewals."""
 STALE_AFTER = 120.0
 """Seconds without a renewal after which whoever claimed a run on another machine is gone."""
-SETTLE = 0.2
-"""Seconds after which it is seen who of several took a stale claim."""
 
 
 @dataclass
@@ -37,28 +37,35 @@ class Claim:
     worker: int | None = None
 
     def _text(self) -> str:
-        who = {"host": host(), "pid": os.getpid(), "worker": self.worker, "token": self.token}
-        return json.dumps(who) + "\n"
+        pids = {"pid": os.getpid(), "worker": self.worker}
+        began = {f"{name} began": _began(pid) for name, pid in pids.items() if pid is not None}
+        return json.dumps({"host": host(), **pids, **began, "token": self.token}) + "\n"
 
     def work(self, worker: int) -> None:
         """Say which process does the work."""
         self.worker = worker
-        self._replace()
+        if not self._is_lost():
+            self._replace()
 
     def renew(self) -> bool:
         """Say that the work goes on. False where another has taken the claim in the meantime."""
-        held = self._is_ours()
-        if held:
-            os.utime(self.path)
-        return held
+        if self._is_lost():
+            return False
+        with suppress(OSError):  # a file server may be out of reach for a while
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
+                self._replace()
+        return True
 
     def release(self) -> None:
         """Give the run free."""
-        if self._is_ours():
+        if not self._is_lost():
             self.path.unlink(missing_ok=True)
 
-    def _is_ours(self) -> bool:
-        return _read(self.path).get("token") == self.token
+    def _is_lost(self) -> bool:
+        """Whether another's claim is there; one that cannot be read proves nothing."""
+        return _read(self.path).get("token", self.token) != self.token
 
     def _replace(self) -> None:
         partial = self.path.with_name(f"{self.path.name}.{self.token}")
@@ -80,10 +87,11 @@ def claim(folder: Path) -> Claim | None:
     except FileExistsError:
         if not is_stale(made.path):
             return None
-        # Of several who find it stale the last to write has it, and sees that.
-        made._replace()
-        time.sleep(SETTLE)
-        return made if made._is_ours() else None
+        # Of several who find it stale the first to have the lock takes it, and the others see so.
+        with FileLock(made.path.with_name(f".{made.path.name}.taken")):
+            if not is_stale(made.path):
+                return None
+            made._replace()
     return made
 
 
@@ -102,7 +110,7 @@ def is_stale(path: Path) -> bool:
     """Whether those who made a claim are gone."""
     who = _read(path)
     if who.get("host") == host():
-        return not any(_is_alive(who.get(key)) for key in ("pid", "worker"))
+        return not any(_is_alive(who.get(n), who.get(f"{n} began")) for n in ("pid", "worker"))
     try:
         renewed = path.stat().st_mtime
     except FileNotFoundError:
@@ -120,7 +128,8 @@ def host() -> str:
     return f"{platform.node()} {booted} {space}"
 
 
-def _is_alive(pid: object) -> bool:
+def _is_alive(pid: object, began: object) -> bool:
+    """Whether a process is alive, and still the one that began at that time: numbers come again."""
     if not isinstance(pid, int):
         return False
     try:
@@ -128,17 +137,27 @@ def _is_alive(pid: object) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return not _is_zombie(pid)
+        pass
+    stat = _stat(pid)
+    return not stat or (stat[0] != "Z" and began in (None, stat[19]))  # Z: ended, not waited for
 
 
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits to be asked how (Linux)."""
+def _began(pid: int) -> str | None:
+    """Return when a process began, in ticks since the machine did; None where that is not told."""
+    stat = _stat(pid)
+    return stat[19] if stat else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what Linux tells of a process from its state on (proc_pid_stat, fields 3 to the end).
+
+    Empty on other systems, and where there is no such process.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] == "Z"
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _now(folder: Path) -> float:

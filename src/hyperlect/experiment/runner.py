@@ -53,7 +53,8 @@ class Runner:
         self.stopping = False
         self.asked = 0
         """How often Ctrl-C or a like signal came."""
-        self._set_aside: set[str] = set()  # stopped by someone else, or claimed by another
+        self._set_aside: set[str] = set()  # stopped by someone else
+        self._claimed: set[str] = set()  # by another, as was said
         self._renewed = self._looked = float("-inf")
 
     def run(self) -> dict[str, State]:
@@ -100,8 +101,9 @@ class Runner:
     def _start(self, run: Run, slot: int) -> bool:
         held = claim(run.folder)
         if held is None:
-            self._set_aside.add(run.name)
-            self.screen.say(f"{run.name}: another process is at work on it")
+            if run.name not in self._claimed:
+                self.screen.say(f"{run.name}: another process is at work on it")
+            self._claimed.add(run.name)
             return False
         state = folder_state(run.folder)
         if state not in LEFT:  # another has done it since it was looked at
@@ -157,7 +159,10 @@ class Runner:
                 job.kill()
 
     def _record(self) -> None:
-        write_experiment(self.board.experiment, self.board.states())
+        try:
+            write_experiment(self.board.experiment, self.board.states())
+        except OSError as error:  # no reason to end what is at work; it is written again soon
+            self.screen.say(f"The experiment's record could not be written: {error}", "red")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -47,11 +47,13 @@ def work(file: Path, run: Path, device: str, overrides: Sequence[str], console: 
     from ..training import resume, start
 
     state = folder_state(run)
+    # Not the recipe in the run folder: since it was written, the data may have gone elsewhere.
+    recipe = load_recipe(file, overrides, check_files=state is not State.TRAINED)
     if state is State.MISSING:
-        start(load_recipe(file, overrides), run, device, console)
+        start(recipe, run, device, console)
     elif state is State.TRAINING:
-        resume(run, device, console)
-    evaluate_run(run, device=device, console=console)
+        resume(run, device, console, recipe)
+    evaluate_run(run, device=device, console=console, recipe=recipe)
 
 
 def main(arguments: Sequence[str]) -> int:

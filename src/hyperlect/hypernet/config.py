@@ -12,6 +12,8 @@ Source = Literal["task", "language", "layer"]
 
 SOURCES: tuple[Source, ...] = ("task", "language", "layer")
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu")
+# Numbers that need not be whole; all others count something.
+_FRACTIONS = ("initial_std", "embedding_std", "language_std", "language_dropout", "norm_eps")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,17 @@ class HypernetConfig:
         faults = [
             f"{name} must be at least 1, not {value}"
             for name, value in asdict(self).items()
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1
+            if isinstance(value, int)
+            and not isinstance(value, bool)
+            and name not in _FRACTIONS
+            and value < 1
+        ]
+        faults += [
+            f"{name} must be at least 0, not {value}"
+            for name in _FRACTIONS
+            if name != "language_dropout"
+            and (value := getattr(self, name)) is not None
+            and value < 0
         ]
         if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
             faults.append(f"sources must be distinct names among {', '.join(SOURCES)}")

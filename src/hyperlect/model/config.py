@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import languages as codes
 from ..errors import RunError
+from ..files import write_whole
 from ..grid import Cell
 from ..hypernet import HypernetConfig
 from ..methods import METHODS, as_method, reads
@@ -121,7 +122,7 @@ def write_config(path: Path, backbone: tuple[str, str | None], config: HyperXCon
         "backbone": {"reference": reference, "revision": revision},
         **config.to_dict(),
     }
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_config(path: Path) -> tuple[tuple[str, str | None], HyperXConfig]:

@@ -231,5 +231,7 @@ def _check_training(recipe: Recipe, faults: Faults) -> None:
         }
         if len(kinds) > 1:
             faults.add(loc, "perplexities (mlm) and other scores cannot be averaged; choose")
+    elif recipe.start_from is not None:
+        return  # the kinds of cells are known once the run is read that it starts from
     elif not recipe.selection_cells() and (dev or training.patience):
         faults.add(loc, f'no cell of kind "{training.select_by}" has dev files to select by')

@@ -18,6 +18,7 @@ from .few_shot import FewShotSection
 from .sections import (
     DataBlock,
     EvaluationSection,
+    Hypernet,
     Names,
     Section,
     TaskSection,
@@ -76,7 +77,7 @@ class Recipe(Section):
     parser: ParserForm = "mlp"
     """How tasks of type parsing score words: mlp (perceptrons, then biaffine attention: Dozat and
     Manning 2017), or direct (biaffine attention alone, as in the authors' released code)."""
-    hypernet: HypernetConfig = HypernetConfig()
+    hypernet: Hypernet = HypernetConfig()
     """Sizes and variants of the hypernetwork."""
     tasks: dict[str, TaskSection]
     """Task → its type and labels."""
@@ -160,15 +161,19 @@ class Recipe(Section):
         reasons = {c: not_applicable(self.method, own, grid, c) for c in self.cells(split)}
         return {cell: reason for cell, reason in reasons.items() if reason}
 
-    def selection_cells(self) -> list[Cell]:
+    def selection_cells(self, grid: Grid | None = None) -> list[Cell]:
         """Return the cells whose dev scores pick the checkpoint that is kept, as they are listed.
 
         Raw-text tasks have a say only where they are listed by name, or where there are no others.
+
+        Args:
+            grid: decides of what kind cells are; the recipe's own by default. Where training goes
+                on from another run it has that run's cells too.
         """
         chosen = self.training.select_by
         if not isinstance(chosen, str):
             return [Cell.parse(cell) for cell in chosen]
-        grid = self.grid()
+        grid = grid or self.grid()
         only_text = not grid.labelled_languages
         return [
             cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
+from ..hypernet.config import HypernetConfig
 from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
@@ -33,6 +35,18 @@ class Section(BaseModel):
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError(f"is {str(value).lower()}, which does not fit here")
         return value
+
+
+def _no_truth_value_for_a_number(value: Any) -> Any:
+    """Refuse of plain data for `HypernetConfig`, which is no section, what a section refuses."""
+    switches = {field.name for field in fields(HypernetConfig) if field.type == "bool"}
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if isinstance(item, bool) and key not in switches:
+            raise ValueError(f"{key} is {str(item).lower()}, which does not fit here")
+    return value
+
+
+Hypernet = Annotated[HypernetConfig, BeforeValidator(_no_truth_value_for_a_number)]
 
 
 def _one_or_many(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The training loop, checkpoints, and the run folder."""
 
-from .run import EMBEDDINGS, RECIPE, TRAINING, VERSIONS, make_accelerator, resume, start
+from .hardware import make_accelerator
+from .run import EMBEDDINGS, RECIPE, TRAINING, VERSIONS, resume, start
 from .stop import Interrupted
 from .trainer import Trainer
 

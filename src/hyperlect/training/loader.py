@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..data.arrow import content_digest
 from ..data.batching import Batch, Drawn, make_batch
 from ..data.lengths import row_lengths
 from ..data.mixing import MixedSampler
 from ..data.sampling import CellSampler, Position, Sampler
+from ..errors import RunError
 from ..grid import Cell
 from ..model import HyperX
 from ..recipe import TrainingSection
@@ -38,7 +42,7 @@ class Loader:
     """Makes the batches of each step in a thread of its own while the step before is computed.
 
     What a step gets follows from the seed and its number alone. Each process takes every so-manieth
-    row of what is drawn.
+    row of what is drawn; a process for which none is left computes the first, for nothing.
 
     Args:
         model: whose tasks and tokenizer are used.
@@ -90,16 +94,34 @@ class Loader:
         generator.manual_seed(derived_seed(self.settings.seed, "masks", step, rank))
         batches = []
         for rows in drawn:
-            own = rows[rank::count] or rows[:1]
-            batch = make_batch(self.rows, own, self.tasks, self.tokenizer, generator)
+            own = rows[rank::count]
+            batch = make_batch(self.rows, own or rows[:1], self.tasks, self.tokenizer, generator)
+            batch.weight = len(own) * count / len(rows)
             batches.append(batch.pin() if self.accelerator.device.type == "cuda" else batch)
         return batches
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the step that was last returned, whatever lies ready."""
-        return self.sampler.state_dict(self._position)
+        state = self.sampler.state_dict(self._position)
+        return {**state, "rows": self._rows_digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; see `Sampler.load_state_dict`."""
+        """Go on from a state; see `Sampler.load_state_dict`.
+
+        Raises:
+            RunError: it is the state of a loader of other rows.
+        """
+        if state["rows"] != self._rows_digest:
+            raise RunError(
+                "The training data is not what the checkpoint was trained on: texts or labels have "
+                "changed. Resume with the data of the run, or start a new one."
+            )
         self.sampler.load_state_dict(state)
         self._position, self._ahead = self.sampler.position(), None
+
+    @functools.cached_property
+    def _rows_digest(self) -> str:
+        digest = hashlib.sha256()
+        for cell in sorted(self.rows):
+            digest.update(f"/{cell}/{content_digest(self.rows[cell])}".encode())
+        return digest.hexdigest()

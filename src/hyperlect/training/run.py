@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from ..backbone import load_backbone
-from ..devices import choose_device
 from ..errors import RunError
+from ..files import write_whole
 from ..grid import Cell
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
+from ..model.inventory import Inventory
 from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
+from .hardware import make_accelerator, versions
 from .monitor import say
 from .schedule import seed_everything
 from .trainer import State, Trainer
@@ -62,17 +59,27 @@ def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | No
     return _train(recipe, run, device, console or Console(stderr=True), resume=False)
 
 
-def resume(run: Path, device: str = "auto", console: Console | None = None) -> Path:
+def resume(
+    run: Path,
+    device: str = "auto",
+    console: Console | None = None,
+    recipe: Recipe | None = None,
+) -> Path:
     """Go on with an interrupted run; to the same numbers as if it had never stopped.
 
+    Args:
+        run: the run folder.
+        device, console: as for `start`.
+        recipe: the run's, where its data lies elsewhere by now; by default the one that it holds.
+
     Raises:
-        RunError: there is nothing to resume.
+        RunError: there is nothing to resume, or the data has changed.
     """
     if not (run / RECIPE).is_file():
         raise RunError(f"{run} is not a run folder: it holds no {RECIPE}.")
     if not has_checkpoint(run):
         raise RunError(f"{run} holds no checkpoint. Start anew: hyperlect train {run / RECIPE}")
-    recipe = load_recipe(run / RECIPE)
+    recipe = recipe or load_recipe(run / RECIPE)
     return _train(recipe, run, device, console or Console(stderr=True), resume=True)
 
 
@@ -93,7 +100,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         rows=_split(rows, "train"),
         dev=_split(rows, "dev"),
         settings=recipe.training,
-        selection=frozenset(recipe.selection_cells()),
+        selection=frozenset(recipe.selection_cells(model.grid)),
         shares={name: task.share for name, task in recipe.tasks.items() if task.share},
         run=run,
         accelerator=accelerator,
@@ -102,7 +109,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        (run / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+        write_whole(run / RECIPE, recipe.dump())
         _write_json(run / VERSIONS, versions(accelerator))
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
@@ -144,17 +151,24 @@ def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
         and sections[task.name].type is task.type
         and sections[task.name].labels is None
     }
-    return start, read_corpora(recipe, tasks=known, earlier=_recipes_before(recipe))
+    earlier, unknown = _recipes_before(recipe)
+    corpora = read_corpora(recipe, tasks=known, earlier=earlier)
+    if unknown is not None:
+        corpora.unchecked.append(f"all that {unknown} was trained on")
+    return start, corpora
 
 
-def _recipes_before(recipe: Recipe) -> list[Recipe]:
-    """Return the recipes of the runs that a recipe goes on from, one after the other."""
+def _recipes_before(recipe: Recipe) -> tuple[list[Recipe], str | None]:
+    """Return the recipes of the runs that a recipe goes on from, one after the other.
+
+    Also the run that they end at where that is a model without a recipe, from a hub perhaps.
+    """
     found: list[Recipe] = []
     start = recipe.start_from
     while start and (path := Path(start) / RECIPE).is_file():
         found.append(load_recipe(path, check_files=False))
         start = found[-1].start_from
-    return found
+    return found, start
 
 
 def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -> HyperXConfig:
@@ -165,7 +179,7 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
         start: the run that it starts from, whose languages and cells the model has too.
 
     Raises:
-        RunError: that run does not fit.
+        RunError: that run does not fit, or no cell is left to select by.
     """
     grid = recipe.grid()
     config = HyperXConfig(
@@ -182,47 +196,24 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
     if start is None:
         return config
     start.require_fit((recipe.backbone, recipe.revision), config)
-    return start.extended(config)
-
-
-def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Choose device and precision; "auto" takes bf16 where the GPU computes with it.
-
-    On a CPU it depends on the model: with AVX512_BF16 or AMX, bf16 saves more than a third of a
-    step, without it costs time. So "auto" never takes it there.
-
-    Raises:
-        HyperlectError: the device asked for is not there.
-    """
-    device = choose_device(device)
-    bf16 = precision == "bf16" or (
-        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    # It keeps its first device and precision for the whole process; a later run may want others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no")
-
-
-def versions(accelerator: Accelerator) -> dict[str, str]:
-    """Return what a result depends on besides the recipe."""
-    packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
-    found = {name: metadata.version(name) for name in packages}
-    device = accelerator.device.type
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or device
-    return {
-        **found,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": f"{device}: {name}",
-        "processes": str(accelerator.num_processes),
-        "threads": str(torch.get_num_threads()),
-        "precision": accelerator.mixed_precision,
-    }
+    extended = start.extended(config)
+    if not recipe.selection_cells(Inventory(extended).grid) and any(recipe.cells("dev")):
+        raise RunError(
+            f'training.select_by: no cell of kind "{recipe.training.select_by}" has dev files to '
+            f"select by, with all that {recipe.start_from} was trained on."
+        )
+    return extended
 
 
 def _finish(run: Path, model: HyperX, state: State) -> None:
-    """Write the trained model and what the report needs."""
+    """Write the trained model, what the report needs, and last what says that all is there."""
     model.save_pretrained(run)
+    names, vectors = model.language_vectors()
+    if names:
+        labelled = model.grid.labelled_languages
+        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
+        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
+        _write_json(run / EMBEDDINGS, data)
     done = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
@@ -230,12 +221,6 @@ def _finish(run: Path, model: HyperX, state: State) -> None:
         "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
     }
     _write_json(run / TRAINING, done)
-    names, vectors = model.language_vectors()
-    if names:
-        labelled = model.grid.labelled_languages
-        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
-        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
-        _write_json(run / EMBEDDINGS, data)
 
 
 def _split(rows: dict[Key, object], split: str) -> dict[Cell, object]:
@@ -243,4 +228,4 @@ def _split(rows: dict[Key, object], split: str) -> dict[Cell, object]:
 
 
 def _write_json(path: Path, data: object) -> None:
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")

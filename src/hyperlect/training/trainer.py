@@ -188,7 +188,7 @@ class Trainer:
         """Add the gradients of one batch."""
         with self.accelerator.autocast(), self.casts:
             loss = batch_loss(self.model, batch)
-            total = loss.total
+            total = loss.total * batch.weight
             if self.model.latents is not None:  # a row's part of what all rows together cost
                 total = total + self.model.latents.divergence() / self.examples
         self.accelerator.backward(total / self.settings.accumulate)
