@@ -219,3 +219,14 @@ def test_every_word_of_every_tree_is_scored(model: HyperX) -> None:
     assert result.details["UAS"] == pytest.approx(100 * heads / 154)
     assert result.score == pytest.approx(100 * both / 154)
     assert heads > both > 0
+
+
+def test_without_a_span_to_find_there_is_no_score(model: HyperX) -> None:
+    """However well or ill the model does: 0 would pull every mean down that it is part of."""
+    nothing = tagged("the/O cat/O", "a/O river/O")
+    result = only(model, "ner:eng", nothing)
+    assert (result.score, result.examples, result.units) == (None, 2, 0)
+    assert result.note == "its data holds no span to find"
+    assert result.parts == ()
+    some = only(model, "ner:eng", tagged("the/O cat/B-PER", "a/O river/O"))
+    assert (some.score is not None, some.units, some.note) == (True, 1, "")

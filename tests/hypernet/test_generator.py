@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperlect.hypernet import UNTRAINED, AdapterWeights, Hypernet
+from hyperlect.hypernet import UNTRAINED, AdapterWeights, Hypernet, HypernetConfig, adapt
 
 from . import twin
 
@@ -116,3 +116,15 @@ def test_without_the_language_it_changes_nothing():
     one, other = (model(torch.tensor([1]), torch.tensor([row])) for row in (0, 3))
     for name, tensor in one.items():
         assert torch.equal(tensor, getattr(other, name))
+
+
+@pytest.mark.parametrize("norm", ["generated", "ordinary"])
+def test_started_as_an_adapter_it_is_close_to_the_identity(norm: str):
+    """With a scale of 1 after it, what it adds would be as large as what comes in."""
+    torch.manual_seed(3)
+    config = HypernetConfig(bottleneck=16, projection=32, start="adapter", norm_after=norm)
+    made = Hypernet(config, hidden=32, layers=2, tasks=2, languages=4)
+    weights = made(torch.tensor([0]), torch.tensor([1]))[0][0]
+    z = torch.randn(50, 32)
+    added = (adapt(z, weights, "relu", 1e-5) - z).norm() / z.norm()
+    assert 0.01 < added < 0.2

@@ -13,6 +13,7 @@ Scores = Mapping[tuple[str, str], Sequence[int] | None]
 """(task, language) → which of its examples are right; None where the method does not apply."""
 KINDS = {
     "eng": "supervised", "isl": "unseen combination", "fao": "unseen language, untouched",
+    "dan": "unseen language, untouched",
 }  # fmt: skip
 METRICS = {"pos": "accuracy", "ner": "span F1"}
 

@@ -61,6 +61,18 @@ def test_what_a_method_cannot_have_takes_nothing_from_the_others(experiment: Pat
     assert found["adapters", "pos", untouched].best
 
 
+def test_a_cell_that_nobody_can_have_hinders_nobody(tmp_path: Path) -> None:
+    """Say one in whose data there is no span to find."""
+    folder = tmp_path / "made"
+    for method, right in (("hyperx", GOOD), ("adapters", HALF)):
+        for seed in (1, 2):
+            scores = {("pos", "fao"): right, ("pos", "dan"): None}
+            add(folder, "mixed", method, seed, scores)
+    hyperx, adapters = rows(folder).values()
+    assert (hyperx.method, hyperx.cells, hyperx.left_out, hyperx.best) == ("hyperx", 1, 1, True)
+    assert not adapters.best
+
+
 def test_the_best_is_marked_and_ties_are_shared(experiment: Path) -> None:
     found = rows(experiment)
     best = {key for key, row in found.items() if row.best}

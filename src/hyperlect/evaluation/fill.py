@@ -20,6 +20,8 @@ from .results import CellResult
 MASK_SEED = 20221207
 """The masks of evaluation follow from it and from `tokens_per_batch`, whatever the model, so that
 perplexities compare."""
+NOTHING_TO_FIND = "its data holds no span to find"
+"""Why there is no score of spans where there are none."""
 
 
 def fill(
@@ -30,7 +32,8 @@ def fill(
 ) -> list[CellResult]:
     """Score every cell.
 
-    A cell to which the model's method does not apply has no score, and says why.
+    A cell to which the model's method does not apply has no score, and says why; nor has a cell of
+    spans in whose data there are none.
 
     Args:
         model: what to score.
@@ -48,6 +51,8 @@ def fill(
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         reason = model.not_applicable(cell)
         scored = None if reason else _score(model, loaded, cell, tokens_per_batch)
+        if scored and not scored.units:  # no span in the gold: any number would be made up
+            reason, scored = NOTHING_TO_FIND, None
         result = CellResult(
             task=cell.task,
             language=cell.language,

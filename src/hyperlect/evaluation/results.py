@@ -39,12 +39,12 @@ class CellResult(BaseModel):
 
     Attributes:
         task, language, kind, metric: what was measured, and of what kind the cell is.
-        score: None where the method does not apply to the cell.
+        score: None where the method does not apply to the cell, or its data holds nothing to find.
         examples: sentences or texts.
         units, unit: what the score counts over: words, spans, texts, masked sub-words.
         details: other scores.
         language_source: whose vector stood for the language.
-        note: why the method does not apply, where it does not.
+        note: why there is no score, where there is none.
         parts: numerator and denominator of each example, as in `metrics.Score`. They are kept in a
             file of their own.
     """

@@ -82,6 +82,8 @@ class Generator(nn.Module):
         `SCALE`, so that it begins close to the identity and yet passes gradients on; one before
         it starts at 1.
         """
+        if "after_weight" in self.norms:
+            nn.init.constant_(self.norms["after_weight"], SCALE)
         for name, affine in self.maps.items():
             bias: nn.Parameter = affine.bias  # type: ignore[assignment]
             if name in ("down_weight", "up_weight"):

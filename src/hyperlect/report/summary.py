@@ -28,7 +28,7 @@ class Row:
         seeds: how many.
         cells: over how many cells.
         left_out: cells that others have and the method does not apply to.
-        best: whether it is the best of those that have all cells.
+        best: whether it is the best of those that have the most cells.
         against: how it differs from the baseline, where that can be told.
         by_seed: the mean over cells with each seed.
         test_examples: how many the cells have together.
@@ -151,14 +151,15 @@ def _against(
 
 
 def mark_best(rows: list[AnyRow]) -> list[AnyRow]:
-    """Mark the best of the rows that have all cells, as it is printed."""
-    whole = [round(r.mean, 1) for r in rows if r.mean is not None and not r.left_out]
+    """Mark the best of the rows that have the most cells, as it is printed."""
+    least = min((row.left_out for row in rows if row.mean is not None), default=0)
+    whole = [round(r.mean, 1) for r in rows if r.mean is not None and r.left_out == least]
     if len(rows) < 2 or not whole:
         return rows
     top = min(whole) if is_perplexity(rows[0].metric) else max(whole)
     return [
         replace(row, best=True)
-        if row.mean is not None and not row.left_out and round(row.mean, 1) == top
+        if row.mean is not None and row.left_out == least and round(row.mean, 1) == top
         else row
         for row in rows
     ]
