@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hyperlect.backbone import Backbone
+from hyperlect.backbone.backbone import encoder_digest
 from hyperlect.errors import BackboneError
 from tests.tiny import FAMILY_NAMES, HIDDEN, LAYERS, POSITIONS, tiny_backbone, tiny_encoder
 
@@ -180,3 +181,13 @@ def test_hidden_states_are_those_of_ones_own_pass() -> None:
     handle.remove()
     assert [state.shape for state in states] == [state.shape for state in expected]
     assert all(torch.equal(*pair) for pair in zip(states, expected, strict=True))
+
+
+def test_a_digest_tells_encoders_of_the_same_shapes_apart() -> None:
+    backbone = tiny_backbone()
+    assert encoder_digest(backbone.encoder) == backbone.digest
+    for parameter in backbone.encoder.parameters():
+        with torch.no_grad():
+            parameter.add_(0.001)
+            assert encoder_digest(backbone.encoder) != backbone.digest
+            parameter.sub_(0.001)

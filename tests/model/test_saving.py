@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hyperlect.backbone import load_backbone
 from hyperlect.errors import BackboneError, RunError
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.methods import METHODS
@@ -224,9 +225,10 @@ def test_the_configuration_as_it_is_written(tmp_path: Path):
         data.pop("hypernet")
         == HypernetConfig(bottleneck=4, projection=6, embedding=3, initial_std=0.3).to_dict()
     )
+    digest = load_backbone(str(tmp_path / "encoder")).digest
     assert data == {
         "format_version": 1,
-        "backbone": {"reference": str(tmp_path / "encoder"), "revision": None},
+        "backbone": {"reference": str(tmp_path / "encoder"), "revision": None, "digest": digest},
         "tasks": [
             {"name": "pos", "type": "tagging", "labels": ["DET", "NOUN", "VERB"], "label_map": {}},
             {
@@ -360,6 +362,22 @@ def test_a_backbone_of_another_size(tmp_path: Path):
     tiny_encoder("bert", hidden=16).save_pretrained(tmp_path / "encoder")
     with pytest.raises(RunError, match=r"up_weight.weight has the shape \(128, 6\), not \(64, 6\)"):
         HyperX.from_pretrained(tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["hyperx", "finetune"])
+def test_a_backbone_of_other_weights(method: str, tmp_path: Path):
+    """A folder may be written anew, and what a hub has under a name may change."""
+    saved(tmp_path, method=method)
+    assert HyperX.from_pretrained(tmp_path / "run")
+    encoder = load_backbone(str(tmp_path / "encoder")).encoder
+    next(iter(encoder.parameters())).data += 0.01
+    encoder.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(RunError, match="trained on another encoder than"):
+        HyperX.from_pretrained(tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "model.json").read_text())
+    del data["backbone"]["digest"]  # as written before there were any
+    (tmp_path / "run" / "model.json").write_text(json.dumps(data))
+    assert HyperX.from_pretrained(tmp_path / "run")
 
 
 def test_a_backbone_in_memory_cannot_be_found_again(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,21 @@ class MlmStart:
     state: dict[str, Tensor]
 
 
+def encoder_digest(encoder: nn.Module) -> str:
+    """Return what tells an encoder from another with tensors of the same shapes.
+
+    It is of at most some thousand values of each tensor, evenly spread, since all would take as
+    long to read as to load; and not of their names, which differ between versions of transformers.
+    """
+    found = []
+    for tensor in encoder.state_dict().values():
+        values = tensor.detach().flatten()[:: max(1, tensor.numel() // 1000)].float().cpu()
+        digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+        digest.update(values.numpy().tobytes())
+        found.append(digest.hexdigest())
+    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
+
+
 class Backbone(nn.Module):
     """An encoder with its tokenizer and family; frozen unless its LayerNorms are to be trained.
 
@@ -39,6 +55,9 @@ class Backbone(nn.Module):
         reference: what it was loaded from: a hub id, a folder, or ``builtin:e5-small``.
         revision: the revision on the hub, where one was asked for.
         mlm_start: its pretrained MLM head, if it brings one.
+
+    Attributes:
+        digest: of the encoder as it was loaded; see `encoder_digest`.
 
     Raises:
         BackboneError: the family is not supported.
@@ -60,6 +79,7 @@ class Backbone(nn.Module):
         self.reference = reference
         self.revision = revision
         self.mlm_start = mlm_start
+        self.digest = encoder_digest(encoder)
         self._checkpointed = False
         self._compiled: Callable[..., Any] | None = None
         self.hidden_size: int = config.hidden_size

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -114,22 +114,43 @@ class HyperXConfig:
         return cls(**{**data, **plain, "tasks": tasks})
 
 
-def write_config(path: Path, backbone: tuple[str, str | None], config: HyperXConfig) -> None:
-    """Write a model's JSON file: the backbone's reference and revision, and the configuration."""
-    reference, revision = backbone
+class Encoder(NamedTuple):
+    """Which encoder a model was trained on.
+
+    Attributes:
+        reference, revision: what it is loaded from.
+        digest: tells it from another that is there later; None where it is not known.
+    """
+
+    reference: str
+    revision: str | None = None
+    digest: str | None = None
+
+    def require(self, digest: str, source: object) -> None:
+        """Raise `RunError` unless the encoder that was loaded is the one that `source` needs."""
+        if self.digest is not None and digest != self.digest:
+            raise RunError(
+                f"{source} was trained on another encoder than {self.reference} is now: weights of "
+                "the same shapes, with other values. Bring back the one it was trained on (on a "
+                "hub an earlier revision), or train again."
+            )
+
+
+def write_config(path: Path, encoder: Encoder, config: HyperXConfig) -> None:
+    """Write a model's JSON file: its encoder, and the configuration."""
     data = {
         "format_version": FORMAT_VERSION,
-        "backbone": {"reference": reference, "revision": revision},
+        "backbone": encoder._asdict(),
         **config.to_dict(),
     }
     write_whole(path, json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
-def read_config(path: Path) -> tuple[tuple[str, str | None], HyperXConfig]:
+def read_config(path: Path) -> tuple[Encoder, HyperXConfig]:
     """Read a model's JSON file.
 
     Returns:
-        The backbone's reference and revision, and the model's configuration.
+        The model's encoder, and its configuration.
 
     Raises:
         RunError: the file is malformed, or of another format version.
@@ -141,8 +162,9 @@ def read_config(path: Path) -> tuple[tuple[str, str | None], HyperXConfig]:
             raise RunError(
                 f"{path} has format_version {version}; this hyperlect reads {FORMAT_VERSION}."
             )
-        backbone = data.pop("backbone")
-        return (backbone["reference"], backbone["revision"]), HyperXConfig.from_dict(data)
+        written = data.pop("backbone")
+        encoder = Encoder(written["reference"], written["revision"], written.get("digest"))
+        return encoder, HyperXConfig.from_dict(data)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         kind = type(error).__name__
         raise RunError(f"{path} is malformed ({kind}: {error}).") from error

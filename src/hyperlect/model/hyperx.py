@@ -19,7 +19,7 @@ from ..methods import TUNING
 from ..prediction import Prediction, predict
 from ..rows import row_cells
 from ..weights import load_exactly, load_tensors, locate, save_tensors
-from .config import HyperXConfig, read_config, write_config
+from .config import Encoder, HyperXConfig, read_config, write_config
 from .generation import Generation, generate
 from .inventory import Inventory
 from .output import HyperXOutput
@@ -253,8 +253,9 @@ class HyperX(nn.Module, Inventory):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        reference = (self.backbone.reference, self.backbone.revision)
-        write_config(folder / CONFIG_FILE, reference, self.config)
+        backbone = self.backbone
+        encoder = Encoder(backbone.reference, backbone.revision, backbone.digest)
+        write_config(folder / CONFIG_FILE, encoder, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS_FILE)
 
     @classmethod
@@ -269,12 +270,14 @@ class HyperX(nn.Module, Inventory):
             device: where to put it ("cpu", "cuda", "mps"); the CPU by default.
 
         Raises:
-            RunError: the folder is incomplete or malformed, of another format version, or a tensor
-                is missing, unexpected or mis-shaped.
+            RunError: the folder is incomplete or malformed, of another format version, a tensor is
+                missing, unexpected or mis-shaped, or the encoder is not the one trained on.
             BackboneError: the backbone cannot be loaded.
         """
         folder = locate(source, revision, (CONFIG_FILE, WEIGHTS_FILE))
-        reference, config = read_config(folder / CONFIG_FILE)
-        model = cls(load_backbone(*reference), config)
+        encoder, config = read_config(folder / CONFIG_FILE)
+        backbone = load_backbone(encoder.reference, encoder.revision)
+        model = cls(backbone, config)
         load_exactly(model.own_parameters(), load_tensors(folder / WEIGHTS_FILE))
+        encoder.require(backbone.digest, source)
         return model.eval().to(device or "cpu")

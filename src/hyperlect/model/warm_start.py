@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import Problems, RunError
 from ..tasks import Task, TaskType
 from ..weights import load_tensors, locate
-from .config import HyperXConfig, read_config
+from .config import Encoder, HyperXConfig, read_config
 from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX
 from .inventory import Inventory
 
@@ -49,12 +49,12 @@ class Start:
 
     Attributes:
         source: where it is: a folder or a hub id.
-        backbone: the reference and revision of its encoder.
+        encoder: its encoder.
         config: of its model.
     """
 
     source: str
-    backbone: tuple[str, str | None]
+    encoder: Encoder
     config: HyperXConfig
 
     @classmethod
@@ -64,8 +64,8 @@ class Start:
         Raises:
             RunError: there is no such run, or it is not finished.
         """
-        backbone, config = read_config(locate(source, None, (CONFIG_FILE,)) / CONFIG_FILE)
-        return cls(source, backbone, config)
+        encoder, config = read_config(locate(source, None, (CONFIG_FILE,)) / CONFIG_FILE)
+        return cls(source, encoder, config)
 
     def require_fit(self, backbone: tuple[str, str | None], config: HyperXConfig) -> None:
         """Check that a model made of these can begin with the weights of the run.
@@ -94,8 +94,9 @@ class Start:
 
     def _faults(self, backbone: tuple[str, str | None], config: HyperXConfig) -> Iterator[str]:
         old = self.config
-        if backbone != self.backbone:
-            yield f"its backbone is {_reference(self.backbone)}, here it is {_reference(backbone)}"
+        own = (self.encoder.reference, self.encoder.revision)
+        if backbone != own:
+            yield f"its backbone is {_reference(own)}, here it is {_reference(backbone)}"
         yield from _differing(old, config, ("method",), "its ")
         free = () if config.method == old.method else ("sources",)  # the method decides on these
         names = [n for n in vars(old.hypernet) if n not in (*_FREE, *free)]
@@ -170,6 +171,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
         RunError: the run does not fit; everything that does not is named.
     """
     start.require_fit((model.backbone.reference, model.backbone.revision), model.config)
+    start.encoder.require(model.backbone.digest, start.source)
     state = load_tensors(locate(start.source, None, (CONFIG_FILE, WEIGHTS_FILE)) / WEIGHTS_FILE)
     old, parameters = Inventory(start.config), model.own_parameters()
     problems, values, new = Problems(), dict[str, Tensor](), dict[str, list[str]]()

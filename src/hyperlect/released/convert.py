@@ -113,7 +113,7 @@ def _build(arguments: ReleasedArguments, loaded: Backbone, state: dict[str, Tens
     config = {**encoder.config.to_dict(), "num_labels": counts}
     given = {**arguments.model_dump(), "model_name_or_path": loaded.reference}
     model = from_released(given, config, state)
-    model.backbone.revision = loaded.revision
+    model.backbone.revision, model.backbone.digest = loaded.revision, loaded.digest
     if not _norms_differ(model.backbone, loaded):
         for _, parameter in model.backbone.layer_norms():
             parameter.requires_grad_(False)
