@@ -93,6 +93,26 @@ def test_white_space_and_normal_form_and_format_do_not_hide_a_text(text: Text) -
     assert found.refused
 
 
+def test_multiword_tokens_do_not_hide_a_sentence(text: Text) -> None:
+    rows = (("1-2", "zum"), ("1", "zu"), ("2", "dem"), ("3", "Haus"))
+    lines = ("\t".join((*row, "_", "NOUN", *"______")) for row in rows)
+    Path("tree.conllu").write_text("\n".join(lines) + "\n")
+    Path("split.txt").write_text("zu O\ndem O\nHaus O\n")
+    words, raw = (read_corpus([Source("conllu", "tree.conllu")], level) for level in (True, False))
+    split = read_corpus([Source("columns", "split.txt")], True)
+    lines_of_text = text("raw.txt", "zum Haus", "more")
+    for train, test in [
+        (lines_of_text, words),
+        (words, text("test.txt", "zum Haus")),
+        (words, split),
+        (raw, split),
+        (split, raw),
+    ]:
+        (found,) = overlaps({"train": train}, {"test": test})
+        assert found.refused
+        assert list(found.train_files.values()) == [1]
+
+
 def test_the_two_texts_of_a_pair_count_together(tmp_path: Path) -> None:
     fields = {"text": "a", "pair": "b", "label": "gold"}
     for name, rows in {"train": "p\tq\tyes\n", "test": "p\tr\tyes\n", "swap": "p\tq\tno\n"}.items():

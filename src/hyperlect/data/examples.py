@@ -47,11 +47,11 @@ class Example:
     """One sentence, text or pair of texts as it was read.
 
     Attributes:
-        words: the words, for word-level tasks (original spelling).
+        words: the words, for word-level tasks (original spelling); from CoNLL-U for all tasks.
         labels: one label a word, as it stands in the data.
         heads: the head of each word, counted from 1, and 0 for the root; a tree. Empty where the
             source does not name a column for them.
-        text: the text, for sentence-level and raw-text tasks.
+        text: the text, for sentence-level and raw-text tasks; from CoNLL-U for all tasks.
         pair: the second text of a pair.
         label: the label of the text or pair.
         line: where the example begins in its file, counted from 1 (row number on the hub).

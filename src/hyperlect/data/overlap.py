@@ -56,7 +56,9 @@ def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) ->
     """Compare evaluation data with training data, text by text.
 
     Texts are compared in NFC and without white space, so that a sentence is found in whatever
-    format, tokenised or not; the two texts of a pair count together; labels do not count.
+    format, tokenised or not; the two texts of a pair count together; labels do not count. Where a
+    treebank has other words than its text ("zu dem" for "zum"), a sentence is shared if either
+    its words or its text are.
 
     Args:
         train: names → rows as :func:`~hyperlect.data.corpus.read_corpus` gives them.
@@ -67,29 +69,30 @@ def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) ->
         order of `evaluation`.
     """
     files = [
-        (name, file, digests)
+        (name, file, rows)
         for name, dataset in evaluation.items()
-        for file, digests in _by_file(dataset).items()
+        for file, rows in _by_file(dataset).items()
     ]
-    evaluated = {digest for _, _, digests in files for digest in digests}
+    evaluated = {digest for _, _, rows in files for row in rows for digest in row}
     # Only what is evaluated is kept of the training data, which may be far larger.
     holders: dict[bytes, set[str]] = defaultdict(set)
     trained = set()
     for dataset in train.values():
-        for file, digest in _digests(dataset):
+        for file, row in _digests(dataset):
             trained.add(file)
-            if digest in evaluated:
+            for digest in row & evaluated:
                 holders[digest].add(file)
     places = {_place(file) for file in trained}
 
     found = []
-    for name, file, digests in files:
-        shared = sum(digest in holders for digest in digests)
+    for name, file, rows in files:
+        held_by = [{holder for digest in row for holder in holders.get(digest, ())} for row in rows]
+        shared = sum(map(bool, held_by))
         same_file = _place(file) in places
         if shared or same_file:
-            counts = Counter(holder for digest in digests for holder in holders.get(digest, ()))
+            counts = Counter(holder for own in held_by for holder in own)
             train_files = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            found.append(Overlap(name, file, len(digests), shared, train_files, same_file))
+            found.append(Overlap(name, file, len(rows), shared, train_files, same_file))
     return found
 
 
@@ -117,20 +120,21 @@ def refuse_overlaps(
     return found
 
 
-def _by_file(dataset: Dataset) -> dict[str, list[bytes]]:
-    by_file: dict[str, list[bytes]] = defaultdict(list)
-    for file, digest in _digests(dataset):
-        by_file[file].append(digest)
+def _by_file(dataset: Dataset) -> dict[str, list[set[bytes]]]:
+    by_file: dict[str, list[set[bytes]]] = defaultdict(list)
+    for file, row in _digests(dataset):
+        by_file[file].append(row)
     return by_file
 
 
-def _digests(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
-    """The file and a digest of the text of each row."""
+def _digests(dataset: Dataset) -> Iterator[tuple[str, set[bytes]]]:
+    """The file of each row, and digests of its words and of its text: mostly one and the same."""
     columns = [arrow_column(dataset, name) for name in ("file", "words", "text", "pair")]
     for start in range(0, len(dataset), _BATCH):
         parts = (column.slice(start, _BATCH).to_pylist() for column in columns)
         for file, words, text, pair in zip(*parts, strict=True):
-            yield file, _digest("".join(words) or text, pair)
+            readings = {"".join(words), text} - {""} or {""}
+            yield file, {_digest(reading, pair) for reading in readings}
 
 
 def _digest(text: str, pair: str | None) -> bytes:

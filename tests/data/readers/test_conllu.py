@@ -50,9 +50,10 @@ def test_words_are_the_syntactic_words(write: Write) -> None:
     assert first == Example(
         words=("Vamos", "a", "o", "mar", "!"),
         labels=("VERB", "ADP", "DET", "NOUN", "PUNCT"),
+        text="Vamos ao  mar!",
         line=4,
     )
-    assert second == Example(words=("_", "hai nghìn"), labels=("PUNCT", "NUM"), line=17)
+    assert second == Example(("_", "hai nghìn"), ("PUNCT", "NUM"), text="_ hai nghìn", line=17)
 
 
 def test_the_library_reads_the_same_words(write: Write) -> None:
@@ -82,10 +83,11 @@ def test_label_from_misc_and_feats(write: Write) -> None:
 
 def test_as_text_the_comment_counts_and_else_the_surface(write: Write) -> None:
     first, second = read(Source("conllu", write(ODD)), False)
-    assert first == Example(text="Vamos ao  mar!", line=4)
+    assert first == Example(("Vamos", "a", "o", "mar", "!"), text="Vamos ao  mar!", line=4)
     assert second.text == "_ hai nghìn"
     bare = "\n".join(line for line in ODD.splitlines() if not line.startswith("# text"))
-    assert read(Source("conllu", write(bare)), False)[0].text == "Vamos ao mar!"
+    for word_level in (False, True):
+        assert read(Source("conllu", write(bare)), word_level)[0].text == "Vamos ao mar!"
 
 
 def test_as_text_no_label_is_needed(write: Write) -> None:
@@ -174,11 +176,12 @@ def test_heads_are_read_where_they_are_asked_for(write: Write) -> None:
     path = write(TREE)
     relations = ("root", "case", "det", "obl:arg")
     assert read(Source("conllu", path, TREES), True) == [
-        Example(("Vamos", "a", "o", "mar"), relations, (0, 4, 4, 1), line=2),
-        Example(("Ja",), ("root",), (0,), line=9),
+        Example(("Vamos", "a", "o", "mar"), relations, (0, 4, 4, 1), "Vamos ao mar", line=2),
+        Example(("Ja",), ("root",), (0,), "Ja", line=9),
     ]
     assert read(Source("conllu", path, {"label": "deprel"}), True)[0].heads == ()
-    assert read(Source("conllu", path, TREES), False)[0] == Example(text="Vamos ao mar", line=2)
+    as_text = read(Source("conllu", path, TREES), False)[0]
+    assert (as_text.labels, as_text.heads, as_text.text) == ((), (), "Vamos ao mar")
 
 
 def test_heads_may_stand_elsewhere(write: Write) -> None:

@@ -37,11 +37,9 @@ class _Sentence:
     covered: int = 0  # last word that a multiword range covers
     range_line: int = 0  # line of that range
 
-    def example(self, word_level: bool, heads: tuple[int, ...]) -> Example:
-        begin = self.lines[0]
-        if word_level:
-            return Example(tuple(self.words), tuple(self.labels), heads, line=begin)
-        return Example(text=self.text or "".join(self.surface).strip(), line=begin)
+    def example(self, heads: tuple[int, ...]) -> Example:
+        text = self.text or "".join(self.surface).strip()
+        return Example(tuple(self.words), tuple(self.labels), heads, text, line=self.lines[0])
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,16 @@ def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Ex
     (``5.1``) are passed over, and a word whose form is ``_`` is a word like any other. IDs must
     count up from 1. A sentence of comments alone is passed over.
 
+    An example holds both the words and the text, at either level, since where there are multiword
+    ranges neither can be told from the other: the text is the sentence's ``# text`` comment, or,
+    where that is missing, its surface tokens put together again.
+
     Args:
         source: ``fields`` is ``{"label": "upos"}`` where it says nothing else; the label may be
             any column, or one entry of a column of entries, as in ``misc:NER`` or ``feats:Case``
             (``_`` for words without that feature). With ``head`` (``{"label": "deprel", "head":
             "head"}``) heads are read as well, and every sentence must be a tree.
-        word_level: if not, an example is the sentence's ``# text`` comment, or, where that is
-            missing, its surface tokens put together again.
+        word_level: if not, labels and heads are left alone.
         faults: takes what is wrong.
     """
     wanted = _columns(source, faults)
@@ -76,7 +77,7 @@ def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Ex
     sentence = _Sentence()
     for number, line in lines(faults):
         if not line.strip():
-            yield from _finish(sentence, word_level, faults)
+            yield from _finish(sentence, faults)
             sentence = _Sentence()
         elif line.startswith("#"):
             if comment := _TEXT.fullmatch(line):
@@ -90,10 +91,10 @@ def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Ex
                 return
         else:
             _take(line, number, sentence, wanted, faults)
-    yield from _finish(sentence, word_level, faults)
+    yield from _finish(sentence, faults)
 
 
-def _finish(sentence: _Sentence, word_level: bool, faults: Faults) -> Iterator[Example]:
+def _finish(sentence: _Sentence, faults: Faults) -> Iterator[Example]:
     if sentence.covered > sentence.last:
         faults.at(
             sentence.range_line,
@@ -107,7 +108,7 @@ def _finish(sentence: _Sentence, word_level: bool, faults: Faults) -> Iterator[E
         for word, message in wrong:
             faults.at(sentence.lines[word - 1], message)
     if sentence.words:
-        yield sentence.example(word_level, heads)
+        yield sentence.example(heads)
 
 
 def _take(line: str, number: int, sentence: _Sentence, wanted: _Wanted, faults: Faults) -> None:
