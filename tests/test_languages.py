@@ -45,6 +45,11 @@ from hyperlect.errors import HyperlectError, UnknownNameError
         ("Faroese", "fao"),
         ("norwegian bokmål", "nob"),
         ("Swahili", "swh"),
+        ("Dari", "prs"),
+        ("Pa-Hng", "pha"),
+        ("Bo-Ung", "mux"),
+        ("Kua-nsi", "ykn"),
+        ("Wik-Epa", "wie"),
     ],
 )
 def test_resolve(written: str, code: str) -> None:
@@ -54,6 +59,11 @@ def test_resolve(written: str, code: str) -> None:
 def test_every_result_of_the_table_resolves_to_itself() -> None:
     for code in (*languages._ONE_LANGUAGE.values(), *languages._KEPT_APART):
         assert languages.resolve(code) == code
+
+
+@pytest.mark.parametrize("code", languages._KEPT_APART)
+def test_the_names_of_languages_kept_apart_resolve_to_them(code: str) -> None:
+    assert languages.resolve(languages.name(code)) == code
 
 
 @pytest.mark.parametrize("written", ["", "xyz", "und", "mul", "zxx", "zz-ZZ", "x-own", "en-", "a"])

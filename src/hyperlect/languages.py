@@ -59,7 +59,8 @@ def resolve(code: str) -> str:
     Args:
         code: an ISO 639-3 or 639-1 code, a BCP 47 tag (``-`` or ``_`` between its parts; script,
             region and the rest are dropped), a private-use code (``qaa`` to ``qtz``), or an
-            English name. What is both a code and a name is read as the code.
+            English name. What is both a code and a name is read as the code; what is both a name
+            and a tag of several parts (``Pa-Hng``), as the name.
 
     Returns:
         The ISO 639-3 code, with macro-languages treated as the table at the head of this module
@@ -68,7 +69,9 @@ def resolve(code: str) -> str:
     Raises:
         UnknownNameError: nothing is known by that code or name; the nearest name is suggested.
     """
-    found = _from_tag(code.strip()) or _from_name(code)
+    # A language that has a name with a hyphen is likelier than a tag which happens to be spelt so.
+    first, second = (_from_name, _from_tag) if "-" in code else (_from_tag, _from_name)
+    found = first(code) or second(code)
     if found is None or found in _NO_LANGUAGE:
         raise UnknownNameError(
             f'Unknown language "{code}".{_suggestion(code)} Write an ISO 639-3 code ("fao"), a '
@@ -99,6 +102,7 @@ def _from_tag(tag: str) -> str | None:
     """Read a code or tag; ``None`` where it is not one."""
     from langcodes import Language
 
+    tag = tag.strip()
     try:
         language = Language.get(tag)
         written = Language.get(tag, normalize=False).language
@@ -117,8 +121,16 @@ def _from_name(text: str) -> str | None:
     """Read an English name; ``None`` where none or several languages have it."""
     names = _english_names()
     key = _key(text)
+    if key in _names_kept_apart():
+        return _names_kept_apart()[key]
     # What is as short as a code is meant as one.
     return _from_tag(names[key][0].decode()) if len(key) > 3 and key in names else None
+
+
+@lru_cache(maxsize=1)
+def _names_kept_apart() -> Mapping[str, str]:
+    """The English names → codes of languages that the table gives to their neighbours."""
+    return {_key(name(code)): code for code in _KEPT_APART}
 
 
 @lru_cache(maxsize=1)
