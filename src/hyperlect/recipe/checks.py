@@ -110,9 +110,11 @@ def _check_block(block: PlacedBlock, recipe: Recipe, faults: Faults) -> None:
     hub = section.format == "hub"
     if hub and not section.dataset:
         faults.add((*loc, "dataset"), "is missing: name the data set's id on the hub")
-    for key in () if hub else ("dataset", "config", "revision"):
-        if getattr(section, key):
-            faults.add((*loc, key), f"goes with format hub, not {section.format}; remove it")
+    for owner, keys in {"hub": ("dataset", "config", "revision"), "columns": ("comment",)}.items():
+        for key in keys if section.format != owner else ():
+            if getattr(section, key):
+                said = f"goes with format {owner}, not {section.format}; remove it"
+                faults.add((*loc, key), said)
     if not section.cells and not faults.is_broken(*loc):
         faults.add((*loc, "cells"), "is empty; write language: {train: …, dev: …, test: …}")
     for language, files in section.cells.items():

@@ -151,7 +151,7 @@ class DataBlock(Section):
     """Which column holds what, as {label: upos}, {word: 1, label: 2} or {text: sentence}. For
     parsing also the heads: {word: 2, head: 7, label: 8}; conllu knows where they are."""
     comment: str = ""
-    """Lines of a column file that begin with this are comments."""
+    """Lines of a column file that begin with this are comments; no other format has any."""
     root: Text | None = None
     """The folder that file names start from; by itself it starts from the recipe's folder."""
     dataset: Text | None = None
