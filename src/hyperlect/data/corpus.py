@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Counts up when a reader comes to read the same file differently, or the rows change.
-READER_VERSION = 4
+READER_VERSION = 5
 
 
 def read_corpus(sources: Sequence[Source], word_level: bool, cache: Path | None = None) -> Dataset:

@@ -164,18 +164,43 @@ def test_trees_leave_out_the_multiword_tokens(tmp_path: Path) -> None:
     assert second.heads == (0,)
 
 
-def test_parts_of_speech_leave_out_the_multiword_tokens(tmp_path: Path) -> None:
+@pytest.fixture
+def treebank(tmp_path: Path) -> str:
+    """A sentence with the multiword token that stands beside its words."""
+    rows = {
+        "tokens": [["Vamos", "ao", "a", "o", "mar"]],
+        "upos": [[0, 1, 2, 3, 4]],
+        "xpos": [["v", "_", "p", "d", "n"]],
+        "deprel": [["root", "_", "case", "det", "obl"]],
+    }
     tags = ClassLabel(names=["VERB", "_", "ADP", "DET", "NOUN"])
-    treebank = Dataset.from_dict(
-        {"tokens": [["Vamos", "ao", "a", "o", "mar"]], "upos": [[0, 1, 2, 3, 4]]},
-        features=Features({"tokens": List(Value("string")), "upos": List(tags)}),
-    )
+    features = {column: List(tags if column == "upos" else Value("string")) for column in rows}
     (tmp_path / "trees").mkdir()
-    treebank.to_parquet(str(tmp_path / "trees" / "train.parquet"))
-    fields = {"words": "tokens", "labels": "upos"}
-    assert read(Source("hub", str(tmp_path / "trees"), fields, split="train"), True) == [
-        Example(("Vamos", "a", "o", "mar"), ("VERB", "ADP", "DET", "NOUN"), line=1)
+    made = Dataset.from_dict(rows, features=Features(features))
+    made.to_parquet(str(tmp_path / "trees" / "train.parquet"))
+    return str(tmp_path / "trees")
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"),
+    [
+        ("upos", ("VERB", "ADP", "DET", "NOUN")),
+        ("xpos", ("v", "p", "d", "n")),
+        ("deprel", ("root", "case", "det", "obl")),
+    ],
+)
+def test_whatever_the_labels_the_multiword_tokens_are_left_out(
+    treebank: str, column: str, labels: tuple[str, ...]
+) -> None:
+    fields = {"words": "tokens", "labels": column}
+    assert read(Source("hub", treebank, fields, split="train"), True) == [
+        Example(("Vamos", "a", "o", "mar"), labels, line=1)
     ]
+
+
+def test_words_without_labels_leave_out_the_multiword_tokens(treebank: str) -> None:
+    source = Source("hub", treebank, {"words": "tokens"}, split="train")
+    assert read(source, True)[0].words == ("Vamos", "a", "o", "mar")
 
 
 def test_heads_may_be_numbers(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ _MOVED = {
     "universal_dependencies": "commul/universal_dependencies",
 }
 
-# CoNLL-U's sign for none. As a part of speech, it marks what is no word: multiword tokens.
-_NONE = "_"
+# Where treebanks have the parts of speech, and CoNLL-U's sign for none, which marks there what is
+# no word: multiword tokens.
+_UPOS, _NONE = "upos", "_"
 
 
 def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
@@ -26,8 +27,8 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
 
     Class numbers (``ClassLabel``) become the names of the classes; lists may be the words and
     labels of word-level data. Rows are counted from 1. Some treebanks there have the multiword
-    tokens beside their words; where heads or parts of speech (``upos``) are read, these are left
-    out: their head is "None" and their part of speech "_".
+    tokens beside their words. As words these are left out, whatever the labels are: their part of
+    speech, in the column ``upos``, is "_", and their head, where heads are read, "None".
     """
     columns = columns_by_role(source, word_level, faults)
     if faults:
@@ -38,12 +39,14 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
     if missing := missing_columns(columns.values(), dataset.column_names):
         faults.whole(missing)
         return
-    dataset = dataset.select_columns(list(dict.fromkeys(columns.values())))
-    names = {column: _class_names(dataset.features[column]) for column in columns.values()}
+    tagged = word_level and _UPOS in dataset.column_names
+    wanted = dict.fromkeys([*columns.values(), *([_UPOS] if tagged else [])])
+    dataset = dataset.select_columns(list(wanted))
+    names = {column: _class_names(feature) for column, feature in dataset.features.items()}
     for number, row in enumerate(dataset, start=1):
         record = {column: _named(value, names[column]) for column, value in row.items()}
-        if columns.get("labels") == "upos":
-            _leave_out_multiword(record, columns["words"])
+        if tagged:
+            _leave_out_multiword(record)
         if made := example(record, columns, word_level, number, faults):
             yield made
 
@@ -85,10 +88,13 @@ def _named(value: Any, names: list[str] | None) -> Any:
     return names[value] if 0 <= value < len(names) else None
 
 
-def _leave_out_multiword(record: dict[str, Any], words: str) -> None:
-    """Keep of the words and their parts of speech those that have one."""
-    tags = record["upos"]
-    if isinstance(tags, list) and _NONE in tags and len(tags) == len(record[words]):
+def _leave_out_multiword(record: dict[str, Any]) -> None:
+    """Keep of the words, and of what goes with each, those that have a part of speech."""
+    tags = record[_UPOS]
+    if not isinstance(tags, list) or _NONE not in tags:
+        return
+    # A row that is not whole is left as it is, to be told of as it stands.
+    if all(isinstance(value, list) and len(value) == len(tags) for value in record.values()):
         kept = [tag != _NONE for tag in tags]
-        for column in (words, "upos"):
-            record[column] = list(compress(record[column], kept))
+        for column, value in record.items():
+            record[column] = list(compress(value, kept))
