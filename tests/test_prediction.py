@@ -190,8 +190,15 @@ def test_a_pair_of_another_form_is_refused(model: HyperX, wrong: Any) -> None:
 
 @pytest.mark.parametrize("empty", ["", "  ", []])
 def test_an_input_without_words_is_an_error(model: HyperX, empty: Any) -> None:
-    with pytest.raises(DataError, match="holds no word"):
+    with pytest.raises(DataError, match="input 1: it holds no word"):
         model.predict(["the cat", empty], "pos", "eng")
+
+
+def test_every_input_of_a_wrong_form_is_named(model: HyperX) -> None:
+    with pytest.raises(DataError) as error:
+        model.predict([["a", None], "the cat", None, ""], ["pos", "pos", "topic", "ner"], "eng")
+    named = [line.split()[2] for line in str(error.value).splitlines()[1:]]
+    assert named == ["0:", "2:", "3:"]
 
 
 def test_one_text_in_place_of_a_list_is_an_error(model: HyperX) -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .data.batching import Batch, collate
 from .data.encoding import encode_inputs
+from .data.inputs import checked_inputs
 from .data.lengths import by_length
-from .data.words import split_words
 from .errors import DataError, HyperlectError
 from .grid import Cell
 from .heads import Span, decode_spans, iob2_spans
 from .rows import row_cells, rows_by_task
-from .tasks import Task, TaskType
+from .tasks import TaskType
 
 if TYPE_CHECKING:
     from .model import HyperX, HyperXOutput
@@ -83,8 +83,9 @@ def predict(
 
     Raises:
         UnknownNameError: no such task or language; names the inputs.
-        HyperlectError: the task cannot be predicted, the model's method does not apply to a cell,
-            or an input has the wrong form.
+        DataError: inputs have the wrong form; names every one, counted from 0.
+        HyperlectError: the task cannot be predicted, or the model's method does not apply to a
+            cell.
     """
     if isinstance(inputs, str):
         raise DataError("The inputs are one text. Give a list of them, even of a single one.")
@@ -99,9 +100,7 @@ def predict(
         if model.task(name).type is TaskType.MLM:
             raise HyperlectError(f'The task "{name}" models raw text; it has no labels to predict.')
     model.require_applicable(cells)
-    given = [
-        _as_given(item, model.task(cell.task)) for item, cell in zip(inputs, cells, strict=True)
-    ]
+    given = checked_inputs(inputs, [model.task(cell.task) for cell in cells])
     rows: list[Row] = []
     for name, own in rows_by_task(cells).items():
         own_inputs = [given[index] for index in own]
@@ -221,17 +220,3 @@ def forward_rows(
                 words=batch.words,
             )
         yield batch, output
-
-
-def _as_given(item: str | Sequence[str], task: Task) -> Any:
-    """Check the form of one input; words for word-level tasks, a text or two texts otherwise."""
-    if task.type.reads_words:
-        words = split_words(item) if isinstance(item, str) else list(item)
-        if not words:
-            raise DataError("An input holds no word. Leave empty lines out.")
-        return words
-    if task.type is TaskType.PAIRS:
-        if isinstance(item, str) or len(item) != 2:
-            raise DataError(f'The task "{task.name}" takes two texts at a time.')
-        return tuple(item)
-    return item if isinstance(item, str) else " ".join(item)
