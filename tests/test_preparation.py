@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hyperlect.errors import DataError
 from hyperlect.grid import Cell
@@ -174,6 +175,25 @@ def test_tags_that_are_not_iob2_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "ner.eng.train").write_text("Anna\tPER\nin\tO\nOslo\tB-LOC\n")
     with pytest.raises(DataError, match=r'ner\.eng\.train:1.*"PER"'):
         read_corpora(recipe)
+
+
+def test_tags_that_are_not_iob2_are_told_of_for_all_tasks_at_once(tmp_path: Path) -> None:
+    path = write_project(tmp_path, ("ner",))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    written["tasks"]["dates"] = {"type": "spans"}
+    cells = {"eng": {"train": "dates.eng.train"}}
+    written["data"].append({"task": "dates", "format": "columns", "cells": cells})
+    path.write_text(yaml.safe_dump(written), encoding="utf-8")
+    (tmp_path / "ner.eng.train").write_text("Anna\tPER\n")
+    (tmp_path / "dates.eng.train").write_text("Monday\tDATE\n")
+    with pytest.raises(DataError) as error:
+        read_corpora(load_recipe(path))
+    said = str(error.value)
+    assert said.count("must be IOB2 tags") == 2
+    for task, label in {"ner": "PER", "dates": "DATE"}.items():
+        assert f"  - task {task}: Labels of spans" in said
+        assert f"{task}.eng.train:1: word 1" in said
+        assert f'has the label "{label}"' in said
 
 
 def test_text_that_the_tokenizer_knows_nothing_of_is_an_error_and_no_score(tmp_path: Path) -> None:

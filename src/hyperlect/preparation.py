@@ -90,7 +90,8 @@ def read_corpora(
 
     Raises:
         DataError: files are missing or malformed, or hold fewer examples than `few_shot` asks for
-            (all faults at once); or training data contains evaluation data.
+            (all faults at once); or training data contains evaluation data; or labels of training
+            data are of no inventory (those of all tasks at once).
     """
     examples: dict[Key, Dataset] = {}
     problems = Problems()
@@ -152,6 +153,7 @@ def _inventories(
 ) -> dict[str, Task]:
     """Take each task's labels from what is known, the recipe, or else its training data."""
     tasks = {}
+    problems = Problems()
     for name, section in recipe.tasks.items():
         if name in known:
             tasks[name] = known[name]
@@ -163,6 +165,10 @@ def _inventories(
                 for (split, cell), data in examples.items()
                 if split == "train" and cell.task == name
             ]
-            found = inventory_of(corpora, section.type, section.label_map)
+            try:
+                found = inventory_of(corpora, section.type, section.label_map)
+            except DataError as error:
+                problems.add(f"task {name}: {error}")
         tasks[name] = recipe.task(name, found)
+    problems.raise_if_any(DataError, "The data cannot be used as it stands:")
     return tasks
