@@ -32,7 +32,7 @@ reported at once. `hyperlect check RECIPE` reads the data too and prints the gri
 - `${VAR}` and `${VAR:-default}` stand for environment variables.
 - File names are relative to the block's `root`, and that to the recipe's folder.
 - Languages are ISO 639-3 codes; ISO 639-1 codes, BCP 47 tags and English names are understood.
-  Quote `"no"`: YAML reads the bare word as false.
+  The file is read as YAML 1.2, where the bare word `no` is text: Norwegian needs no quotes.
 - Any value can be changed on the command line: `--set training.steps=200`.
 
 Formats of data and their `fields`: `conllu` ({label: upos}, any column or misc:KEY), `columns`
