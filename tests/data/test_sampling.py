@@ -151,8 +151,25 @@ def test_a_budget_of_sub_words():
         longest = max(made.lengths[cell][row] for cell, row in rows)
         assert len(rows) == 1 or longest * len(rows) <= 60
     assert len(drawn) == 30 + 13 + 3 + 9
-    sizes = {cell: -(-int(made.lengths[cell].sum()) // 60) for cell in made.lengths}
+    sizes = {cell: len(made._epoch(number)) for number, cell in enumerate(made._cells)}
     assert made.probabilities == cell_probabilities(sizes, 5.0, {"mlm": 0.25})
+
+
+def test_with_a_budget_the_batches_count_that_are_really_made():
+    uneven = [1500, 1100, 800, 590, 430, 310]  # no two of which go together
+    cells = {POS: uneven, NER: [500] * 48}
+    found = CellSampler(cells, 32, 1, tokens=8192)
+    assert found.probabilities == pytest.approx({POS: 6 / 9, NER: 3 / 9})
+
+
+def test_with_a_budget_no_shuffle_decides_how_probable_a_large_cell_is():
+    cells = {POS: lengths(4000), NER: lengths(13)}
+    many, other = (CellSampler(cells, 4, 1, seed=seed, tokens=60) for seed in (1, 2))
+    assert many.probabilities == other.probabilities
+    made = len(many._epoch(many._cells.index(POS)))
+    few = len(many._epoch(many._cells.index(NER)))
+    odds = many.probabilities[POS] / many.probabilities[NER]
+    assert made / few == pytest.approx(odds, rel=0.01)
 
 
 def test_a_state_of_other_data_is_refused():

@@ -127,14 +127,8 @@ class Sampler(ABC):
         self.seed = seed
         self.probabilities = cell_probabilities(self._counts(), temperature, shares)
         self.step = 0
-        parts = (
-            type(self).__name__,
-            batch_size,
-            tokens,
-            temperature,
-            sorted((shares or {}).items()),
-        )
-        self._settings = (*parts, seed)
+        listed = sorted((shares or {}).items())
+        self._settings = (type(self).__name__, batch_size, tokens, temperature, listed, seed)
         self._cells = list(self.lengths)
         self._bounds = np.cumsum(list(self.probabilities.values()))
         self._epochs = np.zeros(len(self._cells), np.int64)
@@ -219,9 +213,13 @@ class CellSampler(Sampler):
         self._batches: dict[int, list[list[int]]] = {}
 
     def _counts(self) -> dict[Cell, int]:
-        if self.tokens is not None:
-            return {c: -(-int(rows.sum()) // self.tokens) for c, rows in self.lengths.items()}
-        return {cell: -(-len(rows) // self.batch_size) for cell, rows in self.lengths.items()}
+        # The batches of one shuffle, whatever the seed. With a budget of sub-words another shuffle
+        # may make a few more or fewer, where a cell is too large to be sorted as a whole.
+        fixed = {cell: torch.Generator().manual_seed(0) for cell in self.lengths}
+        return {
+            cell: len(length_grouped(rows, self.batch_size, fixed[cell], self.tokens))
+            for cell, rows in self.lengths.items()
+        }
 
     def next(self) -> list[Drawn]:
         """Draw the cell of the next batch and its rows."""
