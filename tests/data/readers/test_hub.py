@@ -96,9 +96,31 @@ def test_words_can_be_read_as_text(folder: Path) -> None:
     assert [example.text for example in read(source, False)] == ["Nuuk !", "ok"]
 
 
-def test_a_withheld_label_is_named_with_its_row(folder: Path) -> None:
-    message = failure(Source("hub", str(folder), TEXT, config="topics", split="test"), False)
-    assert message.endswith(f"{folder}/topics/test, row 3: the label is empty")
+def test_rows_without_a_label_are_left_out_and_counted(folder: Path) -> None:
+    source = Source("hub", str(folder), TEXT, config="topics", split="test")
+    with pytest.warns(UserWarning, match="topics/test: 1 row without a label left out; 2 examples"):
+        assert [example.line for example in read(source, False)] == [1, 2]
+
+
+def test_sentences_with_a_word_without_a_label_are_left_out(tmp_path: Path) -> None:
+    rows = {"tokens": [["a", "b"], ["c"], ["d"], ["e"]], "ner_tags": [[0, -1], [-1], [0], None]}
+    tags = List(ClassLabel(names=["O"]))
+    features = Features({"tokens": List(Value("string")), "ner_tags": tags})
+    (tmp_path / "some").mkdir()
+    made = Dataset.from_dict(rows, features=features)
+    made.to_parquet(str(tmp_path / "some" / "train.parquet"))
+    source = Source("hub", str(tmp_path / "some"), WORDS, split="train", limit=1)
+    with pytest.warns(UserWarning, match="2 rows without a label"):  # not looked at after the limit
+        assert read(source, True) == [Example(("d",), ("O",), line=3)]
+
+
+def test_a_split_without_any_label_is_refused(folder: Path, tmp_path: Path) -> None:
+    withheld = Dataset.from_parquet(str(folder / "topics" / "test.parquet")).select([2])
+    (tmp_path / "withheld").mkdir()
+    withheld.to_parquet(str(tmp_path / "withheld" / "test.parquet"))
+    message = failure(Source("hub", str(tmp_path / "withheld"), TEXT, split="test"), False)
+    expected = "withheld/test: it holds 1 row and no label; name a split that has labels"
+    assert message.endswith(expected)
 
 
 def test_a_missing_column_lists_those_present(folder: Path) -> None:

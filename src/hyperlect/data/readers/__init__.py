@@ -7,6 +7,7 @@ every fault of a file at once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
@@ -14,7 +15,7 @@ from ...errors import DataError, unknown
 from ..examples import Example, Source
 from .columns import read_columns
 from .conllu import read_conllu
-from .faults import Faults
+from .faults import Faults, counted
 from .hub import read_hub
 from .table import read_csv, read_jsonl, read_tsv
 from .text import read_text
@@ -44,7 +45,8 @@ def read(source: Source, word_level: bool) -> list[Example]:
 
     Returns:
         The examples in the order of the source, at most ``source.limit`` of them; what comes
-        after the limit is not looked at. Spelling is kept as it stands: no normalisation.
+        after the limit is not looked at. Spelling is kept as it stands: no normalisation. A
+        warning counts the rows of a data set on the hub that were left out for want of a label.
 
     Raises:
         DataError: the source is missing, empty or malformed; every fault is named with file and
@@ -59,7 +61,14 @@ def read(source: Source, word_level: bool) -> list[Example]:
     examples: list[Example] = []
     if not faults:
         examples = list(islice(READERS[source.format](source, word_level, faults), source.limit))
+    unlabelled = counted(faults.unlabelled, "row") if faults.unlabelled else ""
     if not examples and not faults:
-        faults.whole("it holds no examples")
+        withheld = f"it holds {unlabelled} and no label; name a split that has labels"
+        faults.whole(withheld if unlabelled else "it holds no examples")
     faults.raise_if_any(DataError, f"Cannot read {source} as {source.format}:")
+    if unlabelled:
+        read_of_it = counted(len(examples), "example")
+        warnings.warn(
+            f"{source}: {unlabelled} without a label left out; {read_of_it} read.", stacklevel=2
+        )
     return examples

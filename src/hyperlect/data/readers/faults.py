@@ -11,11 +11,18 @@ from ..examples import Source
 
 
 class Faults(Problems):
-    """The faults of one source, each with the line or row where it is."""
+    """The faults of one source, each with the line or row where it is.
+
+    Attributes:
+        source: what is read.
+        unlabelled: how many rows were left out since they have no label, which is no fault where
+            nobody can mend it.
+    """
 
     def __init__(self, source: Source) -> None:
         super().__init__()
         self.source = source
+        self.unlabelled = 0
 
     def at(self, line: int, message: str) -> None:
         """Note a fault of one line of the file, or one row of a data set on the hub."""

@@ -29,6 +29,9 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
     labels of word-level data. Rows are counted from 1. Some treebanks there have the multiword
     tokens beside their words. As words these are left out, whatever the labels are: their part of
     speech, in the column ``upos``, is "_", and their head, where heads are read, "None".
+
+    Rows without a label, or with words without one, are left out and counted in
+    ``faults.unlabelled``: annotators did not agree, or labels are withheld (class number -1).
     """
     columns = columns_by_role(source, word_level, faults)
     if faults:
@@ -39,6 +42,7 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
     if missing := missing_columns(columns.values(), dataset.column_names):
         faults.whole(missing)
         return
+    labels = columns.get("labels" if word_level else "label")
     tagged = word_level and _UPOS in dataset.column_names
     wanted = dict.fromkeys([*columns.values(), *([_UPOS] if tagged else [])])
     dataset = dataset.select_columns(list(wanted))
@@ -47,7 +51,9 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
         record = {column: _named(value, names[column]) for column, value in row.items()}
         if tagged:
             _leave_out_multiword(record)
-        if made := example(record, columns, word_level, number, faults):
+        if labels and _lacks_label(record[labels]):
+            faults.unlabelled += 1
+        elif made := example(record, columns, word_level, number, faults):
             yield made
 
 
@@ -86,6 +92,12 @@ def _named(value: Any, names: list[str] | None) -> Any:
     if isinstance(value, list):
         return [_named(item, names) for item in value]
     return names[value] if 0 <= value < len(names) else None
+
+
+def _lacks_label(value: Any) -> bool:
+    """Whether a label, or one of the labels of words, is none."""
+    labels = value if isinstance(value, list) else [value]
+    return any(label is None or (isinstance(label, str) and not label.strip()) for label in labels)
 
 
 def _leave_out_multiword(record: dict[str, Any]) -> None:
