@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperlect.backbone import Backbone
-from hyperlect.backbone.backbone import encoder_digest
+from hyperlect.backbone import Backbone, encoder_digest
 from hyperlect.errors import BackboneError
 from tests.tiny import FAMILY_NAMES, HIDDEN, LAYERS, POSITIONS, tiny_backbone, tiny_encoder
 

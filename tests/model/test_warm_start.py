@@ -39,7 +39,7 @@ def fresh(folder: Path, seed: int = 5, **changes: Any) -> HyperX:
     start = Start.read(str(folder / "run"))
     config = replace(start.config, **changes)
     torch.manual_seed(seed)
-    return HyperX(load_backbone(*start.backbone), config).eval()
+    return HyperX(load_backbone(start.encoder.reference, start.encoder.revision), config).eval()
 
 
 def started(folder: Path, **changes: Any) -> tuple[HyperX, list[str]]:
@@ -184,3 +184,12 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "unfinished").mkdir()
     with pytest.raises(RunError, match=r"holds no trained model: model\.json is missing"):
         Start.read(str(tmp_path / "unfinished"))
+
+
+def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
+    """As with a hub's branch that has moved on since the run that is started from."""
+    finished(tmp_path)
+    model = fresh(tmp_path)
+    model.backbone.digest = "another"
+    with pytest.raises(RunError, match="trained on another encoder than"):
+        warm_start(model, Start.read(str(tmp_path / "run")))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from ..backbone import Backbone, MlmStart
+from ..backbone import Backbone, MlmStart, encoder_digest
 from ..errors import RunError
 from ..grid import Cell
 from ..heads import MlmHead
@@ -81,6 +81,7 @@ def from_released(
     model = HyperX(_backbone(arguments, encoder_config), config)
     target = dict(model.named_parameters())
     load_exactly(target, rename(names, arguments, model.backbone.layers, target))
+    model.backbone.digest = encoder_digest(model.backbone.encoder)  # it was made without weights
     return model.eval()
 
 
