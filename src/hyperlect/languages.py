@@ -75,7 +75,8 @@ def resolve(code: str) -> str:
     if found is None or found in _NO_LANGUAGE:
         raise UnknownNameError(
             f'Unknown language "{code}".{_suggestion(code)} Write an ISO 639-3 code ("fao"), a '
-            'BCP 47 tag ("fo", "zh-Hant"), or an English name ("Faroese").'
+            'BCP 47 tag ("fo", "zh-Hant"), or an English name ("Faroese"); for a variety '
+            "without a code one of qaa to qtz."
         )
     return _ONE_LANGUAGE.get(found, found)
 

@@ -26,6 +26,16 @@ def test_encoding_on_request(call: Call, project: Path) -> None:
     assert "at most 64" in out
 
 
+def test_a_writing_that_the_encoder_does_not_know_is_told(call: Call, tmp_path: Path) -> None:
+    recipe = write_project(tmp_path)
+    code, out, err = call("check", recipe, "--encode")
+    assert (code, "unknown to the encoder" in out) == (0, False), err
+    (tmp_path / "c.tsv").write_text("ߒߞߏ\tPROPN\tO\nAnna\tPROPN\tO\n", encoding="utf-8")
+    code, out, err = call("check", recipe, "--encode")
+    assert code == 0, err
+    assert "% of the sub-words are unknown to the encoder" in out
+
+
 def test_faults_of_the_data_are_told_at_once(call: Call, tmp_path: Path) -> None:
     recipe = write_project(tmp_path)
     (tmp_path / "c.tsv").write_text("Anna\tPROPM\tB-PER\nand\tCCONJ\tB-TIME\n")

@@ -27,7 +27,7 @@ def test_a_folder_in_use_is_left_alone(call: Call, project: Path, trained: Path)
     before = (trained / "model.safetensors").read_bytes()
     code, _, err = call("train", project / "tiny.yaml", "--out", trained)
     assert code == 2
-    assert f"--resume {trained}" in err
+    assert f"{trained} holds a finished run" in err
     assert (trained / "model.safetensors").read_bytes() == before
 
 

@@ -182,7 +182,7 @@ def test_a_run_that_starts_from_another(tmp_path: Path) -> None:
     log = (run / "log.txt").read_text()
     assert f"started from {base}: " in log
     assert "new: the language isl, at the mean of the trained languages" in log
-    assert "left behind: the task ner, mlm" in log
+    assert "left behind, so not in this run: the task ner, mlm" in log
     assert read(run / "embeddings.json")["kinds"]["fao"] == "text only"
     assert load_recipe(run / "recipe.yaml").start_from == str(base)
 

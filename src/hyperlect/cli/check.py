@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 SHOWN_LABELS = 40
+MOST_UNKNOWN = 0.05
+"""The share of unknown sub-words in a language from which on a remark is due."""
 
 
 def check(
@@ -91,7 +93,10 @@ def check_recipe(path: Path, changes: Sequence[str], encode: bool) -> None:
     for note in recipe.notes():
         warn(note, console)
     if encode:
-        console.print(encoded(recipe, corpora))
+        text, remarks = encoded(recipe, corpora)
+        console.print(text)
+        for remark in remarks:
+            warn(remark, console)
     console.print("No faults found.", style="green")
 
 
@@ -131,19 +136,35 @@ def check_labels(corpora: Corpora) -> None:
     problems.raise_if_any(DataError, "The data cannot be used as it stands:")
 
 
-def encoded(recipe: Recipe, corpora: Corpora) -> str:
-    """Encode everything, which fills the cache that training reads, and sum it up."""
+def encoded(recipe: Recipe, corpora: Corpora) -> tuple[str, list[str]]:
+    """Encode everything, which fills the cache that training reads, and sum it up.
+
+    Also remark on languages that the encoder cannot read, or not well.
+    """
     with libraries():
         from ..backbone import load_backbone
+        from ..data.subwords import unknown_share
     backbone = load_backbone(recipe.backbone, recipe.revision)
     longest = min(recipe.max_length, backbone.max_length)
     rows = corpora.encode(backbone.tokenizer, longest)
     lengths = [len(ids) for data in rows.values() for ids in data["input_ids"]]
     examples = sum(corpora.counts().values())
-    return (
+    text = (
         f"Encoded {examples:,} examples as {len(lengths):,} inputs of {sum(lengths):,} sub-words; "
         f"the longest has {max(lengths)} of at most {longest}."
     )
+    by_language: dict[str, list[list[int]]] = {}
+    for (_, cell), data in rows.items():
+        by_language.setdefault(cell.language, []).extend(data["input_ids"])
+    shares = {
+        language: unknown_share(ids, backbone.tokenizer) for language, ids in by_language.items()
+    }
+    return text, [
+        f"{language}: {share:.0%} of the sub-words are unknown to the encoder, which so cannot "
+        "read this writing well; choose one that knows it"
+        for language, share in shares.items()
+        if share > MOST_UNKNOWN
+    ]
 
 
 def check_run(run: Path) -> None:

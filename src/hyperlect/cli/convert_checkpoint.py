@@ -68,7 +68,7 @@ def convert_checkpoint(
     Examples:
       hyperlect convert-checkpoint outputs/checkpoint-5000 --arguments a.json
       hyperlect convert-checkpoint old --arguments a.yaml --set adapter_dim=128
-      hyperlect convert-checkpoint old --arguments a.yaml --backbone mbert
+      hyperlect convert-checkpoint old --arguments a.yaml --backbone models/bert
     """
     run = run or Path("runs") / checkpoint.resolve().name
     with libraries():

@@ -118,8 +118,10 @@ def tell(run: Path, recipe: Recipe) -> None:
     width = max(map(len, CONTENTS))
     for names, meaning in CONTENTS.items():
         console.print(f"  {names:{width}}  [dim]{meaning}[/]")
-    console.print("\nNext:")
-    for command in next_commands(run, recipe):
+    commands = next_commands(run, recipe)
+    if commands:
+        console.print("\nNext:")
+    for command in commands:
         console.print(f"  hyperlect {command}", markup=False)
 
 

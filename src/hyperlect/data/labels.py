@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -204,9 +204,19 @@ def _check_all_known(examples: Dataset, task: Task, found: _Found, ids: Ids) -> 
         )
     problems.raise_if_any(
         DataError,
-        f"Labels that the task {task.name} does not know. Mend or map them (label_map). Known: "
-        f"{', '.join(task.labels) or 'none'}.",
+        f"Labels that the task {task.name} does not know. Mend them, map them (label_map), or list "
+        f"all there are under tasks.{task.name}.labels{_KINDS_ALONE.get(task.type, '')}. Known: "
+        f"{_listed(task.labels)}.",
     )
+
+
+_KINDS_ALONE = {TaskType.SPANS: " (entity types, without B- and I-)"}
+_SHOWN = 40
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return (", ".join(labels[:_SHOWN]) or "none") + more
 
 
 def _counted(found: _Found, code: int) -> str:

@@ -220,3 +220,10 @@ def _word_prefix(backend: Any) -> str:
 
     inside = ids("a a")[len(ids("a")) :]
     return next((prefix for prefix in ("", " ") if ids([f"{prefix}a"], True) == inside), "")
+
+
+def unknown_share(rows: Sequence[Sequence[int]], tokenizer: Any) -> float:
+    """Return the share of sub-words, special ones aside, that a tokenizer has no piece for."""
+    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    counted = [index for row in rows for index in row if index not in special]
+    return counted.count(tokenizer.unk_token_id) / len(counted) if counted else 0.0

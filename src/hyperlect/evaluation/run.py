@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..data.examples import Split
 from ..devices import choose_device
-from ..errors import HyperlectError, RunError, unknown
+from ..errors import HyperlectError, RunError, UnknownNameError, unknown
 from ..grid import Cell
 from ..languages import resolve
 from ..model import HyperX
@@ -104,7 +104,9 @@ def _choose(there: list[Cell], wanted: Sequence[Cell] | None, split: str) -> lis
     chosen = list(dict.fromkeys(Cell(task, resolve(language)) for task, language in wanted))
     for cell in chosen:
         if cell not in there:
-            raise unknown(f"cell with {split} data", str(cell), [str(known) for known in there])
+            error = unknown(f"cell with {split} data", str(cell), [str(known) for known in there])
+            where = f"More {split} data goes under data in the run's recipe.yaml."
+            raise UnknownNameError(f"{error} {where}")
     return chosen
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .. import languages as codes
+from ..backbone import Backbone
 from ..errors import RunError
 from ..files import write_whole
 from ..grid import Cell
@@ -125,6 +126,11 @@ class Encoder(NamedTuple):
     reference: str
     revision: str | None = None
     digest: str | None = None
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Encoder:
+        """Return how a backbone is found, and known, again."""
+        return cls(backbone.reference, backbone.revision, backbone.digest)
 
     def require(self, digest: str, source: object) -> None:
         """Raise `RunError` unless the encoder that was loaded is the one that `source` needs."""

@@ -253,9 +253,7 @@ class HyperX(nn.Module, Inventory):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        backbone = self.backbone
-        encoder = Encoder(backbone.reference, backbone.revision, backbone.digest)
-        write_config(folder / CONFIG_FILE, encoder, self.config)
+        write_config(folder / CONFIG_FILE, Encoder.of(self.backbone), self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS_FILE)
 
     @classmethod
@@ -276,8 +274,7 @@ class HyperX(nn.Module, Inventory):
         """
         folder = locate(source, revision, (CONFIG_FILE, WEIGHTS_FILE))
         encoder, config = read_config(folder / CONFIG_FILE)
-        backbone = load_backbone(encoder.reference, encoder.revision)
-        model = cls(backbone, config)
+        model = cls(load_backbone(encoder.reference, encoder.revision), config)
         load_exactly(model.own_parameters(), load_tensors(folder / WEIGHTS_FILE))
-        encoder.require(backbone.digest, source)
+        encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")

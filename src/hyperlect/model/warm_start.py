@@ -198,7 +198,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
     return [
         f"started from {start.source}: {len(values)} of {len(parameters)} tensors",
         *(f"new: {owner} ({', '.join(names)})" for owner, names in new.items()),
-        *([f"left behind: the task {', '.join(left)}"] if left else []),
+        *([f"left behind, so not in this run: the task {', '.join(left)}"] if left else []),
     ]
 
 

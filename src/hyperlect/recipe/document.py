@@ -42,12 +42,21 @@ def read_document(text: str, faults: Faults) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         faults.places[()] = mark.line + 1 if mark else 1
-        faults.add((), f"this is not valid YAML: {error.problem or error.context}")
+        faults.add(
+            (), f"this is not valid YAML: {error.problem or error.context}{_hint(text, mark)}"
+        )
     except yaml.YAMLError as error:
         faults.add((), f"this is not valid YAML: {error}")
     finally:
         loader.dispose()
     return None
+
+
+def _hint(text: str, mark: yaml.Mark | None) -> str:
+    """Say what is likeliest to be wrong with a line that YAML cannot read."""
+    lines = text.splitlines()
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    return '; inside of {} put values with ${…} in quotes: "${DATA}/x"' if "${" in line else ""
 
 
 def _value(

@@ -166,13 +166,25 @@ def _words(detail: ErrorDetails) -> str:
         known = [part.strip("'") for part in _listed(context["expected"])]
         if len(known) == 1:
             return f"must be {known[0]}, not {_shown(value)}"
-        return f"{_shown(value)} is none of {', '.join(known)}.{nearest(str(value), known)}"
+        hint = nearest(_USUAL.get(str(value).lower(), str(value)), known)
+        return f"{_shown(value)} is none of {', '.join(known)}.{hint}"
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f'{_shown(value)} is read as a {_sort(value)}; for a text write "{value}" in quotes'
     if kind in _PLAIN:
         return _PLAIN[kind].format(value=_shown(value), **context)
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}; it is {_shown(value)}"
 
+
+# What task types and formats are called elsewhere → what they are called here.
+_USUAL = {
+    "pos": "tagging",
+    "ner": "spans",
+    "dep": "parsing",
+    "topic": "classification",
+    "nli": "pairs",
+    "iob2": "columns",
+    "txt": "text",
+}
 
 _PLAIN = {
     "missing": "is missing, and needed",

@@ -181,7 +181,7 @@ def chapter_of(setting: Setting, rows: Sequence[Row], baseline: str | None) -> C
     sheets = [
         Sheet(
             str(table.kind),
-            ["method", *table.columns, "trained", "training"],
+            ["method", *table.columns, "parameters", "time"],
             [
                 [
                     (method, "", False),

@@ -48,15 +48,23 @@ def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | No
         The run folder.
 
     Raises:
-        RunError: the folder is in use.
+        RunError: there is something in the folder.
         Interrupted: training was stopped; the run can be resumed.
     """
     if run.is_file():
         raise RunError(f"{run} is a file. Name a folder that does not exist yet with --out.")
     if run.exists() and any(run.iterdir()):
-        how = f"resume it with --resume {run}" if has_checkpoint(run) else "remove it"
-        raise RunError(f"The run folder {run} is in use: {how}, or name another with --out.")
+        raise RunError(_taken(run))
     return _train(recipe, run, device, console or Console(stderr=True), resume=False)
+
+
+def _taken(run: Path) -> str:
+    """Say why training cannot begin in a folder, and what to do."""
+    if (run / TRAINING).is_file():
+        return f"{run} holds a finished run: remove it, or name another folder with --out."
+    if has_checkpoint(run):
+        return f"{run} holds a run: resume it with --resume {run}, or name another with --out."
+    return f"The folder {run} is not empty: remove it, or name another with --out."
 
 
 def resume(

@@ -59,6 +59,15 @@ def test_all_faults_are_named_with_their_lines(write: Write) -> None:
     ]
 
 
+def test_what_is_wrong_with_many_lines_is_named_a_few_times(write: Write) -> None:
+    path = write("# sent_id = 1\n" + "1\tAnna\tB-PER\n" * 9)
+    found = faults(Source("columns", path))
+    assert found[:3] == [f"{path}:{n}: 3 columns, where the lines before have 4" for n in (2, 3, 4)]
+    assert found[3] == f"{path}: 3 columns, where the lines before have 4: so in 6 more lines"
+    assert 'write comment: "# " in the block' in found[4]
+    assert len(found) == 5
+
+
 def test_a_word_with_a_space_does_not_become_its_own_label(write: Write) -> None:
     path = write("in O\nNew York B-LOC\n")
     assert faults(Source("columns", path)) == [

@@ -77,8 +77,8 @@ def test_utf16_is_named_once(write: Write) -> None:
 
 
 def test_at_most_twenty_faults_are_shown_and_the_rest_counted(write: Write) -> None:
-    path = write("word O\n" + "bad\n" * 25)
-    message = failure(Source("columns", path), True)
+    path = write(b"one\n" + b"\xe4\n" * 25)
+    message = failure(Source("text", path))
     assert message.count(f"{path}:") == 20
     assert message.endswith("… and 5 more")
 

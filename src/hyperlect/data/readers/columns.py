@@ -14,6 +14,12 @@ ROLES = (*DEFAULT_FIELDS, "head")
 DOCUMENT_START = "-DOCSTART-"
 
 _SPACES = re.compile(" +")
+_SHOWN = 3
+"""How many lines with the same fault are named; a wrong form may be that of all lines."""
+_COMMENTS = (
+    'the first line begins with #; if such lines are comments, write comment: "# " in the block '
+    "of this data"
+)
 
 
 def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
@@ -37,6 +43,7 @@ def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[E
         return
     read: dict[str, list[str]] = {role: [] for role in columns}
     places: list[int] = []  # the line of each word
+    wrong: dict[str, list[int]] = {}  # what is wrong with the form of lines → which
     width = 0
 
     def sentence() -> Example:
@@ -47,7 +54,9 @@ def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[E
             faults.at(places[word - 1], message)
         return Example(tuple(read["word"]), tuple(read["label"]), heads, line=places[0])
 
+    first = ""
     for number, line in lines(faults):
+        first = first or line
         if source.comment and line.startswith(source.comment):
             continue
         if not line.strip() or line.startswith(DOCUMENT_START):
@@ -59,7 +68,7 @@ def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[E
         if not width and len(cells) >= max(columns.values()):
             width = len(cells)
         if fault := _fault(cells, width, columns):
-            faults.at(number, fault)
+            wrong.setdefault(fault, []).append(number)
             continue
         places.append(number)
         for role, column in columns.items():
@@ -67,6 +76,19 @@ def read_columns(source: Source, word_level: bool, faults: Faults) -> Iterator[E
             read[role].append(cell if role == "word" else cell.strip(" "))
     if places:
         yield sentence()
+    _note(wrong, faults)
+    if wrong and first.startswith("#") and not source.comment:
+        faults.whole(_COMMENTS)
+
+
+def _note(wrong: Mapping[str, list[int]], faults: Faults) -> None:
+    """Name the first lines of each fault, in order, and count the others."""
+    named = [(number, fault) for fault, where in wrong.items() for number in where[:_SHOWN]]
+    for number, fault in sorted(named):
+        faults.at(number, fault)
+    for fault, where in wrong.items():
+        if len(where) > _SHOWN:
+            faults.whole(f"{fault}: so in {len(where) - _SHOWN:,} more lines")
 
 
 def _fault(cells: list[str], width: int, columns: Mapping[str, int]) -> str:
