@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from hyperlect.experiment.claim import claim_path, is_claimed
-from hyperlect.recipe import Recipe
 
 from .conftest import Call, write_project
 
@@ -123,7 +123,6 @@ def test_a_folder_of_another_experiment_is_left_alone(call: Call, grid: Path) ->
     assert "holds the experiment other" in err
 
 
-@pytest.mark.skipif("start_from" not in Recipe.model_fields, reason="the key is not there yet")
 def test_runs_that_go_on_from_others(call: Call, grid: Path) -> None:
     later = "  bad: {recipe: tiny.yaml, after: good}"
     grid.write_text("\n".join([*GRID.splitlines()[:-1], later, ""]))
@@ -134,6 +133,14 @@ def test_runs_that_go_on_from_others(call: Call, grid: Path) -> None:
     assert f"start_from: {out}/good/head/seed-1" in kept
     listed = call(*command, "--list", "--only", "*/seed-1")
     assert listed.code == 0, listed.err
+
+    for seed in (1, 2):  # as of results that were copied without weights
+        shutil.rmtree(out / f"bad/head/seed-{seed}", ignore_errors=True)
+    (out / "good/head/seed-1/model.safetensors").unlink()
+    listed = call(*command, "--list", "--only", "*/seed-1")
+    why = "good/head/seed-1 has results but no weights"
+    assert f"bad/head/seed-1 is blocked: {why}" in listed.err
+    assert "where weights are gone, remove the folder" in listed.err
 
 
 @pytest.mark.slow

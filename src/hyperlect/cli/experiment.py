@@ -172,9 +172,17 @@ def _summary(board: Board, states: Mapping[str, State]) -> int:
         complain(told(run, board.changed[run.name]))
     if changed:
         remark("Put the recipe back, name another folder with --out, or run them anew with --redo.")
+    blocked: dict[str, list[str]] = {}
     for run in runs:
         if states[run.name] is State.BLOCKED:
-            complain(f"{run.name} is blocked: {board.obstacle(run)}")
+            blocked.setdefault(board.obstacle(run), []).append(run.name)
+    for why, names in blocked.items():
+        others = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+        complain(f"{names[0]}{others} blocked: {why}")
+    if blocked:
+        remark(
+            "Retry or redo what blocks; where weights are gone, remove its folder to run it anew."
+        )
     if any(states[run.name] in LEFT for run in runs):
         return UNFINISHED
     return 0 if all(states[run.name] is State.DONE for run in runs) else FAILED
