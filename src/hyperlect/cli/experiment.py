@@ -180,9 +180,7 @@ def _summary(board: Board, states: Mapping[str, State]) -> int:
         others = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
         complain(f"{names[0]}{others} blocked: {why}")
     if blocked:
-        remark(
-            "Retry or redo what blocks; where weights are gone, remove its folder to run it anew."
-        )
+        remark("Retry or redo what blocks; where weights are gone, remove the folder.")
     if any(states[run.name] in LEFT for run in runs):
         return UNFINISHED
     return 0 if all(states[run.name] is State.DONE for run in runs) else FAILED
