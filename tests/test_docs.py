@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from .documents import blocks, joined, write_example
+
 ROOT = Path(__file__).parents[1]
+DATA = blocks("data.md", "yaml")
 
 
 def test_recipes_page_is_that_of_the_code():
@@ -26,6 +29,41 @@ def test_readme_recipe_is_valid(tmp_path):
     path.write_text(block, encoding="utf-8")
     recipe = load_recipe(path, check_files=False)
     assert {str(cell) for cell in recipe.cells("train")} == {"pos:isl", "ner:eng"}
+
+
+@pytest.mark.parametrize(("heading", "block"), DATA, ids=[heading for heading, _ in DATA])
+def test_examples_of_data_can_be_read_and_encoded(heading, block, tmp_path, monkeypatch):
+    from hyperlect.preparation import read_corpora
+    from hyperlect.tasks import TaskType
+
+    from .recipe.stand_in import use_hub, write_hub
+    from .tiny import tiny_tokenizer
+
+    if "format: hub" in block:
+        use_hub(write_hub(tmp_path / "stand-in"), tmp_path, monkeypatch)
+    tags = dict(DATA)["Tags"]
+    text = joined(block, tags) if heading == "Raw text" else joined(block)
+    recipe = write_example(text, tmp_path / "mine" / "mine.yaml")
+    corpora = read_corpora(recipe)
+    rows = corpora.encode(tiny_tokenizer("bert"), recipe.max_length)
+    assert rows.keys() == {(s, c) for s in ("train", "dev", "test") for c in recipe.cells(s)}
+    assert all(len(found) == len(corpora.examples[key]) for key, found in rows.items())
+    for name, task in corpora.tasks.items():
+        own = [found["labels"] for (_, cell), found in rows.items() if cell.task == name]
+        labels = {label for column in own for row in column for label in row}
+        assert len(labels) > 1 or task.type is TaskType.MLM
+
+
+def test_codes_of_languages_are_what_the_page_says():
+    from hyperlect.languages import resolve
+
+    table = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").partition("| written |")[2]
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", table.partition("\n\n")[0], re.MULTILINE)
+    for written, is_ in rows:
+        names, codes = re.findall("`(.*?)`", written), re.findall("`(.*?)`", is_)
+        expected = names if is_ == "the same" else codes * (len(names) // len(codes))
+        assert [resolve(name) for name in names] == expected
+    assert len(rows) == 8
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
