@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from hyperlect.data.examples import SPLITS, Source
 from hyperlect.recipe import Recipe, load_recipe
@@ -20,10 +21,13 @@ COUNTS = {"train": 12, "dev": 4, "test": 6}
 
 def blocks(page: str, language: str) -> list[tuple[str, str]]:
     """The fenced blocks of a page in one language, each with the heading above it."""
-    found = []
-    for part in re.split(r"^#+ ", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
-        for block in re.findall(rf"^```{language}\n(.*?)^```", part, re.DOTALL | re.MULTILINE):
-            found.append((part.partition("\n")[0], block))
+    text = (DOCS / page).read_text(encoding="utf-8")
+    fenced = rf"^```{language}\n(?P<block>.*?)^```$|^```.*?^```$|^#+ (?P<heading>.*?)$"
+    heading, found = "", []
+    for match in re.finditer(fenced, text, re.DOTALL | re.MULTILINE):
+        heading = match["heading"] or heading
+        if match["block"]:
+            found.append((heading, match["block"]))
     return found
 
 
@@ -55,6 +59,14 @@ def write_files(recipe: Recipe) -> None:
                     sentences = [sentence(chance) for _ in range(COUNTS[split])]
                     lines = _lines(source, recipe.tasks[cell.task].type, sentences)
                     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def run_python(*parts: str) -> dict[str, Any]:
+    """Run blocks of Python one after the other, and return the names that they leave."""
+    names: dict[str, Any] = {}
+    for part in parts:
+        exec(compile(part, "example", "exec"), names)
+    return names
 
 
 def _lines(source: Source, task: TaskType, sentences: list[list[str]]) -> Iterator[str]:

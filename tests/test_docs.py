@@ -6,10 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from .documents import blocks, joined, write_example
+from .documents import blocks, joined, run_python, write_example
 
 ROOT = Path(__file__).parents[1]
+((_, README_RECIPE),) = blocks("../README.md", "yaml")
 DATA = blocks("data.md", "yaml")
+NEW_LANGUAGE = [block for _, block in blocks("new-language.md", "yaml")]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A folder with the files of the README's recipe, and its run of a few steps in runs/mine."""
+    from .project import train
+    from .tiny import save_tiny
+
+    folder = tmp_path_factory.mktemp("mine")
+    save_tiny(folder / "encoder")
+    recipe = write_example(README_RECIPE, folder / "mine.yaml", *few_steps(folder))
+    train(recipe, folder / "runs" / "mine")
+    return folder
+
+
+def few_steps(folder, steps=3):
+    """Changes to a recipe that make it quick."""
+    return f"backbone={folder / 'encoder'}", f"training.steps={steps}", "training.warmup=1"
 
 
 def test_recipes_page_is_that_of_the_code():
@@ -23,10 +43,8 @@ def test_recipes_page_is_that_of_the_code():
 def test_readme_recipe_is_valid(tmp_path):
     from hyperlect.recipe import load_recipe
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
     path = tmp_path / "mine.yaml"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(README_RECIPE, encoding="utf-8")
     recipe = load_recipe(path, check_files=False)
     assert {str(cell) for cell in recipe.cells("train")} == {"pos:isl", "ner:eng"}
 
@@ -64,6 +82,36 @@ def test_codes_of_languages_are_what_the_page_says():
         expected = names if is_ == "the same" else codes * (len(names) // len(codes))
         assert [resolve(name) for name in names] == expected
     assert len(rows) == 8
+
+
+@pytest.mark.parametrize("block", NEW_LANGUAGE, ids=["tags", "all-tasks", "raw-text"])
+def test_recipes_for_a_new_language(block, mine, tmp_path):
+    from hyperlect import HyperX
+
+    from .project import train
+
+    recipe = write_example(block, mine / "recipe.yaml", *few_steps(mine))
+    assert recipe.start_from == str(mine / "runs" / "mine")
+    assert "mlt" in recipe.grid().languages
+    run = train(recipe, tmp_path / "run")
+    model = HyperX.from_pretrained(run)
+    assert model.languages == ["eng", "isl", "mlt"]
+    told = (run / "log.txt").read_text(encoding="utf-8")
+    assert "new: the language mlt, at the mean of the trained languages" in told
+    left = {"pos", "ner"} - model.tasks.keys()
+    assert ("left behind: the task ner" in told) is (left == {"ner"})
+    assert bool(left) is (block == NEW_LANGUAGE[0])
+
+
+def test_a_new_language_that_nothing_is_trained_in(mine, monkeypatch):
+    from hyperlect.grid import Kind
+
+    monkeypatch.chdir(mine)
+    write_example(NEW_LANGUAGE[0], mine / "recipe.yaml", *few_steps(mine))  # for its test file
+    ((_, block),) = blocks("new-language.md", "python")
+    names = run_python(block)
+    assert names["result"].kind is Kind.UNTOUCHED
+    assert not (mine / "runs" / "mine" / "results.json").exists()
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
