@@ -23,6 +23,7 @@ def mine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mine")
     save_tiny(folder / "encoder")
     recipe = write_example(README_RECIPE, folder / "mine.yaml", *few_steps(folder))
+    (folder / "mine.yaml").write_text(recipe.dump(), encoding="utf-8")
     train(recipe, folder / "runs" / "mine")
     return folder
 
@@ -112,6 +113,32 @@ def test_a_new_language_that_nothing_is_trained_in(mine, monkeypatch):
     names = run_python(block)
     assert names["result"].kind is Kind.UNTOUCHED
     assert not (mine / "runs" / "mine" / "results.json").exists()
+
+
+def test_examples_in_python(mine, monkeypatch, capsys):
+    from hyperlect.grid import Kind
+    from hyperlect.hypernet import AdapterWeights
+    from hyperlect.prediction import Prediction
+
+    from .tiny import HIDDEN, LAYERS
+
+    monkeypatch.chdir(mine)
+    whole = "\n".join(block for _, block in blocks("python.md", "python"))
+    assert whole.count("steps=500") == 1
+    names = run_python(whole.replace("steps=500", "steps=2"))
+    printed = capsys.readouterr().out
+    for shown in re.findall(r"print\(found\.words\)  # (.*)", whole):
+        assert shown in printed
+    assert names["shapes"]["down_weight"] == (LAYERS, 64, HIDDEN)
+    assert names["top"].up_weight.shape == (HIDDEN, 64)
+    assert names["kind"] is Kind.UNSEEN_COMBINATION
+    assert (names["names"], tuple(names["vectors"].shape)) == (["eng", "isl"], (2, 64))
+    assert {cell.language for cell in names["results"].cells} == {"eng", "isl"}
+    # The tables name every field.
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for table in (Prediction, AdapterWeights):
+        for field in table.__dataclass_fields__:
+            assert re.search(rf"^\|[^|]*`{field}`[^|]*\|", page, re.MULTILINE), field
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
