@@ -28,9 +28,9 @@ def mine(tmp_path_factory):
     return folder
 
 
-def few_steps(folder, steps=3):
+def few_steps(folder):
     """Changes to a recipe that make it quick."""
-    return f"backbone={folder / 'encoder'}", f"training.steps={steps}", "training.warmup=1"
+    return f"backbone={folder / 'encoder'}", "training.steps=3", "training.warmup=1"
 
 
 def test_recipes_page_is_that_of_the_code():
@@ -39,6 +39,44 @@ def test_recipes_page_is_that_of_the_code():
     spec.loader.exec_module(build)
     written = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert written == build.page(), "run: python docs/build.py"
+
+
+def test_defaults_on_the_recipes_page_can_be_written_as_they_stand(tmp_path):
+    """A recipe with every default written out is the recipe without them."""
+    from hyperlect.recipe import load_recipe
+
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    parts = re.findall(r"^## ([\w ]+):?(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    row = re.compile(r"^\| `(\w+)` \| (?:`(.+?)`)? \|", re.MULTILINE)
+    tables = [row.findall(part) for _, part in parts]
+    recipe, hypernet, tasks, data, limit, cells, few_shot, training, evaluation = tables
+    needed = [key for table in tables for key, default in table if not default]
+    own = ["format_version", "name", "tasks", "data"]
+    assert needed == [*own, "type", "task", "format", "cells", "cells", "examples"]
+
+    def written(table, whole, **values):
+        defaults = {key: default for key, default in table if default and whole}
+        return f"{{{', '.join(f'{key}: {value}' for key, value in (defaults | values).items())}}}"
+
+    def load(whole):
+        files = written([], whole, eng=written(cells, whole, train="a.txt"))
+        read = {"format": "text", "limit": written(limit, whole), "cells": files}
+        text = written(
+            recipe,
+            whole,
+            format_version=1,
+            name="x",
+            hypernet=written(hypernet, whole),
+            tasks=written([], whole, t=written(tasks, whole, type="mlm")),
+            data=f"[{written(data, whole, task='t', **read)}]",
+            few_shot=written(few_shot, whole, cells="[t:eng]", examples=1),
+            training=written(training, whole),
+            evaluation=written(evaluation, whole),
+        )
+        (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+        return load_recipe(tmp_path / "recipe.yaml", check_files=False)
+
+    assert load(whole=True) == load(whole=False)
 
 
 def test_readme_recipe_is_valid(tmp_path):

@@ -28,15 +28,19 @@ class HypernetConfig:
             no projection, when the generator reads the concatenated embeddings themselves.
         embedding: size e of each task, language and layer embedding, unless overridden by the
             three fields below (the released code allows three sizes).
-        task_embedding, language_embedding, layer_embedding: sizes where they differ.
+        task_embedding: size of the task embeddings; None for that of embedding.
+        language_embedding: size of the language embeddings; None for that of embedding.
+        layer_embedding: size of the layer embeddings; None for that of embedding.
         source_hidden: inner size of the projection; None for that of the concatenation.
         sources: what the source embedding is made from, in this order. Without "layer" there is
             one generator a layer; without "language" the model is conditioned on the task alone.
         unit_source: whether the source embedding is scaled to length 1. As published it begins near
             zero, so that all cells and layers have almost the same weights for hundreds of steps,
             and at a high learning rate it grows until it drowns the input.
-        norm_before, norm_after: a LayerNorm before the adapter and after its up-projection:
-            none, ordinary (trained directly, shared as the generator is) or generated.
+        norm_before: the LayerNorm of what the adapter reads: none, ordinary (trained directly,
+            shared as the generator is) or generated.
+        norm_after: the LayerNorm of what the up-projection gives: none, ordinary (trained directly,
+            shared as the generator is) or generated.
         insertion: where the adapter acts: on the feed-forward block's output before the residual
             sum, or on the output of the whole layer.
         activation: the adapter's non-linearity: relu, gelu, gelu_new (gelu approximated with tanh),

@@ -71,7 +71,8 @@ class Recipe(Section):
     from the recipe's own or else the current one, or a hub id. Encoder, method, sizes and the
     labels of a task must be the same (where none are listed, the run's are taken); the run's
     languages are kept, and a new one starts at the mean of them, or at zero where the run had
-    hypernet.language_dropout."""
+    hypernet.language_dropout. Tasks of the run that are not named here are left behind, with their
+    heads."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """The longest input in sub-words; longer sentences are split into windows."""
     parser: ParserForm = "mlp"
