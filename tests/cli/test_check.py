@@ -103,8 +103,9 @@ def test_a_run_to_start_from(call: Call, project: Path, trained: Path) -> None:
     assert code == 0, err
     assert "No faults found." in out
     few = ("--set", "only_tasks=[ner]", "--set", f"start_from={trained}")
-    rows = call("check", project / "tiny.yaml", *few).out.splitlines()
-    assert any("fao" in row and "○" in row for row in rows)
+    out = call("check", project / "tiny.yaml", *few).out
+    assert any("fao" in row and "○" in row for row in out.splitlines())
+    assert "of pos, topic, nli, dep is left behind" in out
     sizes = ("--set", "hypernet.bottleneck=8", "--set", f"start_from={trained}")
     code, _, err = call("check", project / "tiny.yaml", *sizes)
     assert code == 2

@@ -110,11 +110,17 @@ def with_start(recipe: Recipe) -> tuple[Corpora, Grid]:
         from ..model.inventory import Inventory
         from ..training.run import model_config, read_start
     start, corpora = read_start(recipe)
+    tasks = start.config.tasks if start else ()
+    left = [task.name for task in tasks if task.name not in recipe.tasks]
+    if left:
+        warn(f"what {recipe.start_from} knows of {', '.join(left)} is left behind", out())
     return corpora, Inventory(model_config(recipe, corpora, start)).grid
 
 
 def describe(task: Task) -> str:
     """Return a task's labels on one line; of spans, the entity types."""
+    if not task.labels:
+        return f"{task.name}: {task.type}"
     labels = [label[2:] for label in task.labels if label.startswith("B-")] or list(task.labels)
     shown = " ".join(labels[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""

@@ -26,7 +26,7 @@ from .sample import spread
 
 
 def evaluate_run(
-    run: Path,
+    run: str | Path,
     cells: Sequence[Cell] | None = None,
     split: Split = "test",
     device: str = "auto",
@@ -50,6 +50,7 @@ def evaluate_run(
         RunError: the run is not finished.
         HyperlectError: there is nothing to score, a wanted cell has no data, or data is faulty.
     """
+    run = Path(run)
     if recipe is None:
         recipe = load_recipe(run / "recipe.yaml", check_files=False)  # only those scored are needed
     described = about(recipe, run)

@@ -24,7 +24,9 @@ from .recipe import FORMAT_VERSION, Recipe
 _KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, check_files: bool = True
+) -> Recipe:
     """Load and validate a recipe whole.
 
     Args:

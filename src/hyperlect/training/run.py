@@ -35,7 +35,9 @@ RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
 UNCHECKED = "Whether evaluation data was trained on earlier was not checked, for want of the data"
 
 
-def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | None = None) -> Path:
+def start(
+    recipe: Recipe, run: str | Path, device: str = "auto", console: Console | None = None
+) -> Path:
     """Train a recipe into a new run folder.
 
     Args:
@@ -51,6 +53,7 @@ def start(recipe: Recipe, run: Path, device: str = "auto", console: Console | No
         RunError: there is something in the folder.
         Interrupted: training was stopped; the run can be resumed.
     """
+    run = Path(run)
     if run.is_file():
         raise RunError(f"{run} is a file. Name a folder that does not exist yet with --out.")
     if run.exists() and any(run.iterdir()):
@@ -68,7 +71,7 @@ def _taken(run: Path) -> str:
 
 
 def resume(
-    run: Path,
+    run: str | Path,
     device: str = "auto",
     console: Console | None = None,
     recipe: Recipe | None = None,
@@ -83,6 +86,7 @@ def resume(
     Raises:
         RunError: there is nothing to resume, or the data has changed.
     """
+    run = Path(run)
     if not (run / RECIPE).is_file():
         raise RunError(f"{run} is not a run folder: it holds no {RECIPE}.")
     if not has_checkpoint(run):
