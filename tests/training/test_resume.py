@@ -145,10 +145,10 @@ def test_checkpoints_come_as_often_as_asked_for(
 
 
 def test_a_used_folder_is_refused(recipe: Path, straight: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=f"in use: resume it with --resume {straight}"):
+    with pytest.raises(RunError, match="straight holds a finished run: remove it"):
         train(recipe, straight)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="in use: remove it, or name another with --out"):
+    with pytest.raises(RunError, match="is not empty: remove it, or name another with --out"):
         train(recipe, tmp_path)
     with pytest.raises(RunError, match="is a file"):
         train(recipe, tmp_path / "notes.txt")
@@ -177,7 +177,7 @@ def test_a_run_whose_data_has_changed_is_not_resumed(
         train(own, tmp_path / "run")
     path = own.parent / "pos.eng.train"
     path.write_text(path.read_text() + "\nthe\tDET\n")
-    with pytest.raises(RunError, match="other data"):
+    with pytest.raises(RunError, match="texts or labels have changed"):
         go_on(tmp_path / "run")
 
 
