@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..files import write_whole
+
 RENEW_EVERY = 15.0
 """Seconds between renewals."""
 STALE_AFTER = 120.0
@@ -45,7 +47,7 @@ class Claim:
         """Say which process does the work."""
         self.worker = worker
         if not self._is_lost():
-            self._replace()
+            write_whole(self.path, self._text())
 
     def renew(self) -> bool:
         """Say that the work goes on. False where another has taken the claim in the meantime."""
@@ -55,7 +57,7 @@ class Claim:
             try:
                 os.utime(self.path)
             except FileNotFoundError:
-                self._replace()
+                write_whole(self.path, self._text())
         return True
 
     def release(self) -> None:
@@ -66,11 +68,6 @@ class Claim:
     def _is_lost(self) -> bool:
         """Whether another's claim is there; one that cannot be read proves nothing."""
         return _read(self.path).get("token", self.token) != self.token
-
-    def _replace(self) -> None:
-        partial = self.path.with_name(f"{self.path.name}.{self.token}")
-        partial.write_text(self._text(), encoding="utf-8")
-        partial.replace(self.path)
 
 
 def claim(folder: Path) -> Claim | None:
@@ -91,7 +88,7 @@ def claim(folder: Path) -> Claim | None:
         with FileLock(made.path.with_name(f".{made.path.name}.taken")):
             if not is_stale(made.path):
                 return None
-            made._replace()
+            write_whole(made.path, made._text())
     return made
 
 
