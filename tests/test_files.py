@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.files import write_whole
+from hyperlect.files import write_json, write_whole
 
 
 def test_the_text_is_there_and_nothing_else(tmp_path: Path):
@@ -39,3 +39,8 @@ def test_two_that_have_the_same_number_do_not_meet(tmp_path: Path, monkeypatch: 
     write_whole(tmp_path / "a.json", "mine")
     assert (tmp_path / "a.json").read_text() == "mine"
     assert len(set(partial)) == 2
+
+
+def test_plain_data_is_written_as_people_read_it(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"é": [1, None]})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "é": [\n  1,\n  null\n ]\n}\n'

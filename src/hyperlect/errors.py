@@ -7,7 +7,7 @@ message without a traceback. A message says what is wrong, where, and what to do
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class HyperlectError(Exception):
@@ -47,10 +47,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a `name` that is not among the `known` ones of its sort (`what`)."""
     known = list(known)
-    listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-    return UnknownNameError(
-        f'Unknown {what} "{name}".{nearest(name, known)} Known: {listed or "none"}.'
-    )
+    hint = nearest(name, known)
+    return UnknownNameError(f'Unknown {what} "{name}".{hint} Known: {listed(known)}.')
+
+
+def listed(names: Sequence[str], shown: int = 40) -> str:
+    """List names with commas, the first ones alone where they are many; ``none`` without any."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (", ".join(names[:shown]) or "none") + more
 
 
 class Problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 
@@ -14,3 +15,8 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def write_json(path: Path, data: object, indent: int = 1) -> None:
+    """Write plain data as a JSON file, as `write_whole` does."""
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=indent) + "\n")

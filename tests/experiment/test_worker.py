@@ -25,6 +25,18 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_project(tmp_path_factory.mktemp("project"), ("pos",))
 
 
+def stop_after_a_step(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Monitor.step
+
+    def interrupt(self: Monitor, losses: dict[str, float], tokens: int, last: bool) -> None:
+        step(self, losses, tokens, last)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "step", interrupt)
+        assert main(arguments) == STOPPED
+
+
 def test_a_run_is_trained_and_evaluated(recipe: Path, tmp_path: Path) -> None:
     assert main([str(recipe), str(tmp_path / "run"), "cpu", *SHORT, "training.seed=4"]) == 0
     assert folder_state(tmp_path / "run") is State.DONE
@@ -35,16 +47,9 @@ def test_a_run_is_trained_and_evaluated(recipe: Path, tmp_path: Path) -> None:
 def test_what_was_stopped_goes_on_from_where_it_was(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, step = tmp_path / "run", Monitor.step
-
-    def interrupt(self: Monitor, losses: dict[str, float], tokens: int, last: bool) -> None:
-        step(self, losses, tokens, last)
-        signal.raise_signal(signal.SIGTERM)
-
+    run = tmp_path / "run"
     arguments = [str(recipe), str(run), "cpu", *SHORT]
-    with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "step", interrupt)
-        assert main(arguments) == STOPPED
+    stop_after_a_step(arguments, monkeypatch)
     assert folder_state(run) is State.TRAINING
     assert json.loads((run / "checkpoint" / "state.json").read_text())["step"] == 1
     assert main(arguments) == 0
@@ -65,18 +70,11 @@ def test_what_was_stopped_goes_on_where_the_data_has_gone(
     recipe = write_project(tmp_path / "one", ("pos",))
     text = recipe.read_text(encoding="utf-8")
     text = re.sub(r"\bpos\.", "${CORPORA}/pos.", text)
-    run, step = tmp_path / "run", Monitor.step
-
-    def interrupt(self: Monitor, losses: dict[str, float], tokens: int, last: bool) -> None:
-        step(self, losses, tokens, last)
-        signal.raise_signal(signal.SIGTERM)
-
+    run = tmp_path / "run"
     recipe.write_text(text, encoding="utf-8")
     monkeypatch.setenv("CORPORA", str(tmp_path / "one"))
     arguments = [str(recipe), str(run), "cpu", *SHORT]
-    with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "step", interrupt)
-        assert main(arguments) == STOPPED
+    stop_after_a_step(arguments, monkeypatch)
     (tmp_path / "two").mkdir()
     for path in (tmp_path / "one").glob("pos.*"):
         path.rename(tmp_path / "two" / path.name)

@@ -34,7 +34,11 @@ def events(run: Path, clocks: bool = True) -> list[dict[str, Any]]:
     return [{k: v for k, v in event.items() if k not in CLOCKS} for event in read]
 
 
+def read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
 def state(run: Path) -> dict[str, Any]:
     """The state of a run's checkpoint."""
-    data: dict[str, Any] = json.loads((run / "checkpoint" / "state.json").read_text("utf-8"))
-    return data
+    return read(run / "checkpoint" / "state.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,13 @@ from hyperlect.recipe import load_recipe
 from hyperlect.training import make_accelerator, start
 
 from ..project import silent, train, write_project
-from .runs import weights
+from .runs import read, weights
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     return train(write_project(folder), folder / "run", "training.steps=4", "training.warmup=0")
-
-
-def read(path: Path) -> dict[str, object]:
-    data: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return data
 
 
 def test_versions_tell_what_a_result_depends_on(run: Path) -> None:

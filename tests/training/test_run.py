@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from hyperlect.training.monitor import Monitor
 from hyperlect.training.trainer import Trainer
 
 from ..project import HYPERNET, go_on, train, write_project
-from .runs import events, same, weights
+from .runs import events, read, same, weights
 
 EVALUATED = {"evaluate_every": 6}
 
@@ -29,11 +30,6 @@ EVALUATED = {"evaluate_every": 6}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     return train(write_project(folder, training=EVALUATED), folder / "run")
-
-
-def read(path: Path) -> dict[str, object]:
-    data: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return data
 
 
 def test_a_finished_run_holds_everything(run: Path) -> None:
@@ -252,12 +248,15 @@ def test_what_says_that_a_run_is_trained_is_written_last(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    original = run_module.write_whole
 
-    def note(path: Path, text: str) -> None:
-        written.append(path.name)
-        original(path, text)
+    def noting(original: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
+        def note(path: Path, content: Any) -> None:
+            written.append(path.name)
+            original(path, content)
 
-    monkeypatch.setattr(run_module, "write_whole", note)
+        return note
+
+    for name in ("write_whole", "write_json"):
+        monkeypatch.setattr(run_module, name, noting(getattr(run_module, name)))
     train(run.parent / "recipe.yaml", tmp_path / "run", "training.steps=2", "training.warmup=0")
     assert written == ["recipe.yaml", "versions.json", "embeddings.json", "training.json"]

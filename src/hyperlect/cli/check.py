@@ -153,15 +153,15 @@ def encoded(recipe: Recipe, corpora: Corpora) -> tuple[str, list[str]]:
     backbone = load_backbone(recipe.backbone, recipe.revision)
     longest = min(recipe.max_length, backbone.max_length)
     rows = corpora.encode(backbone.tokenizer, longest)
-    lengths = [len(ids) for data in rows.values() for ids in data["input_ids"]]
+    by_language: dict[str, list[list[int]]] = {}
+    for (_, cell), data in rows.items():
+        by_language.setdefault(cell.language, []).extend(data["input_ids"])
+    lengths = [len(ids) for own in by_language.values() for ids in own]
     examples = sum(corpora.counts().values())
     text = (
         f"Encoded {examples:,} examples as {len(lengths):,} inputs of {sum(lengths):,} sub-words; "
         f"the longest has {max(lengths)} of at most {longest}."
     )
-    by_language: dict[str, list[list[int]]] = {}
-    for (_, cell), data in rows.items():
-        by_language.setdefault(cell.language, []).extend(data["input_ids"])
     shares = {
         language: unknown_share(ids, backbone.tokenizer) for language, ids in by_language.items()
     }

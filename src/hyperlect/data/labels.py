@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..errors import DataError, Problems, nearest
+from ..errors import DataError, Problems, listed, nearest
 from ..tasks import OUTSIDE, Task, TaskType, inventory
 from .arrow import arrow_column
 
@@ -206,17 +206,11 @@ def _check_all_known(examples: Dataset, task: Task, found: _Found, ids: Ids) -> 
         DataError,
         f"Labels that the task {task.name} does not know. Mend them, map them (label_map), or list "
         f"all there are under tasks.{task.name}.labels{_KINDS_ALONE.get(task.type, '')}. Known: "
-        f"{_listed(task.labels)}.",
+        f"{listed(task.labels)}.",
     )
 
 
 _KINDS_ALONE = {TaskType.SPANS: " (entity types, without B- and I-)"}
-_SHOWN = 40
-
-
-def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return (", ".join(labels[:_SHOWN]) or "none") + more
 
 
 def _counted(found: _Found, code: int) -> str:

@@ -213,8 +213,10 @@ class CellSampler(Sampler):
         self._batches: dict[int, list[list[int]]] = {}
 
     def _counts(self) -> dict[Cell, int]:
-        # The batches of one shuffle, whatever the seed. With a budget of sub-words another shuffle
-        # may make a few more or fewer, where a cell is too large to be sorted as a whole.
+        if self.tokens is None:
+            return {cell: -(-len(rows) // self.batch_size) for cell, rows in self.lengths.items()}
+        # The batches of one shuffle, whatever the seed. Another may make a few more or fewer, where
+        # a cell is too large to be sorted as a whole.
         fixed = {cell: torch.Generator().manual_seed(0) for cell in self.lengths}
         return {
             cell: len(length_grouped(rows, self.batch_size, fixed[cell], self.tokens))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ..errors import Problems, RunError
-from ..files import write_whole
+from ..files import write_json
 from ..grid import Kind
 from ..tasks import TaskType
 from .metrics import Parts
@@ -207,8 +206,7 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
 
 def write_results(folder: Path, results: Results) -> None:
     """Write results.json into a run folder."""
-    text = json.dumps(results.data(), ensure_ascii=False, indent=1)
-    write_whole(folder / FILE, text + "\n")  # a run with results is done, so no half of them
+    write_json(folder / FILE, results.data())  # a run with results is done, so no half of them
 
 
 def read_results(folder: Path) -> Results:

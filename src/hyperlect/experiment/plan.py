@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import Problems, RecipeError, RunError, unknown
+from ..errors import Problems, RecipeError, RunError, listed, unknown
 from ..methods import METHODS, Method
 from ..recipe import Recipe, load_recipe
 from .curve import Point
@@ -245,6 +245,5 @@ def _raise(faults: dict[str, list[str]]) -> None:
     """Raise one error for all recipes; what several runs share is told once."""
     problems = Problems()
     for message, names in faults.items():
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        problems.add(f"{', '.join(names[:SHOWN])}{more}: {message}")
+        problems.add(f"{listed(names, SHOWN)}: {message}")
     problems.raise_if_any(RecipeError, "The experiment cannot be run as it stands:")

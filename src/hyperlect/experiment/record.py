@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..files import write_whole
+from ..files import write_json
 from .curve import Point
 from .plan import Experiment, Run, is_run_folder
 from .state import State, folder_state
@@ -129,7 +129,7 @@ def write_experiment(experiment: Experiment, states: Mapping[str, State]) -> Non
         "runs": runs,
     }
     experiment.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_json(path, data)
 
 
 def _on_curve(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 from .. import languages as codes
 from ..backbone import Backbone
 from ..errors import RunError
-from ..files import write_whole
+from ..files import write_json
 from ..grid import Cell
 from ..hypernet import HypernetConfig
 from ..methods import METHODS, as_method, reads
@@ -149,7 +149,7 @@ def write_config(path: Path, encoder: Encoder, config: HyperXConfig) -> None:
         "backbone": encoder._asdict(),
         **config.to_dict(),
     }
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    write_json(path, data, indent=2)
 
 
 def read_config(path: Path) -> tuple[Encoder, HyperXConfig]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..data.examples import SPLITS, Source, Split
-from ..errors import unknown
+from ..errors import listed, unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
 from ..methods import TUNING, Method, as_method, not_applicable, own_languages
@@ -212,10 +212,9 @@ class Recipe(Section):
                 "labelled data without a language adapter."
             )
         if without := [str(cell) for cell in self.not_applicable("test")]:
-            more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
             notes.append(
-                f"method: mad-x does not apply to {', '.join(without[:_LISTED])}{more}, since "
-                "there is no raw text in their languages."
+                f"method: mad-x does not apply to {listed(without, _LISTED)}, since there is no "
+                "raw text in their languages."
             )
         return notes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, Problems, RunError
+from ..files import write_json
 from ..model import HyperX
 from ..tasks import TaskType
 from .arguments import LABELS, UNSEEN, ReleasedArguments, read_arguments
@@ -165,5 +165,4 @@ def _write_origin(run: Path, checkpoint: Checkpoint, arguments: ReleasedArgument
         "files": [path.relative_to(checkpoint.folder).as_posix() for path in checkpoint.weights],
         "arguments": arguments.model_dump(),
     }
-    text = json.dumps(origin, ensure_ascii=False, indent=2) + "\n"
-    (run / ORIGIN).write_text(text, encoding="utf-8")
+    write_json(run / ORIGIN, origin, indent=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
-from ..files import write_whole
+from ..files import write_json, write_whole
 from ..grid import Cell
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
@@ -122,7 +121,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         write_whole(run / RECIPE, recipe.dump())
-        _write_json(run / VERSIONS, versions(accelerator))
+        write_json(run / VERSIONS, versions(accelerator))
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
         for name in corpora.unchecked if not resume else ():
@@ -225,19 +224,15 @@ def _finish(run: Path, model: HyperX, state: State) -> None:
         labelled = model.grid.labelled_languages
         kinds = {name: "labelled" if name in labelled else "text only" for name in names}
         data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
-        _write_json(run / EMBEDDINGS, data)
+        write_json(run / EMBEDDINGS, data)
     done = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
         "best": state.best,
         "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
     }
-    _write_json(run / TRAINING, done)
+    write_json(run / TRAINING, done)
 
 
 def _split(rows: dict[Key, object], split: str) -> dict[Cell, object]:
     return {cell: encoded for (name, cell), encoded in rows.items() if name == split}
-
-
-def _write_json(path: Path, data: object) -> None:
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
