@@ -126,6 +126,19 @@ def test_inventory_of_all_corpora():
     assert inventory_of([texts], TaskType.MLM) == ()
 
 
+@pytest.mark.parametrize(
+    ("task_type", "words", "only"),
+    [(TaskType.SPANS, ["a/O b/O", "c/DATE"], "O"), (TaskType.TAGGING, ["a/NOUN", "b/NOUN"], "NOUN")],
+)
+def test_one_label_alone_is_nothing_to_learn(task_type, words, only):
+    with pytest.raises(DataError, match=f'The only label in its training data is "{only}"'):
+        inventory_of([tagged(*words)], task_type, {"DATE": "O"})
+
+
+def test_trees_may_have_one_relation():
+    assert inventory_of([tagged("a/dep b/dep")], TaskType.PARSING) == ("dep",)
+
+
 def test_an_inventory_of_spans_holds_nothing_but_iob2():
     corpora = [tagged("a/B-PER b/E-PER", file="one"), tagged("c/NOUN d/NOUN e/I-", file="two")]
     with pytest.raises(DataError) as error:

@@ -88,7 +88,8 @@ def inventory_of(
 
     Raises:
         DataError: a label of a span task is not IOB2 (``O``, ``B-X``, ``I-X``); each is named
-            with the file and line where it first occurs.
+            with the file and line where it first occurs. Or there is one label alone, but for
+            parsing, whose trees are learned without any.
     """
     if task_type is TaskType.MLM:
         return ()
@@ -108,6 +109,11 @@ def inventory_of(
         "Labels of spans must be IOB2 tags (O, B-PER, I-PER); these are not. Name the right "
         "column, or map them:",
     )
+    if len(gathered) == 1 and task_type is not TaskType.PARSING:
+        raise DataError(
+            f'The only label in its training data is "{gathered.pop()}", so there is nothing to '
+            "learn. Name the column that holds the labels."
+        )
     return inventory(task_type, gathered)
 
 
