@@ -128,7 +128,10 @@ def test_inventory_of_all_corpora():
 
 @pytest.mark.parametrize(
     ("task_type", "words", "only"),
-    [(TaskType.SPANS, ["a/O b/O", "c/DATE"], "O"), (TaskType.TAGGING, ["a/NOUN", "b/NOUN"], "NOUN")],
+    [
+        (TaskType.SPANS, ["a/O b/O", "c/DATE"], "O"),
+        (TaskType.TAGGING, ["a/NOUN", "b/NOUN"], "NOUN"),
+    ],
 )
 def test_one_label_alone_is_nothing_to_learn(task_type, words, only):
     with pytest.raises(DataError, match=f'The only label in its training data is "{only}"'):
