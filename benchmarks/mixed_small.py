@@ -20,9 +20,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import statistics
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hyperlect.evaluation import evaluate_run
-from hyperlect.evaluation.results import Average, Results, read_results
-from hyperlect.grid import Kind
 from hyperlect.recipe import load_recipe
-from hyperlect.report import write_report
+from hyperlect.report import summary, write_report
+from hyperlect.report.data import Run, read_run
+from hyperlect.report.systems import Setting
 from hyperlect.training import resume, start
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 OUT = RESULTS / "mixed-small"
 
 
-def run_one(method: str, seed: int, overrides: list[str], console: Console) -> Results:
+def run_one(method: str, seed: int, overrides: list[str], console: Console) -> Run:
     """Train and evaluate one method with one seed, unless that is done already."""
     run = ROOT / "runs" / "mixed-small" / f"{method}-{seed}"
     if not (run / "results.json").is_file():
@@ -63,47 +63,31 @@ def run_one(method: str, seed: int, overrides: list[str], console: Console) -> R
         began = time.monotonic()
         evaluate_run(run, console=console)
         console.print(f"evaluated in {time.monotonic() - began:.0f} s")
-    return read_results(run)
+    return read_run(run)
 
 
-def summarise(results: dict[tuple[str, int], Results]) -> list[dict[str, Any]]:
+def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
     """Average over seeds: one row a method, task and kind, and one for the mean of the tasks."""
-    groups: dict[tuple[str, str, str], list[Average]] = defaultdict(list)
-    for (method, _), found in results.items():
-        for average in [*found.averages, *over_tasks(found)]:
-            groups[average.task, average.kind, method].append(average)
+    setting = Setting("mixed-small")
+    for (method, seed), run in runs.items():
+        setting.system(method).add(seed, run)
+    found = summary.summarise(setting, baseline=None)
+    order = list(dict.fromkeys(row.task for row in found))
+    methods = [system.method for system in setting.systems]
+    found.sort(key=lambda row: (methods.index(row.method), order.index(row.task)))
     return [
         {
-            "task": task,
-            "kind": kind,
-            "method": method,
-            "metric": averages[0].metric,
-            "mean": round(statistics.mean(means), 2),
-            "std": round(statistics.stdev(means), 2) if len(means) > 1 else None,
-            "seeds": len(averages),
-            "cells": averages[0].cells,
+            "task": row.task,
+            "kind": row.kind,
+            "method": row.method,
+            "metric": row.metric or "mean",
+            "mean": round(row.mean, 2),
+            "std": None if row.std is None else round(row.std, 2),
+            "seeds": row.seeds,
+            "cells": row.cells,
         }
-        for (task, kind, method), averages in groups.items()
-        if (means := [a.mean for a in averages if a.mean is not None])
-    ]
-
-
-def over_tasks(found: Results) -> list[Average]:
-    """Average over tasks, each alike, for the kinds of cells that every task has."""
-    by_kind: dict[Kind, list[Average]] = defaultdict(list)
-    for average in found.averages:
-        by_kind[average.kind].append(average)
-    tasks = max(len(averages) for averages in by_kind.values())
-    return [
-        Average(
-            task="all",
-            kind=kind,
-            metric="mean",
-            mean=statistics.mean(average.mean for average in averages),
-            cells=sum(average.cells for average in averages),
-        )
-        for kind, averages in by_kind.items()
-        if len(averages) == tasks and all(average.mean is not None for average in averages)
+        for row in found
+        if row.mean is not None
     ]
 
 
@@ -140,13 +124,13 @@ def markdown(rows: list[dict[str, Any]], methods: list[str]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *laid_out))
 
 
-def write_cells(results: dict[tuple[str, int], Results]) -> None:
+def write_cells(runs: Mapping[tuple[str, int], Run]) -> None:
     with (OUT / "cells.csv").open("w", encoding="utf-8", newline="") as file:
         columns = ("task", "language", "kind", "metric", "score", "examples", "units", "unit")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "seed", *columns])
-        for (method, seed), found in results.items():
-            for cell in found.cells:
+        for (method, seed), run in runs.items():
+            for cell in run.results.cells:
                 row = {**cell.model_dump(mode="json"), "score": round(cell.value, 3)}
                 writer.writerow([method, seed, *(row[column] for column in columns)])
 
@@ -158,33 +142,32 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     console = Console()
-    results = {
+    runs = {
         (method, seed): run_one(method, seed, arguments.overrides, console)
         for seed in arguments.seeds
         for method in arguments.methods
     }
     OUT.mkdir(parents=True, exist_ok=True)
-    rows = summarise(results)
-    runs = [
-        {
-            "method": method,
-            "seed": seed,
-            "steps": found.steps,
-            "training_seconds": found.seconds,
-        }
-        for (method, seed), found in results.items()
-    ]
-    summary = {
+    rows = summarise(runs)
+    written = {
         "recipe": "recipes/mixed-small.yaml",
         "overrides": arguments.overrides,
         "rows": rows,
-        "runs": runs,
+        "runs": [
+            {
+                "method": method,
+                "seed": seed,
+                "steps": run.results.steps,
+                "training_seconds": run.results.seconds,
+            }
+            for (method, seed), run in runs.items()
+        ],
         "machine": machine(),
     }
-    text = json.dumps(summary, indent=1, ensure_ascii=False)
+    text = json.dumps(written, indent=1, ensure_ascii=False)
     (OUT / "summary.json").write_text(text + "\n", encoding="utf-8")
     (OUT / "summary.md").write_text(markdown(rows, arguments.methods), encoding="utf-8")
-    write_cells(results)
+    write_cells(runs)
     first = ROOT / "runs" / "mixed-small" / f"{arguments.methods[0]}-{arguments.seeds[0]}"
     write_report([first], OUT / "report.html")
     console.print(table(rows, arguments.methods))
