@@ -20,7 +20,7 @@ ORDER = [
     "cli", "serving", "export", "report", "experiment", "transfer", "training", "evaluation",
     "preparation", "released", "recipe", "model", "prediction", "rows", "weights",
     "accounting", "heads", "backbone", "methods", "hypernet", "data", "tasks", "grid", "languages",
-    "devices", "files", "errors",
+    "devices", "precision", "files", "errors",
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {

@@ -17,6 +17,7 @@ from hyperlect.evaluation.fill import MASK_SEED
 from hyperlect.grid import Cell
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
+from hyperlect.precision import Precision
 from hyperlect.prediction import forward_rows
 from hyperlect.tasks import Task, TaskType
 
@@ -74,6 +75,27 @@ def test_scores_do_not_depend_on_how_rows_are_batched(model: HyperX) -> None:
     data = tagged(*(f"the/DET {'cat/NOUN ' * n}sees/VERB" for n in range(1, 12)))
     alone, together = (only(model, "pos:eng", data, tokens_per_batch=n) for n in (1, 4096))
     assert alone == together
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_the_encoder_computes_in_the_precision_asked_for(
+    model: HyperX, precision: Precision, dtype: torch.dtype
+) -> None:
+    data = rows(model, "pos", tagged("the/DET dog/NOUN sees/VERB", LONG, "a/DET river/NOUN"))
+    seen = set()
+    linear = next(m for m in model.backbone.encoder.modules() if isinstance(m, torch.nn.Linear))
+    watch = linear.register_forward_hook(lambda *call: seen.add(call[-1].dtype))
+    cell = Cell("pos", "eng")
+    (exact,), (result,) = (fill(model, {cell: data}, precision=p) for p in ("fp32", precision))
+    seen.clear()
+    (again,) = fill(model, {cell: data}, precision=precision)
+    watch.remove()
+    assert seen == {dtype}
+    assert again == result
+    assert result.score == pytest.approx(exact.score, abs=5)
+    assert all(parameter.dtype is torch.float32 for parameter in model.parameters())
 
 
 def test_the_windows_of_a_sentence_are_decoded_as_one_sequence(model: HyperX) -> None:

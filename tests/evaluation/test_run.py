@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from rich.console import Console
 from hyperlect.errors import DataError, HyperlectError, RunError, UnknownNameError
 from hyperlect.evaluation import evaluate_run, read_results
 from hyperlect.grid import Cell
+from hyperlect.precision import Precision, arithmetic
 
 from ..project import COUNTS, TAGS, train, write_project
 
@@ -150,6 +153,29 @@ def test_a_recipe_without_test_data_has_nothing_to_score(tmp_path: Path) -> None
     run = train(project, tmp_path / "run", "training.steps=3")
     with pytest.raises(HyperlectError, match="names no test data"):
         evaluate_run(run)
+
+
+def test_the_recipe_says_in_which_precision_cells_are_scored(
+    run: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the dev files during training, and on the test files after it."""
+    seen: list[str] = []
+
+    def noted(device: str, precision: Precision) -> AbstractContextManager[None]:
+        seen.append(precision)
+        return arithmetic(device, precision)
+
+    fill = importlib.import_module("hyperlect.evaluation.fill")  # the name is the function's too
+    monkeypatch.setattr(fill, "arithmetic", noted)
+    evaluate_run(run)
+    assert set(seen) == {"fp32"}
+    seen.clear()
+    changes = ("evaluation.precision=bf16", "training.steps=4")
+    lowered = train(trained.parent / "recipe.yaml", tmp_path / "run", *changes)
+    on_dev = len(seen)
+    evaluate_run(lowered)
+    assert 0 < on_dev < len(seen)
+    assert set(seen) == {"bf16"}
 
 
 def test_progress_is_shown_where_there_is_a_console(run: Path) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..errors import DataError
 from ..grid import Cell
 from ..model import HyperX
+from ..precision import Precision, arithmetic
 from ..prediction import TOKENS_PER_BATCH, forward_rows, label_rows
 from ..tasks import TaskType
 from .metrics import Score, score, score_trees
@@ -28,6 +29,7 @@ def fill(
     model: HyperX,
     rows: Mapping[Cell, Any],
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    precision: Precision = "fp32",
     done: Callable[[CellResult], None] = lambda result: None,
 ) -> list[CellResult]:
     """Score every cell.
@@ -39,6 +41,7 @@ def fill(
         model: what to score.
         rows: encoded rows (with labels) by cell.
         tokens_per_batch: sub-words a forward pass, padding counted.
+        precision: of the arithmetic, but for the parser's scores.
         done: called with each result as it comes.
 
     Raises:
@@ -50,7 +53,8 @@ def fill(
         if not loaded:
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         reason = model.not_applicable(cell)
-        scored = None if reason else _score(model, loaded, cell, tokens_per_batch)
+        with arithmetic(model.device.type, precision):
+            scored = None if reason else _score(model, loaded, cell, tokens_per_batch)
         if scored and not scored.units:  # no span in the gold: any number would be made up
             reason, scored = NOTHING_TO_FIND, None
         result = CellResult(

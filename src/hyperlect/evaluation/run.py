@@ -67,7 +67,8 @@ def evaluate_run(
             note = f"{result.task}:{result.language} {result.metric} {figure}"
             progress.update(bar, advance=1, note=note)
 
-        scored = fill(model, rows, recipe.evaluation.tokens_per_batch, show)
+        how = recipe.evaluation
+        scored = fill(model, rows, how.tokens_per_batch, how.precision, show)
     results = Results(**described, cells=tuple(scored))
     if cells is None and split == "test":
         write_examples(run, scored)

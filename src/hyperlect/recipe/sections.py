@@ -11,6 +11,7 @@ from ..data.examples import Format
 from ..errors import HyperlectError, nearest
 from ..grid import Cell
 from ..hypernet.config import HypernetConfig
+from ..precision import Precision
 from ..tasks import INVENTORIES, OUTSIDE, TaskType, inventory
 
 SELECTIONS = ("supervised", "unseen combination", "unseen language", "all")
@@ -208,8 +209,8 @@ class TrainingSection(Section):
     unseen language, all, or a list of cells (ner:fao)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """The arithmetic of training (but for the parser's scores); auto is bf16 on a GPU that has it,
-    else fp32. On a CPU bf16 saves time where the processor has AVX512_BF16 or AMX. Evaluation is in
-    fp32."""
+    else fp32. On a CPU bf16 saves time where the processor has AVX512_BF16 or AMX. Evaluation has
+    one of its own."""
     train_layer_norms: bool = False
     """Whether the backbone's LayerNorms are trained too, as in the authors' released code."""
     backbone_dropout: bool = False
@@ -236,5 +237,8 @@ class EvaluationSection(Section):
 
     tokens_per_batch: Positive = 4096
     """Sub-words in a batch, padding counted."""
+    precision: Precision = "fp32"
+    """The arithmetic of evaluation, on the dev files too (but for the parser's scores): fp32, or
+    bf16, which saves time where it does in training and moves scores a little."""
     examples: Positive | None = None
     """At most this many examples of each cell, evenly spread over its data; null for all."""

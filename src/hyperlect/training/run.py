@@ -116,7 +116,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         run=run,
         accelerator=accelerator,
         console=console,
-        tokens_per_batch=recipe.evaluation.tokens_per_batch,
+        evaluation=recipe.evaluation,
     )
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)

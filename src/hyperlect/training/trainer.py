@@ -19,9 +19,9 @@ from ..data.batching import Batch
 from ..evaluation import fill, selection_score
 from ..grid import Cell
 from ..model import HyperX
-from ..recipe import TrainingSection
+from ..precision import KeptCasts
+from ..recipe import EvaluationSection, TrainingSection
 from ..weights import load_exactly
-from .casts import KeptCasts
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite
@@ -75,7 +75,7 @@ class Trainer:
         run: the run folder.
         accelerator: device, precision and processes.
         console: where progress is shown.
-        tokens_per_batch: of evaluation.
+        evaluation: how development rows are scored.
     """
 
     model: HyperX
@@ -87,7 +87,7 @@ class Trainer:
     run: Path
     accelerator: Accelerator
     console: Console
-    tokens_per_batch: int = 4096
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
@@ -131,11 +131,10 @@ class Trainer:
         Raises:
             Interrupted: SIGINT or SIGTERM came; the checkpoint was saved.
         """
-        main = self.accelerator.is_main_process
         if self.settings.checkpoint_activations:
             self.model.checkpoint_activations()
         monitor = Monitor(
-            self.run if main else None,
+            self.run if self.accelerator.is_main_process else None,
             self.settings.steps,
             self.state.step,
             self.console,
@@ -221,7 +220,8 @@ class Trainer:
 
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the development cells; keep the weights if they are the best so far."""
-        results = fill(self.model, self.dev, self.tokens_per_batch)
+        how = self.evaluation
+        results = fill(self.model, self.dev, how.tokens_per_batch, how.precision)
         chosen = [r for r in results if Cell(r.task, r.language) in self.selection]
         # GPUs may differ in the last digit; what is best is decided in one place.
         (selection,) = broadcast_object_list([selection_score(chosen)])

@@ -1,14 +1,32 @@
-"""What autocast makes of frozen weights, kept from pass to pass."""
+"""Computing in bf16: autocast, and what it makes of frozen weights, kept from pass to pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+Precision = Literal["fp32", "bf16"]
+
+
+@contextmanager
+def arithmetic(device: str, precision: Precision) -> Iterator[None]:
+    """Inside the block models compute in this precision.
+
+    Args:
+        device: its type, as in `torch.device.type`.
+        precision: "fp32" leaves everything as it is.
+    """
+    if precision == "fp32":
+        yield
+    else:
+        with torch.autocast(device, torch.bfloat16), KeptCasts():
+            yield
 
 
 class KeptCasts(TorchFunctionMode):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperlect.training.casts import KeptCasts
+from hyperlect.precision import KeptCasts, arithmetic
 
 CAST = torch.ops.aten._to_copy.default
 
@@ -87,3 +87,16 @@ def test_a_change_of_a_parameter_or_of_the_precision_is_seen():
     assert same(torch.bfloat16)
     linear.weight.data = torch.randn(3, 5)
     assert same(torch.bfloat16)
+
+
+def test_arithmetic_is_in_bf16_where_asked_for_and_undone_after():
+    linear, inputs = frozen(), torch.randn(4, 5)
+    plain = linear(inputs)
+    with arithmetic("cpu", "bf16"):
+        assert linear(inputs).dtype is torch.bfloat16
+        with lowered():
+            expected = nn.functional.linear(inputs, linear.weight.clone(), linear.bias.clone())
+        assert torch.equal(linear(inputs), expected)
+    with arithmetic("cpu", "fp32"):
+        assert torch.equal(linear(inputs), plain)
+    assert torch.equal(linear(inputs), plain)
