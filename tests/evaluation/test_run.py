@@ -171,7 +171,7 @@ def test_the_recipe_says_in_which_precision_cells_are_scored(
     assert set(seen) == {"fp32"}
     seen.clear()
     changes = ("evaluation.precision=bf16", "training.steps=4")
-    lowered = train(trained.parent / "recipe.yaml", tmp_path / "run", *changes)
+    lowered = train(trained.parent / "recipe.yaml", tmp_path / "lowered", *changes)
     on_dev = len(seen)
     evaluate_run(lowered)
     assert 0 < on_dev < len(seen)
