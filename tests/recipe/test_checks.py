@@ -46,6 +46,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset: is missing"),
         ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset: goes with format hub, not tsv"),
         ("format: text", "format: text\n    comment: '#'", "data.2.comment: goes with format columns, not text"),
+        ("name: toy", "name: toy\nbackbone: builtin:e5-smal", 'backbone: Unknown built-in backbone "e5-smal". Did you mean "e5-small"?'),
         ("name: toy", "name: toy\nmethod: mad-x\nhypernet: {skip_last_layer: true, top_layers: 1}", "leaves no layer"),
         ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "must hold task"),
         ("name: toy", "name: toy\nhypernet: {bottleneck: true}", "bottleneck is true, which does not fit here"),

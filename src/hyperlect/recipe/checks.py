@@ -7,8 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
+from ..backbone.builtin import BUILTINS
+from ..backbone.loading import BUILTIN
 from ..data.examples import SPLITS, Split
-from ..errors import nearest
+from ..errors import nearest, unknown
 from ..grid import Cell
 from ..tasks import OUTSIDE, TaskType
 from .choice import check_few_shot
@@ -28,6 +30,9 @@ def check(recipe: Recipe, blocks: Sequence[PlacedBlock], faults: Faults, check_f
         faults: takes what is wrong; what would merely follow from its broken sections is left out.
         check_files: whether files must exist.
     """
+    builtin = recipe.backbone.removeprefix(BUILTIN)
+    if builtin != recipe.backbone and builtin not in BUILTINS:
+        faults.add(("backbone",), str(unknown("built-in backbone", builtin, BUILTINS)))
     for name, task in recipe.tasks.items():
         _check_task(name, task, faults)
     _check_shares(recipe, faults)
