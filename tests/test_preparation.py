@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
+from datasets import Dataset
 
-from hyperlect.errors import DataError
+from hyperlect.errors import DataError, UnreachableError
 from hyperlect.grid import Cell
 from hyperlect.preparation import read_corpora
 from hyperlect.recipe import Recipe, load_recipe
@@ -146,6 +148,26 @@ def test_the_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     assert "pos.eng.train:2" in said
     assert "pos.dan.test" in said
     assert "topic.eng.dev" in said
+
+
+def test_a_hub_that_is_not_reached_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(path: str, **_: object) -> Dataset:
+        asked.append(path)
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    block = (
+        "{task: pos, format: hub, dataset: a/b, fields: {words: w, labels: l}, "
+        "cells: {deu: {train: train, test: test}, fra: {train: more}}}"
+    )
+    recipe = project(tmp_path, "pos", overrides=(f"data.0={block}",))
+    with pytest.raises(UnreachableError, match="cannot be read: no route"):
+        read_corpora(recipe)
+    assert asked == ["a/b"]
 
 
 def test_unknown_labels_of_all_files_are_told_at_once(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ class DataError(HyperlectError):
     """Input data that is malformed, missing, or must not be used together."""
 
 
+class UnreachableError(HyperlectError):
+    """The hub cannot be reached: no fault of the data, nor one to gather with others like it."""
+
+
 class BackboneError(HyperlectError):
     """An encoder that cannot be found, loaded or adapted."""
 

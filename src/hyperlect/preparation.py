@@ -12,7 +12,7 @@ from .data.draw import draw
 from .data.encoding import encode, inventory_of
 from .data.examples import SPLITS, Source, Split
 from .data.overlap import Overlap, refuse_overlaps
-from .errors import DataError, Problems
+from .errors import DataError, Problems, UnreachableError
 from .grid import Cell
 from .tasks import Task
 
@@ -92,6 +92,7 @@ def read_corpora(
         DataError: files are missing or malformed, or hold fewer examples than `few_shot` asks for
             (all faults at once); or training data contains evaluation data; or labels of training
             data are of no inventory (those of all tasks at once).
+        UnreachableError: data lies on the hub, and there is no way to it.
     """
     examples: dict[Key, Dataset] = {}
     problems = Problems()
@@ -135,7 +136,7 @@ def _trained_before(
         for cell, sources in recipe.cells("train").items():
             try:
                 found[f"{number} {cell}"] = _read(recipe, "train", cell, sources, cache)
-            except DataError:
+            except (DataError, UnreachableError):
                 unread.append(f"{cell} of {recipe.name}")
     return found, unread
 

@@ -37,6 +37,7 @@ def read_corpus(sources: Sequence[Source], word_level: bool, cache: Path | None 
 
     Raises:
         DataError: a source is missing, empty or malformed; the faults of all sources are listed.
+        UnreachableError: one lies on the hub, and there is no way to it.
     """
     key = {
         "made by": "hyperlect.data.corpus",

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hyperlect.data.examples import Example, Source
 from hyperlect.data.readers import read
-from hyperlect.errors import DataError
+from hyperlect.errors import DataError, UnreachableError
 
 WORDS = {"words": "tokens", "labels": "ner_tags"}
 TEXT = {"text": "text", "label": "label"}
@@ -161,6 +161,16 @@ def test_a_data_set_that_has_moved_is_said_to_have(monkeypatch: pytest.MonkeyPat
     message = failure(Source("hub", "wikiann", WORDS, config="fo", split="test"), True)
     assert "Dataset scripts are no longer supported" in message
     assert 'The data set has moved to "unimelb-nlp/wikiann"' in message
+
+
+def test_a_hub_that_is_not_reached_is_no_fault_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> Dataset:
+        raise ConnectionError("Couldn't reach 'a/b' on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UnreachableError, match="cannot be read: Couldn't reach") as error:
+        read(Source("hub", "a/b", WORDS, config="c", split="d"), word_level=True)
+    assert "Is there a network?" in str(error.value)
 
 
 def test_no_progress_bars(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,7 @@ def read(source: Source, word_level: bool) -> list[Example]:
         DataError: the source is missing, empty or malformed; every fault is named with file and
             line (the first 20, and the number of the rest).
         UnknownNameError: there is no such format.
+        UnreachableError: the source lies on the hub, and there is no way to it.
     """
     if source.format not in READERS:
         raise unknown("data format", source.format, READERS)

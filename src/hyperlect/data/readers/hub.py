@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import compress
 from typing import Any
 
+from ...errors import UnreachableError
 from ..cache import quiet
 from ..examples import Example, Source
 from .faults import Faults
@@ -58,7 +59,11 @@ def read_hub(source: Source, word_level: bool, faults: Faults) -> Iterator[Examp
 
 
 def _load(source: Source, faults: Faults) -> Any:
-    """Load the split; ``None`` (and a fault) where that fails."""
+    """Load the split; ``None`` (and a fault) where that fails.
+
+    Raises:
+        UnreachableError: there is no way to the hub, so that other splits would fail as well.
+    """
     import datasets
 
     try:
@@ -66,6 +71,10 @@ def _load(source: Source, faults: Faults) -> Any:
             loaded = datasets.load_dataset(
                 source.location, name=source.config, revision=source.revision, split=source.split
             )
+    except ConnectionError as error:
+        raise UnreachableError(
+            f"{source} cannot be read: {error}. Is there a network? Nothing more was asked for."
+        ) from error
     # load_dataset passes on whatever its file readers and the network raise.
     except Exception as error:
         moved = _MOVED.get(source.location)
