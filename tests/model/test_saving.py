@@ -350,11 +350,19 @@ def test_what_might_be_a_hub_id(source: str):
         HyperX.from_pretrained(source)
 
 
-def test_a_backbone_that_has_gone(tmp_path: Path):
+def test_a_backbone_that_has_gone_and_its_new_place(tmp_path: Path):
     saved(tmp_path)
     (tmp_path / "encoder").rename(tmp_path / "elsewhere")
-    with pytest.raises(BackboneError, match="There is no such folder"):
+    with pytest.raises(BackboneError, match="There is no such folder") as error:
         HyperX.from_pretrained(tmp_path / "run")
+    written = tmp_path / "run" / "model.json"
+    assert f"{written} names it: if it lies elsewhere by now, write its new place" in str(
+        error.value
+    )
+    data = json.loads(written.read_text())
+    data["backbone"]["reference"] = str(tmp_path / "elsewhere")
+    written.write_text(json.dumps(data))
+    assert HyperX.from_pretrained(tmp_path / "run")
 
 
 def test_a_backbone_of_another_size(tmp_path: Path):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .. import languages as codes
-from ..backbone import Backbone
-from ..errors import RunError
+from ..backbone import Backbone, load_backbone
+from ..errors import BackboneError, RunError
 from ..files import write_json
 from ..grid import Cell
 from ..hypernet import HypernetConfig
@@ -131,6 +131,23 @@ class Encoder(NamedTuple):
     def of(cls, backbone: Backbone) -> Encoder:
         """Return how a backbone is found, and known, again."""
         return cls(backbone.reference, backbone.revision, backbone.digest)
+
+    def load(self, written: Path) -> Backbone:
+        """Load it.
+
+        Args:
+            written: the file that names it, for the error where it has gone.
+
+        Raises:
+            BackboneError: it cannot be loaded.
+        """
+        try:
+            return load_backbone(self.reference, self.revision)
+        except BackboneError as error:
+            raise BackboneError(
+                f"{error} {written} names it: if it lies elsewhere by now, write its new place "
+                "there, as the backbone's reference."
+            ) from error
 
     def require(self, digest: str, source: object) -> None:
         """Raise `RunError` unless the encoder that was loaded is the one that `source` needs."""

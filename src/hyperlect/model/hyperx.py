@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterSlots, Backbone, load_backbone
+from ..backbone import AdapterSlots, Backbone
 from ..errors import BackboneError, RunError
 from ..grid import Cell
 from ..heads import Latents
@@ -274,7 +274,7 @@ class HyperX(nn.Module, Inventory):
         """
         folder = locate(source, revision, (CONFIG_FILE, WEIGHTS_FILE))
         encoder, config = read_config(folder / CONFIG_FILE)
-        model = cls(load_backbone(encoder.reference, encoder.revision), config)
+        model = cls(encoder.load(folder / CONFIG_FILE), config)
         load_exactly(model.own_parameters(), load_tensors(folder / WEIGHTS_FILE))
         encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")
