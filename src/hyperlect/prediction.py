@@ -33,8 +33,8 @@ class Prediction:
     Attributes:
         task, language: the cell that was used; the language as an ISO 639-3 code.
         kind: how that cell relates to the training data (a `grid.Kind`).
-        language_source: "own vector", "mean of the trained languages", or "not used" by a model
-            that reads no language; see `HyperX.language_source`.
+        language_source: whose vector stood for the language, as "own vector"; see
+            `HyperX.language_source`.
         words: for word-level tasks, as they were given.
         labels: one a word.
         heads: for parsing, the head of each word, counted from 1, and 0 for the root; the labels
