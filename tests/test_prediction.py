@@ -241,6 +241,17 @@ def test_the_caller_is_not_drawn_into_inference_mode(model: HyperX) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize("task", [task.name for task in TASKS if task.name != "mlm"])
+def test_scores_that_are_no_numbers_give_no_labels(model: HyperX, task: str) -> None:
+    """The best of them would be a label like any other."""
+    broken = copy.deepcopy(model)
+    for parameter in broken.heads[task].parameters():
+        parameter.data.fill_(torch.nan)
+    inputs = ["the cat"] if task != "nli" else [("the cat", "a cat")]
+    with pytest.raises(HyperlectError, match=rf"scores of {task}:eng are not numbers"):
+        broken.predict(inputs, task, "eng")
+
+
 @pytest.mark.parametrize("method", ["task-hypernet", "adapters", "head"])
 def test_baselines_predict_the_same_in_every_language(method: str) -> None:
     model = make(method=method)

@@ -202,6 +202,9 @@ def forward_rows(
 
     Yields:
         Each batch (its `rows` index `rows`) with the model's output.
+
+    Raises:
+        HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
     for indices in by_length(lengths, tokens_per_batch):
@@ -219,4 +222,16 @@ def forward_rows(
                 positions=batch.positions,
                 words=batch.words,
             )
+        _check_numbers(output, own)
         yield batch, output
+
+
+def _check_numbers(output: HyperXOutput, cells: Sequence[Cell]) -> None:
+    """Raise where scores are no numbers: the best of them would still be a label."""
+    arcs = [scores.arcs for scores in output.parses.values()]
+    if any(bool(scores.isnan().any()) for scores in [*output.task_logits.values(), *arcs]):
+        named = ", ".join(sorted({str(cell) for cell in cells}))
+        raise HyperlectError(
+            f"The scores of {named} are not numbers (NaN): the model's weights are out of range. "
+            "Train it again at a lower training.learning_rate."
+        )

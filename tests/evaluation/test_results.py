@@ -14,6 +14,7 @@ from hyperlect.evaluation import (
     averages,
     read_results,
     selection_score,
+    selection_text,
     write_results,
 )
 from hyperlect.grid import Kind
@@ -74,6 +75,9 @@ def test_perplexity_has_a_say_in_the_selection_only_where_it_is_alone() -> None:
         result("mlm:isl", 8, metric="perplexity"),
     )
     assert selection_score([one, other]) == -10  # less is better
+    assert selection_text(-10) == "perplexity 10.00"
+    assert selection_text(71.234) == "average 71.23"
+    assert selection_text(0) == "average 0.00"
 
 
 WITHOUT = [

@@ -30,6 +30,18 @@ def test_adapter_is_its_formula(norms: str, activation: str):
     torch.testing.assert_close(adapt(z, given, activation, 1e-5), expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_in_bf16_act_on_what_is_not(norms: str, dtype: torch.dtype):
+    """As where a LayerNorm, which autocast leaves alone, comes before generated weights."""
+    z = torch.randn(2, 4, HIDDEN)
+    given = weights(norms).apply(torch.Tensor.float)
+    expected = adapt(z, given, "relu", 1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = adapt(z.to(dtype), given.apply(torch.Tensor.bfloat16), "relu", 1e-5)
+    torch.testing.assert_close(lowered.float(), expected, rtol=0.1, atol=0.2)
+
+
 def test_adapter_gradients():
     z = torch.randn(3, HIDDEN).double().requires_grad_()
     given = weights("both")

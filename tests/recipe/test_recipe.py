@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hyperlect.data.examples import Source
 from hyperlect.errors import UnknownNameError
-from hyperlect.grid import Cell, Kind
+from hyperlect.grid import Cell, Grid, Kind
 from hyperlect.hypernet.config import HypernetConfig
 from hyperlect.recipe import Recipe, check_table, documentation, load_recipe
 from hyperlect.tasks import PARSERS, UPOS, TaskType
@@ -62,6 +62,15 @@ def test_selection(load: Load) -> None:
     both = ["data.0.cells.fo.test=[]", "data.0.cells.fo.dev=c.conllu"]
     assert load(*both, "training.select_by=unseen language").selection_cells() == [FAROESE]
     assert load(*both, "training.select_by=all").selection_cells() == [ENGLISH, FAROESE]
+
+
+def test_raw_text_alone_selects_by_itself_whatever_was_trained_before(load: Load) -> None:
+    text = Cell("mlm", "isl")
+    dev = "data.2.cells.isl.dev=files/a.conllu"
+    recipe = load("only_tasks=[mlm]", "tasks.mlm.share=null", dev)
+    assert recipe.selection_cells() == [text]
+    after_labels = Grid([text, ENGLISH], ["mlm"])
+    assert recipe.selection_cells(after_labels) == [text]
 
 
 def test_the_hypernetwork_has_one_source_of_defaults(load: Load) -> None:

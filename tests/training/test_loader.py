@@ -16,7 +16,6 @@ from hyperlect.data.batching import Batch, make_batch
 from hyperlect.data.encoding import encode
 from hyperlect.data.mixing import MixedSampler
 from hyperlect.data.sampling import CellSampler
-from hyperlect.errors import RunError
 from hyperlect.grid import Cell
 from hyperlect.recipe import TrainingSection
 from hyperlect.training.loader import Loader, make_sampler
@@ -184,22 +183,6 @@ def test_each_row_weighs_the_same_however_many_share_a_batch(
         assert list(found.values()) == pytest.approx([1 / len(found)] * len(found))
     for part in parts:
         part.close()
-
-
-def test_a_state_of_other_labels_is_refused(
-    rows: dict[Cell, Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """As long as they were, they would be drawn alike."""
-    loader = made(rows)
-    state = json.loads(json.dumps(loader.state_dict()))
-    swapped = [text.replace("NOUN", "DET") for text in SENTENCES]
-    cache = tmp_path_factory.mktemp("encoded")
-    cell = Cell("pos", "eng")
-    other = made({**rows, cell: encode(tagged(*swapped), POS, TOKENIZER, 64, cache)})
-    with pytest.raises(RunError, match="texts or labels have changed"):
-        other.load_state_dict(state)
-    for one in (loader, other):
-        one.close()
 
 
 def test_a_batch_of_one_row_is_given_to_every_process(rows: dict[Cell, Any]) -> None:

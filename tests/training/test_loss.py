@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hyperlect.data.batching import Batch
 from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
 from hyperlect.heads import ParseScores
-from hyperlect.training.loss import batch_loss, check_finite
+from hyperlect.training.loss import batch_loss, check_finite, check_gradient
 
 IDS = torch.ones(3, 3, dtype=torch.long)
 NER, ISL, TOPIC = Cell("ner", "fao"), Cell("ner", "isl"), Cell("topic", "eng")
@@ -33,7 +34,8 @@ PARSE = ParseScores(
 
 def batch(*cells: Cell) -> Batch:
     labels = {task: torch.tensor(LABELS[task]) for task in {cell.task for cell in cells}}
-    return Batch(list(cells), IDS, IDS, IDS.bool(), labels, words=IDS, heads=HEADS)
+    drawn = dict(Counter(cell.task for cell in cells))
+    return Batch(list(cells), IDS, IDS, IDS.bool(), labels, drawn=drawn, words=IDS, heads=HEADS)
 
 
 def model(*_: Any, task: list[str], language: list[str], **__: Any) -> SimpleNamespace:
@@ -72,6 +74,20 @@ def test_trees_cost_their_heads_and_the_relations_there() -> None:
     expected = (sum(heads) + sum(relations)) / 2
     assert found.by_task["dep"].item() == pytest.approx(expected)
     assert found.total.item() == pytest.approx(3 / 4 * expected + 1 / 4 * by_hand("topic"))
+
+
+def test_the_windows_of_a_sentence_count_once() -> None:
+    long = batch(DEP, DEP, DEP, TOPIC)
+    long.drawn["dep"] = 1
+    found = batch_loss(model, long)  # type: ignore[arg-type]
+    assert found.total.item() == pytest.approx((found.by_task["dep"].item() + by_hand("topic")) / 2)
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_an_error(norm: float) -> None:
+    check_gradient(torch.tensor(7.0), 3)
+    with pytest.raises(HyperlectError, match=r"gradient at step 7 is not finite.*learning_rate"):
+        check_gradient(torch.tensor(norm), 7)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

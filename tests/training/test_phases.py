@@ -79,6 +79,14 @@ def test_language_adapters_stay_as_text_made_them(
         assert torch.equal(tensor, ended[name]) == frozen, name
 
 
+def test_all_may_be_trained_again_after(recipe: Path, tmp_path: Path, watched: Watched) -> None:
+    train(recipe, tmp_path / "run", *CHANGES)
+    (trainer,) = watched.trainers
+    own = trainer.model.own_parameters()
+    assert own.keys() == trainer.parameters.keys()
+    assert all(parameter.requires_grad for parameter in own.values())
+
+
 def test_layer_norms_learn_from_text_alone(recipe: Path, tmp_path: Path, watched: Watched) -> None:
     """Later they would move from under language adapters that do not move with them."""
     train(recipe, tmp_path / "run", *CHANGES, "training.train_layer_norms=true")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hyperlect.backbone import load_backbone
 from hyperlect.errors import RunError
 from hyperlect.evaluation import evaluate_run
 from hyperlect.training import Interrupted
@@ -177,8 +178,22 @@ def test_a_run_whose_data_has_changed_is_not_resumed(
         train(own, tmp_path / "run")
     path = own.parent / "pos.eng.train"
     path.write_text(path.read_text() + "\nthe\tDET\n")
-    with pytest.raises(RunError, match="texts or labels have changed"):
+    with pytest.raises(RunError, match=r"the training data \(texts or labels\)"):
         go_on(tmp_path / "run")
+
+
+def test_a_run_whose_encoder_has_changed_is_not_resumed(tmp_path: Path, watched: Watched) -> None:
+    """Of the same shapes, it would be trained on, and its name be that of the whole run's."""
+    own = write_project(tmp_path / "project", ("pos",), {"steps": 6})
+    watched.signals = {3: [signal.SIGTERM]}
+    with pytest.raises(Interrupted):
+        train(own, tmp_path / "run")
+    encoder = load_backbone(str(own.parent / "backbone")).encoder
+    next(iter(encoder.parameters())).data += 0.01
+    encoder.save_pretrained(own.parent / "backbone")
+    with pytest.raises(RunError, match=r"the encoder \(its weights\)"):
+        go_on(tmp_path / "run")
+    assert not (tmp_path / "run" / "model.json").exists()
 
 
 @pytest.mark.slow

@@ -271,6 +271,25 @@ def test_divergence_stops_training_with_a_reason(
         train(project, tmp_path / "run")
 
 
+@pytest.mark.parametrize("clip", ["1.0", "null"])
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
+    project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, clip: str
+) -> None:
+    plain = trainer_module.batch_loss
+
+    def broken(model: Any, batch: Any) -> BatchLoss:
+        loss = plain(model, batch)
+        infinite = len(watched.batches) == 3
+        return loss._replace(total=loss.total * math.inf) if infinite else loss
+
+    monkeypatch.setattr(trainer_module, "batch_loss", broken)
+    with pytest.raises(HyperlectError, match="gradient at step 3 is not finite"):
+        train(project, tmp_path / "run", f"training.clip={clip}", "training.save_every=2")
+    (trainer,) = watched.trainers
+    assert all(bool(p.isfinite().all()) for p in trainer.parameters.values())
+    assert state(tmp_path / "run")["step"] == 2
+
+
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """The selection scores of coming evaluations, to be filled in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Batch:
         token_type_ids: (B, T), int64, if the tokenizer makes them.
         rows: the index of each row among the encoded ones. The windows of a long sentence to parse
             are rows that follow each other, with the same index.
+        drawn: by task, how many rows there are, all windows of a sentence being one.
         words: (B, T), int64, which word of its sentence each sub-word belongs to, as in
             `heads.ParserHead.forward`; None where nothing is parsed.
         heads: by task, (N,), int64: the head of each word, for parsing.
@@ -51,6 +53,7 @@ class Batch:
     labels: dict[str, Tensor] = field(default_factory=dict)
     token_type_ids: Tensor | None = None
     rows: list[int] = field(default_factory=list)
+    drawn: dict[str, int] = field(default_factory=dict)
     words: Tensor | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     weight: float = 1.0
@@ -102,6 +105,7 @@ def collate(
         indices: the index of each row, for `Batch.rows`; 0, 1, … if None.
     """
     indices = range(len(rows)) if indices is None else indices
+    drawn = dict(Counter(cell.task for cell in cells))
     rows, cells, indices = each_window(rows, cells, indices)
     input_ids = _padded([row["input_ids"] for row in rows], tokenizer.pad_token_id)
     attention_mask = _marked([range(len(row["input_ids"])) for row in rows], input_ids).long()
@@ -110,7 +114,9 @@ def collate(
         row.get("positions", ()) if task_type.reads_words else ()
         for row, task_type in zip(rows, types, strict=True)
     ]
-    batch = Batch(cells, input_ids, attention_mask, _marked(read, input_ids), rows=indices)
+    batch = Batch(
+        cells, input_ids, attention_mask, _marked(read, input_ids), rows=indices, drawn=drawn
+    )
     if "token_type_ids" in rows[0]:
         batch.token_type_ids = _padded([row["token_type_ids"] for row in rows], 0)
     if TaskType.PARSING in types:

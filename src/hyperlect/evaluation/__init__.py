@@ -10,6 +10,7 @@ from .results import (
     averages,
     read_results,
     selection_score,
+    selection_text,
     write_results,
 )
 from .run import evaluate_run
@@ -30,5 +31,6 @@ __all__ = [
     "score",
     "score_trees",
     "selection_score",
+    "selection_text",
     "write_results",
 ]

@@ -204,6 +204,11 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
     return sum(means) / len(means) if means else None
 
 
+def selection_text(score: float) -> str:
+    """Write a number that `selection_score` gave, with what it is."""
+    return f"perplexity {-score:.2f}" if score < 0 else f"average {score:.2f}"
+
+
 def write_results(folder: Path, results: Results) -> None:
     """Write results.json into a run folder."""
     write_json(folder / FILE, results.data())  # a run with results is done, so no half of them

@@ -123,11 +123,17 @@ def adapt(z: Tensor, weights: AdapterWeights, activation: str, eps: float) -> Te
 
 def _adapt(z: Tensor, weights: AdapterWeights, activation: str, eps: float) -> Tensor:
     inner = z
-    size = z.shape[-1:]
     if weights.before_weight is not None:
-        inner = F.layer_norm(inner, size, weights.before_weight, weights.before_bias, eps)
+        inner = _norm(inner, weights.before_weight, weights.before_bias, eps)
     inner = F.linear(inner, weights.down_weight, weights.down_bias)
     inner = F.linear(activate(activation, inner), weights.up_weight, weights.up_bias)
     if weights.after_weight is not None:
-        inner = F.layer_norm(inner, size, weights.after_weight, weights.after_bias, eps)
+        inner = _norm(inner, weights.after_weight, weights.after_bias, eps)
     return z + inner
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    assert bias is not None
+    # On a CPU weights must not be less exact than what is normed; generated ones may be, in bf16.
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    return F.layer_norm(x, x.shape[-1:], weight.to(dtype), bias.to(dtype), eps)

@@ -175,7 +175,7 @@ class Recipe(Section):
         if not isinstance(chosen, str):
             return [Cell.parse(cell) for cell in chosen]
         grid = grid or self.grid()
-        only_text = not grid.labelled_languages
+        only_text = all(task.type is TaskType.MLM for task in self.tasks.values())
         return [
             cell
             for cell in self.cells("dev")

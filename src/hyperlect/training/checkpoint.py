@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import Problems, RunError
 from ..weights import load_exactly, load_tensors, save_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDER = "checkpoint"
 _WEIGHTS, _BEST, _OPTIMIZER, _STATE = (
     "weights.safetensors",
@@ -43,7 +43,8 @@ def save_checkpoint(
         parameters: the trained parameters by name, in the optimiser's order.
         best: the weights of the best evaluation so far, if there was one.
         optimizer: whose moments are kept.
-        state: JSON data: the step, the sampler, what is needed for early stopping.
+        state: JSON data: the step, the sampler, what is needed for early stopping, what the run
+            rests on.
     """
     partial = run / f"{FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,12 +9,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..data.arrow import content_digest
 from ..data.batching import Batch, Drawn, make_batch
 from ..data.lengths import row_lengths
 from ..data.mixing import MixedSampler
 from ..data.sampling import CellSampler, Position, Sampler
-from ..errors import RunError
 from ..grid import Cell
 from ..model import HyperX
 from ..recipe import TrainingSection
@@ -102,26 +98,9 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the step that was last returned, whatever lies ready."""
-        state = self.sampler.state_dict(self._position)
-        return {**state, "rows": self._rows_digest}
+        return self.sampler.state_dict(self._position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; see `Sampler.load_state_dict`.
-
-        Raises:
-            RunError: it is the state of a loader of other rows.
-        """
-        if state["rows"] != self._rows_digest:
-            raise RunError(
-                "The training data is not what the checkpoint was trained on: texts or labels have "
-                "changed. Resume with the data of the run, or start a new one."
-            )
+        """Go on from a state; see `Sampler.load_state_dict`."""
         self.sampler.load_state_dict(state)
         self._position, self._ahead = self.sampler.position(), None
-
-    @functools.cached_property
-    def _rows_digest(self) -> str:
-        digest = hashlib.sha256()
-        for cell in sorted(self.rows):
-            digest.update(f"/{cell}/{content_digest(self.rows[cell])}".encode())
-        return digest.hexdigest()

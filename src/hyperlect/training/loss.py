@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 from ..data.batching import Batch
 from ..errors import HyperlectError
-from ..rows import rows_by_task
+
+REMEDY = (
+    "Lower training.learning_rate, lengthen training.warmup, or set training.precision to fp32."
+)
 
 
 class BatchLoss(NamedTuple):
@@ -20,7 +23,7 @@ class BatchLoss(NamedTuple):
 
     Attributes:
         total: what is learnt from: the mean of the tasks' losses, each weighted by its share of
-            the rows, so that a row weighs the same whatever it stands beside.
+            what was drawn, so that a row weighs the same whatever it stands beside.
         by_task: the mean cross-entropy of each task over its words, texts or masked sub-words; for
             parsing, that of heads plus that of relations.
     """
@@ -48,10 +51,9 @@ def batch_loss(model: torch.nn.Module, batch: Batch) -> BatchLoss:
         task: scores.loss(batch.heads[task], batch.labels[task])
         for task, scores in output.parses.items()
     }
-    shares = {
-        task: len(rows) / len(batch.cells) for task, rows in rows_by_task(batch.cells).items()
-    }
-    total = torch.stack([shares[task] * loss for task, loss in by_task.items()]).sum()
+    drawn = sum(batch.drawn.values())
+    weighted = [loss * (batch.drawn[task] / drawn) for task, loss in by_task.items()]
+    total = torch.stack(weighted).sum()
     return BatchLoss(total, {task: loss.detach() for task, loss in by_task.items()})
 
 
@@ -67,7 +69,18 @@ def check_finite(losses: Mapping[str, float], batch: Batch, step: int) -> None:
         if not math.isfinite(loss):
             cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
             raise HyperlectError(
-                f"The loss of {cells} is {loss} at step {step}: training has diverged. Lower "
-                "training.learning_rate, lengthen training.warmup, or set training.precision to "
-                "fp32."
+                f"The loss of {cells} is {loss} at step {step}: training has diverged. {REMEDY}"
             )
+
+
+def check_gradient(norm: Tensor, step: int) -> None:
+    """Raise `HyperlectError` where a gradient is not finite, before it gets into the weights.
+
+    Args:
+        norm: of the gradient of all parameters.
+        step: counted from 1.
+    """
+    if not math.isfinite(norm.item()):
+        raise HyperlectError(
+            f"The gradient at step {step} is not finite: training has diverged. {REMEDY}"
+        )

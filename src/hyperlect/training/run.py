@@ -21,7 +21,8 @@ from .checkpoint import has_checkpoint
 from .hardware import make_accelerator, versions
 from .monitor import say
 from .schedule import seed_everything
-from .trainer import State, Trainer
+from .state import State
+from .trainer import Trainer
 
 RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
     "recipe.yaml",

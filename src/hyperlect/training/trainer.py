@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ..data.batching import Batch
-from ..evaluation import fill, selection_score
+from ..evaluation import fill, selection_score, selection_text
 from ..grid import Cell
 from ..model import HyperX
 from ..precision import KeptCasts
@@ -24,37 +26,17 @@ from ..recipe import EvaluationSection, TrainingSection
 from ..weights import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
-from .loss import batch_loss, check_finite
+from .loss import batch_loss, check_finite, check_gradient
 from .monitor import Monitor
 from .optimizer import make_optimizer, set_rates
 from .phases import Phase, phase_of, plan
 from .processes import average_gradients
 from .schedule import seed_everything
+from .state import State, basis, require_same
 from .stop import Interrupted, StopRequest
 
 SAVE_EVERY = 500
 """Steps between checkpoints where the recipe names none: what a power cut may cost."""
-
-
-@dataclass
-class State:
-    """What changes from step to step besides weights and moments; JSON data.
-
-    Attributes:
-        step: optimiser steps done.
-        best: the best selection score so far.
-        waited: evaluations since then.
-        seconds: time spent in training so far.
-        finished: whether training came to its end (or stopped early).
-        losses: by task, those that no line of the log has told of yet.
-    """
-
-    step: int = 0
-    best: float | None = None
-    waited: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    losses: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,9 +87,19 @@ class Trainer:
         self.phases = plan(self.model, self.rows, settings, self.shares)
         self._enter(self.phases[0])
 
+    @cached_property
+    def basis(self) -> dict[str, str]:
+        """What the run rests on; see `state.basis`."""
+        return basis(self.model, self.rows, self.dev)
+
     def resume(self) -> None:
-        """Go back to the state of the run folder's checkpoint."""
+        """Go back to the state of the run folder's checkpoint.
+
+        Raises:
+            RunError: there is none, or encoder or data are not what they were.
+        """
         data, self.best_weights = load_checkpoint(self.run, self.parameters, self.optimizer)
+        require_same(data.pop("basis"), self.basis)
         sampler = data.pop("sampler")
         self.state = State(**data)
         self._follow_phase()
@@ -151,6 +143,8 @@ class Trainer:
                 self.state.seconds += time.monotonic() - began
                 self._between_steps(monitor)
         self.state.finished = True
+        for parameter in self.parameters.values():  # the last phase may have frozen some
+            parameter.requires_grad_()
         if self.best_weights is not None:
             load_exactly(self.parameters, self.best_weights)
         self.save()
@@ -159,7 +153,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         if self.accelerator.is_main_process:
-            data = {**vars(self.state), "sampler": self.loader.state_dict()}
+            data = {**vars(self.state), "basis": self.basis, "sampler": self.loader.state_dict()}
             save_checkpoint(self.run, self.parameters, self.best_weights, self.optimizer, data)
         self.accelerator.wait_for_everyone()
 
@@ -177,8 +171,9 @@ class Trainer:
             for batch in batches:
                 self._learn(batch, monitor, last=batch is batches[-1])
         average_gradients(list(self.parameters.values()), self.accelerator)
-        if settings.clip:
-            self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
+        limit = settings.clip or math.inf
+        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
+        check_gradient(norm, step + 1)  # or else all weights are lost, and saved
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
@@ -243,7 +238,7 @@ class Trainer:
         monitor.scalars(step, {f"dev/{cell}": value for cell, value in scores.items()})
         if selection is not None:
             mark = " (best so far)" if best else ""
-            monitor.say(f"step {step}: dev average {selection:.2f}{mark}")
+            monitor.say(f"step {step}: dev {selection_text(selection)}{mark}")
         patience = self.settings.patience
         if patience and self.state.waited >= patience:
             self.state.finished = True
