@@ -161,6 +161,8 @@ def test_sentences_to_parse_beside_others(tmp_path: Path):
     assert windows == 3
     assert batch.cells == [DEP_ENG, POS_ENG, *[DEP_ENG] * windows]
     assert batch.rows == [0, 1, *[1] * windows]
+    assert batch.drawn == {"dep": 2, "pos": 1}
+    assert batch.to("cpu").drawn == batch.drawn
     assert batch.words is not None
     assert batch.words.shape == batch.input_ids.shape == batch.attention_mask.shape
     assert batch.words[0, :6].tolist() == [0, 1, 2, 2, -1, -1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import torch
 from torch import Tensor
@@ -59,9 +57,7 @@ def batch(made: HyperX, rows: list[int] | None = None) -> Batch:
     width = max(LENGTHS[row] for row in chosen)
     given = {task: torch.tensor(values) for task, values in labels.items()}
     cells = [CELLS[row] for row in chosen]
-    drawn = dict(Counter(cell.task for cell in cells))
-    tensors = (each[chosen, :width] for each in (ids, mask, positions))
-    return Batch(cells, *tensors, given, drawn=drawn)
+    return Batch(cells, ids[chosen, :width], mask[chosen, :width], positions[chosen, :width], given)
 
 
 def run(made: HyperX, given: Batch, **options):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,8 +33,7 @@ PARSE = ParseScores(
 
 def batch(*cells: Cell) -> Batch:
     labels = {task: torch.tensor(LABELS[task]) for task in {cell.task for cell in cells}}
-    drawn = dict(Counter(cell.task for cell in cells))
-    return Batch(list(cells), IDS, IDS, IDS.bool(), labels, drawn=drawn, words=IDS, heads=HEADS)
+    return Batch(list(cells), IDS, IDS, IDS.bool(), labels, words=IDS, heads=HEADS)
 
 
 def model(*_: Any, task: list[str], language: list[str], **__: Any) -> SimpleNamespace:

@@ -38,7 +38,8 @@ class Batch:
         token_type_ids: (B, T), int64, if the tokenizer makes them.
         rows: the index of each row among the encoded ones. The windows of a long sentence to parse
             are rows that follow each other, with the same index.
-        drawn: by task, how many rows there are, all windows of a sentence being one.
+        drawn: by task, how many rows there are, all windows of a sentence being one; by default,
+            that each row is one.
         words: (B, T), int64, which word of its sentence each sub-word belongs to, as in
             `heads.ParserHead.forward`; None where nothing is parsed.
         heads: by task, (N,), int64: the head of each word, for parsing.
@@ -57,6 +58,9 @@ class Batch:
     words: Tensor | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.drawn = self.drawn or dict(Counter(self.tasks))
 
     @property
     def tasks(self) -> list[str]:
