@@ -30,9 +30,7 @@ def test_the_order_of_cells_does_not_matter() -> None:
 def test_all_that_has_changed_is_told() -> None:
     """Labels of the same number would be drawn alike."""
     other = {**ROWS, ENG: tagged("the/NOUN cat/DET")}
-    with pytest.raises(
-        RunError, match=r"cannot be resumed.*\n  - the training data \(texts or lab"
-    ):
+    with pytest.raises(RunError, match=r"start a new run:\n  - the training data \(texts or lab"):
         require_same(found(), found(other))
     with pytest.raises(RunError) as error:
         require_same(found(), found(dev={ENG: ROWS[ISL], ISL: ROWS[ENG]}, encoder="e6"))

@@ -56,7 +56,9 @@ def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
             what = "its weights" if name == "encoder" else "texts or labels"
             problems.add(f"the {name} ({what})")
     problems.raise_if_any(
-        RunError, "The checkpoint cannot be resumed, for what it rests on has changed:"
+        RunError,
+        "The run cannot be resumed, for what it rests on has changed. Bring it back, or start a "
+        "new run:",
     )
 
 
