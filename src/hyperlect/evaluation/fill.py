@@ -47,14 +47,20 @@ def fill(
     Raises:
         DataError: a cell has no rows, so that any score would be made up.
     """
+    with arithmetic(model.device.type, precision):  # around all: what it keeps is made once
+        return _fill(model, rows, tokens_per_batch, done)
+
+
+def _fill(
+    model: HyperX, rows: Mapping[Cell, Any], tokens: int, done: Callable[[CellResult], None]
+) -> list[CellResult]:
     results = []
     for cell, encoded in rows.items():
         loaded = list(encoded)  # once out of Arrow: evaluation reads each row several times
         if not loaded:
             raise DataError(f"There is nothing to score in {cell}: its data has no rows.")
         reason = model.not_applicable(cell)
-        with arithmetic(model.device.type, precision):
-            scored = None if reason else _score(model, loaded, cell, tokens_per_batch)
+        scored = None if reason else _score(model, loaded, cell, tokens)
         if scored and not scored.units:  # no span in the gold: any number would be made up
             reason, scored = NOTHING_TO_FIND, None
         result = CellResult(
