@@ -26,7 +26,12 @@ pytestmark = [
 def gradients(made: HyperX, device: str) -> dict[str, torch.Tensor]:
     made.to(device).zero_grad()
     batch_loss(made, batch(made).to(device)).total.backward()
-    return {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
+    # Copies, since moving the model again moves its gradients too.
+    return {
+        name: p.grad.detach().cpu().clone()
+        for name, p in made.named_parameters()
+        if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
