@@ -38,6 +38,8 @@ class Inventory:
         self.adapted_tasks: list[str] = [name for name in self.tasks if name not in without]
         self._task_rows = {name: row for row, name in enumerate(self.adapted_tasks)}
         self._language_rows = {code: row for row, code in enumerate(self.languages)}
+        # Asked for every row of every batch.
+        self._reads = {s: reads(config.method, config.hypernet, s) for s in ("task", "language")}
 
     def task(self, name: str) -> Task:
         """Return a task of this model. Raises `UnknownNameError` that lists them."""
@@ -87,7 +89,7 @@ class Inventory:
     @property
     def reads_language(self) -> bool:
         """Whether a cell's weights depend on its language."""
-        return reads(self.config.method, self.config.hypernet, "language")
+        return self._reads["language"]
 
     def index(self, cell: Cell) -> Index:
         """Return the rows of a cell's task and language; cells of equal weights have equal ones.
@@ -97,8 +99,7 @@ class Inventory:
         """
         task = self._task_rows.get(self.task(cell.task).name, UNTRAINED)
         language = self.language_index(cell.language)
-        reads_task = reads(self.config.method, self.config.hypernet, "task")
-        return task if reads_task else 0, language if self.reads_language else UNTRAINED
+        return task if self._reads["task"] else 0, language if self.reads_language else UNTRAINED
 
     def not_applicable(self, cell: Cell) -> str | None:
         """Say why this model cannot have a score for a cell; None where it can."""
