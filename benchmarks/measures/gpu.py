@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from common import quartiles
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from hyperlect.backbone import Backbone
@@ -21,6 +22,8 @@ LENGTH = 64
 SENTENCES = (32, 256)
 VOCABULARY = 119547  # multilingual BERT's
 STEPS = 4
+COSTLIEST = 10
+"""Kernels that are named."""
 
 # Dense bf16 products with fp32 sums, in 10^12 operations a second, from the makers' data sheets.
 # A name is looked for inside that of the device; the longer ones come first.
@@ -74,6 +77,19 @@ def operations(step: Step) -> int:
     return counter.get_total_flops()
 
 
+def kernels(bench: Bench, step: Step) -> dict[str, float]:
+    """Return the milliseconds of the costliest kernels of one run (on a CPU, of operations)."""
+    kind = ProfilerActivity.CUDA if bench.cuda else ProfilerActivity.CPU
+    with profile(activities=[kind]) as record:
+        step()
+        bench.sync()
+    found = {
+        event.key[:80]: (event.self_device_time_total or event.self_cpu_time_total) / 1000
+        for event in record.key_averages()
+    }
+    return dict(sorted(found.items(), key=lambda item: -item[1])[:COSTLIEST])
+
+
 def training(bench: Bench, backbone: Backbone, sentences: int) -> Iterator[Row]:
     """Time whole steps of base Hyper-X and of ordinary adapters, and see how busy the GPU is."""
     batches = [random_batch(bench.device, sentences)] * STEPS
@@ -97,6 +113,7 @@ def training(bench: Bench, backbone: Backbone, sentences: int) -> Iterator[Row]:
         extra=True,
         tokens_per_second={run: tokens / s for run, s in seconds.items()},
         operations_per_second={run: flops[run] / s for run, s in seconds.items()},
+        kernel_milliseconds={run: kernels(bench, step) for run, step in runs.items()},
         device=name,
     )
     reached = flops["hypernetwork"] / seconds["hypernetwork"]

@@ -75,6 +75,9 @@ def test_base_hyper_x_is_measured_on_a_random_encoder(bench):
     encoder = gpu.encoder(bench.device, **sizes, intermediate_size=64)
     (row,) = gpu.training(bench, encoder, sentences=2)  # a CPU's peak is not known
     assert row.details["tokens_per_second"].keys() == {"hypernetwork", "ordinary adapters"}
+    for named in row.details["kernel_milliseconds"].values():
+        assert len(named) == gpu.COSTLIEST
+        assert all(spent > 0 for spent in named.values())
     assert gpu.device_peak("NVIDIA H100 80GB HBM3") == pytest.approx(989.4e12)
     assert gpu.device_peak("another") is None
 

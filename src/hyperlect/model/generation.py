@@ -29,10 +29,15 @@ class Stacked(Sequence[AdapterWeights]):
     """
 
     def __init__(self, cells: Sequence[AdapterWeights]) -> None:
-        self.cells = [weights.unbind() for weights in cells]
+        self._length = len(cells[0].down_weight)
+        # By weight and cell, the tensors of all layers.
+        self._layers = {
+            name: [getattr(weights, name).unbind() for weights in cells]
+            for name, _ in cells[0].items()
+        }
 
     def __len__(self) -> int:
-        return len(self.cells[0])
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> AdapterWeights: ...
@@ -41,7 +46,11 @@ class Stacked(Sequence[AdapterWeights]):
     def __getitem__(self, index: int | slice) -> AdapterWeights | Sequence[AdapterWeights]:
         if isinstance(index, slice):
             return [self[layer] for layer in range(len(self))[index]]
-        return AdapterWeights.stack([layers[index] for layers in self.cells])
+        stacked = {
+            name: torch.stack([layers[index] for layers in cells])
+            for name, cells in self._layers.items()
+        }
+        return AdapterWeights(**stacked)
 
 
 class WeightCache:

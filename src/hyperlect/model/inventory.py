@@ -39,7 +39,9 @@ class Inventory:
         self._task_rows = {name: row for row, name in enumerate(self.adapted_tasks)}
         self._language_rows = {code: row for row, code in enumerate(self.languages)}
         # Asked for every row of every batch.
-        self._reads = {s: reads(config.method, config.hypernet, s) for s in ("task", "language")}
+        self._reads = {
+            source: reads(config.method, config.hypernet, source) for source in ("task", "language")
+        }
 
     def task(self, name: str) -> Task:
         """Return a task of this model. Raises `UnknownNameError` that lists them."""
