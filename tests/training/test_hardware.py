@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 
 import hyperlect
 from hyperlect.errors import HyperlectError
+from hyperlect.files import write_json
 from hyperlect.recipe import load_recipe
 from hyperlect.training import make_accelerator, start
 
-from ..project import silent, train, write_project
+from ..project import go_on, silent, train, write_project
 from .runs import read, weights
 
 
@@ -28,6 +30,20 @@ def test_versions_tell_what_a_result_depends_on(run: Path) -> None:
     assert versions["torch"] == torch.__version__
     assert {"transformers", "accelerate", "tokenizers", "python", "device"} <= versions.keys()
     assert (versions["processes"], versions["precision"]) == ("1", "no")
+
+
+def test_going_on_elsewhere_is_told(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    there = read(moved / "versions.json")
+    write_json(moved / "versions.json", {**there, "device": "cuda: Some GPU", "precision": "bf16"})
+    go_on(moved)
+    said = (moved / "log.txt").read_text(encoding="utf-8")
+    told = f"Goes on with device {there['device']} (was cuda: Some GPU), precision no (was bf16)"
+    assert said.count(told) == 1
+    go_on(moved)
+    assert (moved / "log.txt").read_text(encoding="utf-8").count("Goes on with") == 1
+    assert read(moved / "versions.json") == there
 
 
 def test_unknown_and_absent_devices_are_refused(run: Path, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -45,3 +48,21 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "precision": accelerator.mixed_precision,
     }
+
+
+def changes(kept: Path, now: Mapping[str, str]) -> str | None:
+    """Say what a run goes on with that it had not before; None where that is nothing.
+
+    Args:
+        kept: the file of what it had, as `versions` gives it; there may be none.
+        now: what it has now.
+    """
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    found = [
+        f"{name} {value} (was {before[name]})"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    ]
+    if not found:
+        return None
+    return f"Goes on with {', '.join(found)}: numbers may differ from those of an unbroken run"

@@ -18,7 +18,7 @@ from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
-from .hardware import make_accelerator, versions
+from .hardware import changes, make_accelerator, versions
 from .monitor import say
 from .schedule import seed_everything
 from .state import State
@@ -122,7 +122,10 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         write_whole(run / RECIPE, recipe.dump())
-        write_json(run / VERSIONS, versions(accelerator))
+        now = versions(accelerator)
+        if resume and (changed := changes(run / VERSIONS, now)):
+            say(run, console, changed)
+        write_json(run / VERSIONS, now)
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
         for name in corpora.unchecked if not resume else ():
