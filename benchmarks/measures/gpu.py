@@ -113,6 +113,7 @@ def training(bench: Bench, backbone: Backbone, sentences: int) -> Iterator[Row]:
         extra=True,
         tokens_per_second={run: tokens / s for run, s in seconds.items()},
         operations_per_second={run: flops[run] / s for run, s in seconds.items()},
+        one_run=f"{STEPS} steps",
         kernel_milliseconds={run: kernels(bench, step) for run, step in runs.items()},
         device=name,
     )
