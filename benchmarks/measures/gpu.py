@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from common import quartiles
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,14 +82,27 @@ def operations(step: Step) -> int:
 def kernels(bench: Bench, step: Step) -> dict[str, float]:
     """Return the milliseconds of the costliest kernels of one run (on a CPU, of operations)."""
     kind = ProfilerActivity.CUDA if bench.cuda else ProfilerActivity.CPU
-    with profile(activities=[kind]) as record:
-        step()
+    for _ in range(2):  # the first has the start of the profiler in it
         bench.sync()
-    found = {
-        event.key[:80]: (event.self_device_time_total or event.self_cpu_time_total) / 1000
-        for event in record.key_averages()
-    }
-    return dict(sorted(found.items(), key=lambda item: -item[1])[:COSTLIEST])
+        with profile(activities=[kind]) as record:
+            step()
+    return costliest(record.key_averages(), bench.cuda)
+
+
+def costliest(events: Iterable[Any], cuda: bool) -> dict[str, float]:
+    """Return the milliseconds of the costliest of a profiler's events by name.
+
+    Args:
+        events: as `torch.profiler` averages them by name.
+        cuda: whether kernels are wanted, and not what the processor did to launch them.
+    """
+    spent: Counter[str] = Counter()
+    for event in events:
+        if not cuda:
+            spent[event.key] += event.self_cpu_time_total / 1000
+        elif event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+            spent[event.key] += event.self_device_time_total / 1000
+    return dict(spent.most_common(COSTLIEST))
 
 
 def training(bench: Bench, backbone: Backbone, sentences: int) -> Iterator[Row]:

@@ -1,9 +1,12 @@
 """Every measure runs, on an encoder so small that the numbers mean nothing."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from measures import adding, gpu, inference, languages, memory, steps, switches, throughput
 from measures.bench import DATA_VARIABLE, Bench
+from torch.autograd import DeviceType
 
 from tests.tiny import tiny_backbone
 
@@ -80,6 +83,28 @@ def test_base_hyper_x_is_measured_on_a_random_encoder(bench):
         assert all(spent > 0 for spent in named.values())
     assert gpu.device_peak("NVIDIA H100 80GB HBM3") == pytest.approx(989.4e12)
     assert gpu.device_peak("another") is None
+
+
+def test_kernels_are_told_from_what_launches_them():
+    def event(key, device, milliseconds, annotation=False):
+        return SimpleNamespace(
+            key=key,
+            device_type=device,
+            is_user_annotation=annotation,
+            self_device_time_total=1000 * milliseconds if device is DeviceType.CUDA else 0,
+            self_cpu_time_total=0 if device is DeviceType.CUDA else 1000 * milliseconds,
+        )
+
+    long = "void at::native::multi_tensor_apply_kernel" + "<" * 80
+    events = [
+        event("cudaLaunchKernel", DeviceType.CPU, 50),
+        event("step", DeviceType.CUDA, 60, annotation=True),
+        event(f"{long} adamw", DeviceType.CUDA, 3),
+        event(f"{long} norm", DeviceType.CUDA, 2),
+        event(f"{long} norm", DeviceType.CUDA, 2),
+    ]
+    assert gpu.costliest(events, cuda=True) == {f"{long} norm": 4, f"{long} adamw": 3}
+    assert gpu.costliest(events[:1], cuda=False) == {"cudaLaunchKernel": 50}
 
 
 def test_languages_are_codes_that_models_take():

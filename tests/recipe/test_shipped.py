@@ -14,7 +14,7 @@ from hyperlect.grid import Cell, Kind
 from hyperlect.recipe import Recipe, check_table, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("small/[!g]*.yaml")])
+RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("[sl]*/[!g]*.yaml")])  # paper/: test_paper
 HELD_OUT = {"fao", "hsb", "wol", "grn", "gug", "pcm"}  # languages kept for adding later on
 
 
@@ -37,7 +37,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     return loaded
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_shipped_recipes_load(path: Path, load) -> None:  # type: ignore[no-untyped-def]
     recipe = load(path)
     assert recipe.name == "-".join(path.relative_to(FOLDER).with_suffix("").parts)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 import hyperlect
-from hyperlect.errors import HyperlectError
+from hyperlect.errors import HyperlectError, RunError
 from hyperlect.files import write_json
 from hyperlect.recipe import load_recipe
-from hyperlect.training import make_accelerator, start
+from hyperlect.training import Interrupted, make_accelerator, start
 
 from ..project import go_on, silent, train, write_project
+from .conftest import Watched
 from .runs import read, weights
 
 
@@ -32,18 +33,49 @@ def test_versions_tell_what_a_result_depends_on(run: Path) -> None:
     assert (versions["processes"], versions["precision"]) == ("1", "no")
 
 
-def test_going_on_elsewhere_is_told(run: Path, tmp_path: Path) -> None:
+def test_going_on_elsewhere_is_told(run: Path, tmp_path: Path, watched: Watched) -> None:
     moved = tmp_path / "run"
-    shutil.copytree(run, moved)
-    there = read(moved / "versions.json")
-    write_json(moved / "versions.json", {**there, "device": "cuda: Some GPU", "precision": "bf16"})
+    watched.signals = {step: [signal.SIGINT] for step in (1, 2, 3)}
+    with pytest.raises(Interrupted):
+        train(run.parent / "recipe.yaml", moved, "training.steps=4")
+    kept, log = moved / "versions.json", moved / "log.txt"
+    here = read(kept)
+    write_json(
+        kept, {**here, "device": "cuda: Some GPU", "precision": "bf16", "platform": "another"}
+    )
+    with pytest.raises(Interrupted):
+        go_on(moved)
+    told = (
+        f"resumed with other hardware or libraries than before: device {here['device']} (before: "
+        "cuda: Some GPU), precision fp32 (before: bf16). Scores may differ slightly"
+    )
+    assert log.read_text(encoding="utf-8").count(told) == 1
+    assert read(kept) == here
+    kept.write_text("{", encoding="utf-8")  # a damaged one keeps nobody from going on
+    with pytest.raises(Interrupted):
+        go_on(moved)
+    assert read(kept) == here
     go_on(moved)
-    said = (moved / "log.txt").read_text(encoding="utf-8")
-    told = f"Goes on with device {there['device']} (was cuda: Some GPU), precision no (was bf16)"
-    assert said.count(told) == 1
-    go_on(moved)
-    assert (moved / "log.txt").read_text(encoding="utf-8").count("Goes on with") == 1
-    assert read(moved / "versions.json") == there
+    write_json(kept, {**here, "device": "cuda: Some GPU"})
+    go_on(moved)  # it is finished: nothing is computed here
+    assert read(kept)["device"] == "cuda: Some GPU"
+    assert log.read_text(encoding="utf-8").count("resumed with") == 1
+
+
+def test_a_run_that_is_not_resumed_keeps_what_it_was_made_with(
+    tmp_path: Path, watched: Watched
+) -> None:
+    recipe = write_project(tmp_path)
+    watched.signals = {2: [signal.SIGINT]}
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run")
+    kept = tmp_path / "run" / "versions.json"
+    write_json(kept, {"device": "cuda: Some GPU"})
+    data = recipe.parent / "pos.eng.train"
+    data.write_text(data.read_text(encoding="utf-8") + "\nthe\tDET\n", encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be resumed"):
+        go_on(tmp_path / "run")
+    assert read(kept) == {"device": "cuda: Some GPU"}
 
 
 def test_unknown_and_absent_devices_are_refused(run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Inventory:
     """The tasks and languages of a configuration.
 
     Attributes:
-        config: the configuration.
+        config: the configuration; tasks, languages and method are read from it once.
         tasks: by name.
         languages: those that have a vector (mad-x: an adapter) of their own, in the order of the
             vectors.

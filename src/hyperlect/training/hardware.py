@@ -38,7 +38,7 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
     packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
     found = {name: metadata.version(name) for name in packages}
     device = accelerator.device.type
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or device
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
         **found,
         "python": platform.python_version(),
@@ -50,19 +50,43 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
     }
 
 
-def changes(kept: Path, now: Mapping[str, str]) -> str | None:
+def _processor() -> str:
+    """Name the processor, and the instructions that torch uses of it."""
+    info = Path("/proc/cpuinfo")  # of Linux, where platform knows no name
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """Read the file that a run keeps of `versions`; nothing where it is gone or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Say what a run goes on with that it had not before; None where that is nothing.
 
     Args:
-        kept: the file of what it had, as `versions` gives it; there may be none.
-        now: what it has now.
+        before, now: as `versions` gives them. What only one of them has is no change, nor is the
+            system, whose name every update of it changes.
     """
-    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     found = [
-        f"{name} {value} (was {before[name]})"
+        f"{name} {_SHOWN.get(value, value)} (before: {_SHOWN.get(before[name], before[name])})"
         for name, value in now.items()
-        if before.get(name, value) != value
+        if name != "platform" and before.get(name, value) != value
     ]
     if not found:
         return None
-    return f"Goes on with {', '.join(found)}: numbers may differ from those of an unbroken run"
+    return (
+        f"resumed with other hardware or libraries than before: {', '.join(found)}. Scores may "
+        "differ slightly from those of a run without a break."
+    )
+
+
+_SHOWN = {"no": "fp32"}
+"""What recipes call a precision."""

@@ -18,7 +18,7 @@ from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
-from .hardware import changes, make_accelerator, versions
+from .hardware import changes, make_accelerator, read_versions, versions
 from .monitor import say
 from .schedule import seed_everything
 from .state import State
@@ -119,13 +119,16 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         console=console,
         evaluation=recipe.evaluation,
     )
+    if resume:
+        trainer.resume()
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         write_whole(run / RECIPE, recipe.dump())
-        now = versions(accelerator)
-        if resume and (changed := changes(run / VERSIONS, now)):
-            say(run, console, changed)
-        write_json(run / VERSIONS, now)
+        if not trainer.state.finished:  # or else nothing is computed any more
+            now = versions(accelerator)
+            if resume and (changed := changes(read_versions(run / VERSIONS), now)):
+                say(run, console, changed)
+            write_json(run / VERSIONS, now)
         for overlap in corpora.overlaps if not resume else ():
             say(run, console, f"Evaluation data is among the training data: {overlap}")
         for name in corpora.unchecked if not resume else ():
@@ -137,8 +140,6 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
         for line in started:
             say(run, console, line)
-    if resume:
-        trainer.resume()
     state = trainer.train()
     if accelerator.is_main_process:
         _finish(run, model, state)
