@@ -13,7 +13,7 @@ from hyperlect.data.batching import Batch
 from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
 from hyperlect.heads import ParseScores
-from hyperlect.training.loss import batch_loss, check_finite, check_gradient
+from hyperlect.training.loss import batch_loss, check_finite, check_gradient, read_once
 
 IDS = torch.ones(3, 3, dtype=torch.long)
 NER, ISL, TOPIC = Cell("ner", "fao"), Cell("ner", "isl"), Cell("topic", "eng")
@@ -81,11 +81,18 @@ def test_the_windows_of_a_sentence_count_once() -> None:
     assert found.total.item() == pytest.approx((found.by_task["dep"].item() + by_hand("topic")) / 2)
 
 
+def test_losses_and_norm_are_read_together() -> None:
+    first, second, third, norm = torch.tensor([1.5, 2.5, math.inf, 0.5])
+    found, size = read_once([{"pos": first, "ner": second}, {"pos": third}], norm)
+    assert found == [{"pos": 1.5, "ner": 2.5}, {"pos": math.inf}]
+    assert size == 0.5
+
+
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_is_an_error(norm: float) -> None:
-    check_gradient(torch.tensor(7.0), 3)
+    check_gradient(7.0, 3)
     with pytest.raises(HyperlectError, match=r"gradient at step 7 is not finite.*learning_rate"):
-        check_gradient(torch.tensor(norm), 7)
+        check_gradient(norm, 7)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

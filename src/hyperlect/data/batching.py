@@ -38,6 +38,7 @@ class Batch:
         token_type_ids: (B, T), int64, if the tokenizer makes them.
         rows: the index of each row among the encoded ones. The windows of a long sentence to parse
             are rows that follow each other, with the same index.
+        tokens: how many sub-words the rows have.
         drawn: by task, how many rows there are, all windows of a sentence being one; by default,
             that each row is one.
         words: (B, T), int64, which word of its sentence each sub-word belongs to, as in
@@ -54,12 +55,14 @@ class Batch:
     labels: dict[str, Tensor] = field(default_factory=dict)
     token_type_ids: Tensor | None = None
     rows: list[int] = field(default_factory=list)
+    tokens: int = 0
     drawn: dict[str, int] = field(default_factory=dict)
     words: Tensor | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        self.tokens = self.tokens or int(self.attention_mask.sum())
         self.drawn = self.drawn or dict(Counter(self.tasks))
 
     @property
@@ -112,7 +115,8 @@ def collate(
     drawn = dict(Counter(cell.task for cell in cells))
     rows, cells, indices = each_window(rows, cells, indices)
     input_ids = _padded([row["input_ids"] for row in rows], tokenizer.pad_token_id)
-    attention_mask = _marked([range(len(row["input_ids"])) for row in rows], input_ids).long()
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
     types = [tasks[cell.task].type for cell in cells]
     read = [
         row.get("positions", ()) if task_type.reads_words else ()
@@ -174,7 +178,8 @@ def _padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
 
 def _marked(places: Sequence[Sequence[int]], like: Tensor) -> Tensor:
     """Mark some places of every row, boolean, in the shape of `like`."""
+    width = like.shape[1]
+    every = [row * width + place for row, where in enumerate(places) for place in where]
     marks = torch.zeros(like.shape, dtype=torch.bool)
-    for row, where in enumerate(places):
-        marks[row, list(where)] = True
+    marks.view(-1)[torch.tensor(every, dtype=torch.int64)] = True
     return marks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,7 @@ def decode_spans(logits: Tensor, labels: Sequence[str]) -> list[int]:
     return path[::-1]
 
 
+@functools.lru_cache
 def _transitions(labels: tuple[str, ...]) -> np.ndarray:
     """Return (labels, labels), true where the second may follow the first."""
     return np.array(

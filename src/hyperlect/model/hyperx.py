@@ -215,22 +215,20 @@ class HyperX(nn.Module, Inventory):
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
         """Switch to evaluation (no dropout, no gradients) inside the block."""
-        training, backbone_training = self.training, self.backbone.training
-        self.eval()
+        before = self.training, self.backbone.training  # whose dropout has a switch of its own
+        if any(before):  # it takes a while to tell all modules
+            self.eval()
         try:
             with torch.inference_mode():
                 yield
         finally:
-            self.train(training)
-            self.backbone.train(backbone_training)  # its dropout has a switch of its own
+            if any(before):
+                self.train(before[0])
+                self.backbone.train(before[1])
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained and saved: adapters, heads, and LayerNorms if they are trained."""
-        own = {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not name.startswith("backbone.")
-        }
+        own = {n: p for n, p in self.named_parameters() if not n.startswith("backbone.")}
         return own | {f"backbone.encoder.{name}": p for name, p in self._trained_backbone()}
 
     def _trained_backbone(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,6 +57,22 @@ def batch_loss(model: torch.nn.Module, batch: Batch) -> BatchLoss:
     return BatchLoss(total, {task: loss.detach() for task, loss in by_task.items()})
 
 
+def read_once(
+    losses: Sequence[Mapping[str, Tensor]], norm: Tensor
+) -> tuple[list[dict[str, float]], float]:
+    """Fetch the losses of a step's batches and the norm of its gradient from the device together.
+
+    A GPU is waited for at each reading, so there is one a step.
+
+    Args:
+        losses: of each batch by task.
+        norm: of the gradient.
+    """
+    every = [loss for by_task in losses for loss in by_task.values()]
+    values = iter(torch.stack([*every, norm]).tolist())
+    return [{task: next(values) for task in by_task} for by_task in losses], next(values)
+
+
 def check_finite(losses: Mapping[str, float], batch: Batch, step: int) -> None:
     """Raise `HyperlectError` where training has diverged: no later step would mend it.
 
@@ -73,14 +89,14 @@ def check_finite(losses: Mapping[str, float], batch: Batch, step: int) -> None:
             )
 
 
-def check_gradient(norm: Tensor, step: int) -> None:
+def check_gradient(norm: float, step: int) -> None:
     """Raise `HyperlectError` where a gradient is not finite, before it gets into the weights.
 
     Args:
         norm: of the gradient of all parameters.
         step: counted from 1.
     """
-    if not math.isfinite(norm.item()):
+    if not math.isfinite(norm):
         raise HyperlectError(
             f"The gradient at step {step} is not finite: training has diverged. {REMEDY}"
         )

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
@@ -26,7 +25,7 @@ from ..recipe import EvaluationSection, TrainingSection
 from ..weights import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
-from .loss import batch_loss, check_finite, check_gradient
+from .loss import batch_loss, check_finite, check_gradient, read_once
 from .monitor import Monitor
 from .optimizer import make_optimizer, set_rates
 from .phases import Phase, phase_of, plan
@@ -134,6 +133,9 @@ class Trainer:
         )
         if self.settings.compile:
             self.model.backbone.compile_encoder(monitor.say)
+        self.model.train()
+        if not self.settings.backbone_dropout:
+            self.model.backbone.eval()
         with ExitStack() as stack, monitor, self.stop:
             stack.callback(lambda: self.loader.close())  # that of the last phase reached
             while self.state.step < self.settings.steps and not self.state.finished:
@@ -161,36 +163,33 @@ class Trainer:
         """One optimiser step: one or several batches, each cell's weights generated once."""
         settings, step = self.settings, self.state.step
         self.rate = set_rates(self.optimizer, settings, self.phase.rate(step, settings))
-        self.model.train()
-        if not settings.backbone_dropout:
-            self.model.backbone.eval()
         batches = self.loader.next(step)
         seed_everything(settings.seed, "step", step, self.accelerator.process_index)
         cells = [cell for batch in batches for cell in batch.cells]
         with self.model.generated_once(cells) if len(batches) > 1 else nullcontext():
-            for batch in batches:
-                self._learn(batch, monitor, last=batch is batches[-1])
+            losses = [self._learn(batch) for batch in batches]
         average_gradients(list(self.parameters.values()), self.accelerator)
         limit = settings.clip or math.inf
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
-        check_gradient(norm, step + 1)  # or else all weights are lost, and saved
+        found, size = read_once(losses, norm)
+        for batch, by_task in zip(batches, found, strict=True):
+            check_finite(by_task, batch, step + 1)
+            tokens = batch.tokens * self.accelerator.num_processes
+            monitor.step(by_task, tokens, last=batch is batches[-1])
+        check_gradient(size, step + 1)  # or else all weights are lost, and saved
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
 
-    def _learn(self, batch: Batch, monitor: Monitor, last: bool) -> None:
-        """Add the gradients of one batch."""
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of one batch; return the loss of each task."""
         with self.accelerator.autocast(), self.casts:
             loss = batch_loss(self.model, batch)
             total = loss.total * batch.weight
             if self.model.latents is not None:  # a row's part of what all rows together cost
                 total = total + self.model.latents.divergence() / self.examples
         self.accelerator.backward(total / self.settings.accumulate)
-        values = torch.stack(list(loss.by_task.values())).tolist()
-        by_task = dict(zip(loss.by_task, values, strict=True))
-        check_finite(by_task, batch, self.state.step + 1)
-        tokens = int(batch.attention_mask.sum()) * self.accelerator.num_processes
-        monitor.step(by_task, tokens, last)
+        return loss.by_task
 
     def _between_steps(self, monitor: Monitor) -> None:
         """Log, evaluate, save, stop: whatever is due after a step."""
