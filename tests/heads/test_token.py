@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hyperlect.heads import TokenHead, decode_spans
+from hyperlect.heads.token import at_positions
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
@@ -28,6 +29,20 @@ def best(logits: torch.Tensor, labels: tuple[str, ...]) -> list[int]:
         if valid(tuple(labels[i] for i in indices))
     ]
     return list(max(sequences, key=lambda s: sum(scores[w, i].item() for w, i in enumerate(s))))
+
+
+def test_what_stands_at_positions_is_what_a_mask_picks():
+    torch.manual_seed(1)
+    mask, none = torch.rand(3, 5) < 0.4, torch.zeros(3, 5, dtype=torch.bool)
+    values = torch.randn(3, 5, 4, requires_grad=True)
+    for positions in (mask, none):
+        (expected,) = torch.autograd.grad(values[positions].square().sum(), values)
+        found = at_positions(values, positions)
+        assert torch.equal(found, values[positions])
+        (gradient,) = torch.autograd.grad(found.square().sum(), values)
+        assert torch.equal(gradient, expected)
+    numbers = torch.arange(3)[:, None].expand(3, 5)
+    assert torch.equal(at_positions(numbers, mask), mask.nonzero()[:, 0])
 
 
 def test_scores_everywhere_or_at_positions():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .sequence import mean_state
+from .token import at_positions
 
 LATENT, INNER = 100, 400
 """Size of a latent vector, and of the generating network's layers."""
@@ -139,8 +140,8 @@ class FactorisedHead(nn.Module):
         elif positions is None:
             read, owners = hidden, owners[:, None].expand(hidden.shape[:2])
         else:
-            owners = owners[positions.nonzero()[:, 0]]
-            read = hidden[positions]
+            owners = at_positions(owners[:, None].expand(hidden.shape[:2]), positions)
+            read = at_positions(hidden, positions)
         scores: Tensor = torch.einsum("...h,clh->...cl", self.dropout(read), weight) + bias
         chosen = owners[..., None, None].expand(*owners.shape, 1, self.labels)
         return scores.gather(-2, chosen).squeeze(-2)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from ..backbone import Backbone
+from .token import at_positions
 
 
 class MlmHead(nn.Module):
@@ -63,6 +64,6 @@ class MlmHead(nn.Module):
             positions: (B, T), boolean: the masked positions.
             embeddings: (vocabulary, h), the encoder's word embeddings.
         """
-        read = self.dense(hidden if positions is None else hidden[positions])
+        read = self.dense(hidden if positions is None else at_positions(hidden, positions))
         decoder = embeddings if self.decoder is None else self.decoder
         return F.linear(self.norm(self.activate(read)), decoder, self.bias)

@@ -41,8 +41,8 @@ class ParseScores:
             heads: (N,), of all words, sentence after sentence; 0 is the root.
             relations: (N,), the index of each word's relation.
         """
-        arcs, chosen = self.arcs[self.real], self.relations[self.real]
-        at_heads = chosen[torch.arange(len(heads), device=heads.device), heads]
+        sentences, words = self.real.nonzero(as_tuple=True)
+        arcs, at_heads = self.arcs[sentences, words], self.relations[sentences, words, heads]
         return F.cross_entropy(arcs.float(), heads) + F.cross_entropy(at_heads.float(), relations)
 
     def decode(self, labels: Sequence[str]) -> list[tuple[list[int], list[int]]]:
