@@ -7,7 +7,6 @@ import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from hyperlect.data.sample import FOLDER
 from hyperlect.grid import Cell
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
+from hyperlect.precision import KeptCasts
 from hyperlect.preparation import read_corpora
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.tasks import UPOS, Task, TaskType
@@ -70,11 +70,26 @@ class Bench:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Compute as training does by default: bf16 on a GPU that has it, else fp32."""
-        if self.cuda and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", torch.bfloat16)
-        return contextlib.nullcontext()
+    @functools.cached_property
+    def casts(self) -> KeptCasts:
+        """What autocast makes of frozen weights, kept as the trainer keeps it."""
+        return KeptCasts()
+
+    @contextlib.contextmanager
+    def autocast(self, keep: bool = True) -> Iterator[None]:
+        """Compute as training does by default: bf16 on a GPU that has it, else fp32.
+
+        Args:
+            keep: whether what autocast makes of frozen weights is kept, as in training.
+        """
+        if not (self.cuda and torch.cuda.is_bf16_supported()):
+            yield
+            return
+        with (
+            torch.autocast("cuda", torch.bfloat16),
+            self.casts if keep else contextlib.nullcontext(),
+        ):
+            yield
 
     def times(
         self,
@@ -145,7 +160,13 @@ class Bench:
 
 
 class Step:
-    """Whole training steps, as the trainer takes them, one a batch."""
+    """Whole training steps, as the trainer takes them, one a batch.
+
+    Attributes:
+        keep: as for `Bench.autocast`.
+    """
+
+    keep = True
 
     def __init__(self, bench: Bench, model: HyperX, batches: Sequence[Batch]) -> None:
         self.bench, self.model, self.batches = bench, model.train(), batches
@@ -160,7 +181,7 @@ class Step:
 
     def backward(self, batch: Batch) -> None:
         """Run one batch forward and backward."""
-        with self.bench.autocast():
+        with self.bench.autocast(self.keep):
             loss = batch_loss(self.model, batch).total
         loss.backward()
 

@@ -27,7 +27,7 @@ def against_plain(bench: Bench, name: str, other: Step, plain: Step) -> Iterator
 
 
 def measure(bench: Bench) -> Iterator[Row]:
-    """Measure every row of this module; compiling, which takes minutes, on a GPU alone."""
+    """Measure every row of this module; casts and compiling (minutes) on a GPU alone."""
     batches = bench.batches(CELLS[:1])
     plain = Step(bench, bench.model("hyperx", SMALL), batches)
     top = Step(bench, bench.model("hyperx", replace(SMALL, top_layers=TOP)), batches)
@@ -38,6 +38,9 @@ def measure(bench: Bench) -> Iterator[Row]:
     again.model.backbone.eval()
     yield from against_plain(bench, f"{name}, activations computed again", again, plain)
     if bench.cuda:
+        cast = Step(bench, bench.model("hyperx", SMALL), batches)
+        cast.keep = False
+        yield from against_plain(bench, f"{name}, frozen weights cast in every pass", cast, plain)
         compiled = Step(bench, bench.model("hyperx", SMALL), batches)
         compiled.model.backbone.compile_encoder(print)
         yield from against_plain(bench, f"{name}, encoder compiled", compiled, plain)

@@ -60,7 +60,7 @@ class PublishedLearning(Learning):
 
     def learn(self, batch: Batch) -> None:
         """Take one step."""
-        with self.bench.autocast():
+        with self.bench.autocast(keep=False):
             loss = self.model.loss(batch)
         loss.backward()
         self.step.finish()
