@@ -12,21 +12,17 @@ from typing import Any
 
 import torch
 
+from hyperlect.training.hardware import processor
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
     """Describe what a measurement depends on."""
     names = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
-    info = Path("/proc/cpuinfo")
-    models = [
-        line.partition(":")[2].strip()
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if line.startswith("model name")
-    ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": gpu,

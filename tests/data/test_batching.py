@@ -35,6 +35,7 @@ def test_word_level_batch(tmp_path: Path):
         [*encoded[2]["input_ids"], pad, pad], encoded[0]["input_ids"],
     ]  # fmt: skip
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.tokens == batch.to("cpu").tokens == 8
     assert batch.token_type_ids is not None
     assert batch.token_type_ids.tolist() == [[0] * 5] * 2
     assert batch.positions.tolist() == [

@@ -13,6 +13,7 @@ from hyperlect.errors import HyperlectError, RunError
 from hyperlect.files import write_json
 from hyperlect.recipe import load_recipe
 from hyperlect.training import Interrupted, make_accelerator, start
+from hyperlect.training.hardware import processor
 
 from ..project import go_on, silent, train, write_project
 from .conftest import Watched
@@ -31,6 +32,10 @@ def test_versions_tell_what_a_result_depends_on(run: Path) -> None:
     assert versions["torch"] == torch.__version__
     assert {"transformers", "accelerate", "tokenizers", "python", "device"} <= versions.keys()
     assert (versions["processes"], versions["precision"]) == ("1", "no")
+    if not torch.cuda.is_available():
+        capability = torch.backends.cpu.get_cpu_capability()
+        assert versions["device"] == f"cpu: {processor()}, {capability}"
+        assert processor()
 
 
 def test_going_on_elsewhere_is_told(run: Path, tmp_path: Path, watched: Watched) -> None:

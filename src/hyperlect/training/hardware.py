@@ -38,7 +38,9 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
     packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
     found = {name: metadata.version(name) for name in packages}
     device = accelerator.device.type
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    # What torch uses of a processor's instructions decides the last digits, too.
+    host = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    name = torch.cuda.get_device_name() if device == "cuda" else host
     return {
         **found,
         "python": platform.python_version(),
@@ -50,13 +52,12 @@ def versions(accelerator: Accelerator) -> dict[str, str]:
     }
 
 
-def _processor() -> str:
-    """Name the processor, and the instructions that torch uses of it."""
+def processor() -> str:
+    """Name the processor."""
     info = Path("/proc/cpuinfo")  # of Linux, where platform knows no name
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def read_versions(path: Path) -> dict[str, str]:
