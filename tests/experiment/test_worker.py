@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,8 +102,23 @@ def test_the_worker_stops_with_the_process_that_started_it(
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(worker.os, "getppid", lambda: next(parents))
     monkeypatch.setattr(worker.os, "kill", lambda pid, number: sent.append((pid, number)))
-    stop_with(7, every=0)
+    stop_with(7, threading.Event(), every=0)
     assert sent == [(os.getpid(), signal.SIGTERM)]
+    assert not list(parents)
+
+
+def test_nothing_is_stopped_once_the_work_is_done(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    done.set()
+    monkeypatch.setattr(worker.os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    stop_with(0, done)  # of another parent
+    assert main([str(recipe), str(tmp_path / "run"), "cpu", "training.stepz=3"]) == FAILED
+    watching = [thread for thread in threading.enumerate() if "stop_with" in thread.name]
+    for thread in watching:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in watching)
 
 
 def test_it_is_a_program(recipe: Path, tmp_path: Path) -> None:

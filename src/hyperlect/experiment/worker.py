@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,8 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     """Work, and return an exit code. What goes wrong is told on stderr, bugs with a traceback."""
     from ..training import Interrupted
 
-    parent = int(os.environ.get(PARENT, os.getppid()))
-    threading.Thread(target=stop_with, args=(parent,), daemon=True).start()
+    parent, done = int(os.environ.get(PARENT, os.getppid())), threading.Event()
+    threading.Thread(target=stop_with, args=(parent, done), daemon=True).start()
     file, run, device, *overrides = arguments
     changes = "".join(f" --set '{text}'" for text in overrides)
     print(f"The same by hand: hyperlect train {file} --out RUN{changes}", flush=True)
@@ -73,11 +72,20 @@ def main(arguments: Sequence[str]) -> int:
     except HyperlectError as error:
         print(f"Error: {error}", file=sys.stderr)
         return FAILED
+    finally:
+        done.set()
     return 0
 
 
-def stop_with(parent: int, every: float = 1.0) -> None:
-    """Ask this process to stop once its parent is another: the one that started it has ended."""
-    while os.getppid() == parent:
-        time.sleep(every)
-    os.kill(os.getpid(), signal.SIGTERM)
+def stop_with(parent: int, done: threading.Event, every: float = 1.0) -> None:
+    """Ask this process to stop once its parent is another: the one that started it has ended.
+
+    Args:
+        parent: the number of the process that started this one.
+        done: set when there is nothing left to stop.
+        every: seconds from look to look.
+    """
+    while not done.wait(every):
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
