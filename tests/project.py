@@ -14,12 +14,14 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
+from hyperlect.data.examples import SPLITS
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.training import resume, start
 
@@ -152,6 +154,16 @@ def treebank(words: Sequence[str]) -> str:
 
 def topic(words: Sequence[str]) -> str:
     return "animals" if {"cat", "dog"} & set(words) else "people"
+
+
+def touch_files(recipe: Recipe, folder: Path) -> None:
+    """Make an empty file inside a folder wherever a recipe names one there."""
+    for split in SPLITS:
+        for source in chain(*recipe.cells(split).values()):
+            file = Path(source.location)
+            if source.format != "hub" and file.is_relative_to(folder):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
 
 
 def train(recipe: Path | Recipe, run: Path, *overrides: str) -> Path:

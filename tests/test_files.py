@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.files import write_json, write_whole
+from hyperlect.files import read_object, write_json, write_whole
 
 
 def test_the_text_is_there_and_nothing_else(tmp_path: Path):
@@ -44,3 +44,13 @@ def test_two_that_have_the_same_number_do_not_meet(tmp_path: Path, monkeypatch: 
 def test_plain_data_is_written_as_people_read_it(tmp_path: Path):
     write_json(tmp_path / "a.json", {"é": [1, None]})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "é": [\n  1,\n  null\n ]\n}\n'
+
+
+def test_what_is_no_object_reads_as_an_empty_one(tmp_path: Path):
+    path = tmp_path / "a.json"
+    assert read_object(path) == {}
+    for text in ("", '{"a": ', "null", "[1]", '"a"', "\udc80"):
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        assert read_object(path) == {}
+    write_json(path, {"a": [1]})
+    assert read_object(path) == {"a": [1]}

@@ -162,14 +162,14 @@ class Bench:
 class Step:
     """Whole training steps, as the trainer takes them, one a batch.
 
-    Attributes:
+    Args:
         keep: as for `Bench.autocast`.
     """
 
-    keep = True
-
-    def __init__(self, bench: Bench, model: HyperX, batches: Sequence[Batch]) -> None:
-        self.bench, self.model, self.batches = bench, model.train(), batches
+    def __init__(
+        self, bench: Bench, model: HyperX, batches: Sequence[Batch], keep: bool = True
+    ) -> None:
+        self.bench, self.model, self.batches, self.keep = bench, model.train(), batches, keep
         model.backbone.eval()
         self.parameters = [p for p in model.own_parameters().values() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0, fused=True)

@@ -38,8 +38,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     again.model.backbone.eval()
     yield from against_plain(bench, f"{name}, activations computed again", again, plain)
     if bench.cuda:
-        cast = Step(bench, bench.model("hyperx", SMALL), batches)
-        cast.keep = False
+        cast = Step(bench, bench.model("hyperx", SMALL), batches, keep=False)
         yield from against_plain(bench, f"{name}, frozen weights cast in every pass", cast, plain)
         compiled = Step(bench, bench.model("hyperx", SMALL), batches)
         compiled.model.backbone.compile_encoder(print)

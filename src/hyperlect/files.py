@@ -1,4 +1,4 @@
-"""Writing files whole."""
+"""Writing files whole, and reading what may not be."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def write_whole(path: Path, text: str) -> None:
 def write_json(path: Path, data: object, indent: int = 1) -> None:
     """Write plain data as a JSON file, as `write_whole` does."""
     write_whole(path, json.dumps(data, ensure_ascii=False, indent=indent) + "\n")
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """Read a JSON object; an empty one where the file is gone, half written or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

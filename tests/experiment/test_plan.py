@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from hyperlect.data.examples import SPLITS
 from hyperlect.errors import RecipeError, RunError, UnknownNameError
 from hyperlect.experiment.design import is_design, load_design
 from hyperlect.experiment.plan import plan
 from hyperlect.methods import METHODS
 from hyperlect.recipe import load_recipe
 
-from ..project import write_project
+from ..project import touch_files, write_project
 from .made import planned, write_grid
 
 ROOT = Path(__file__).parents[2]
@@ -147,13 +145,8 @@ def test_shipped_experiments_on_corpora_are_planned_whole(
 ) -> None:
     monkeypatch.setenv("HYPERLECT_DATA", str(tmp_path))
     folder = ROOT / "recipes" / name
-    for path in folder.glob("[!g]*.yaml"):  # empty files wherever it names one
-        recipe = load_recipe(path, check_files=False)
-        cells = (recipe.cells(split).values() for split in SPLITS)
-        for source in chain.from_iterable(chain.from_iterable(cells)):
-            file = Path(source.location)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
+    for path in folder.glob("[!g]*.yaml"):
+        touch_files(load_recipe(path, check_files=False), tmp_path)
     experiment = plan(folder / "grid.yaml", tmp_path / "out")
     assert len(experiment.runs) == runs
     assert {run.method for run in experiment.runs} == set(METHODS) - {"head"}

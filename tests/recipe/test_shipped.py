@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from rich.console import Console
 from hyperlect.data.examples import SPLITS, Split
 from hyperlect.grid import Cell, Kind
 from hyperlect.recipe import Recipe, check_table, load_recipe
+from tests.project import touch_files
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("[sl]*/[!g]*.yaml")])  # paper/: test_paper
@@ -25,12 +25,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
     def loaded(path: Path) -> Recipe:
         recipe = load_recipe(path, check_files=False)
-        for split in SPLITS:
-            for source in chain(*recipe.cells(split).values()):
-                file = Path(source.location)
-                if source.format != "hub" and file.is_relative_to(tmp_path):
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.touch()
+        touch_files(recipe, tmp_path)
         assert load_recipe(path) == recipe
         return recipe
 

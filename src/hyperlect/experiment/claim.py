@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..files import write_whole
+from ..files import read_object, write_whole
 
 RENEW_EVERY = 15.0
 """Seconds between renewals."""
@@ -67,7 +67,7 @@ class Claim:
 
     def _is_lost(self) -> bool:
         """Whether another's claim is there; one that cannot be read proves nothing."""
-        return _read(self.path).get("token", self.token) != self.token
+        return read_object(self.path).get("token", self.token) != self.token
 
 
 def claim(folder: Path) -> Claim | None:
@@ -105,7 +105,7 @@ def claim_path(folder: Path) -> Path:
 
 def is_stale(path: Path) -> bool:
     """Whether those who made a claim are gone."""
-    who = _read(path)
+    who = read_object(path)
     if who.get("host") == host():
         return not any(_is_alive(who.get(n), who.get(f"{n} began")) for n in ("pid", "worker"))
     try:
@@ -165,12 +165,3 @@ def _now(folder: Path) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, object]:
-    """Read a claim; an empty one where it is gone or only half written."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

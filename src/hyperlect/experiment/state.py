@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from enum import StrEnum
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..evaluation.results import FILE as RESULTS
+from ..files import read_object
 from ..training import RECIPE, TRAINING
 from ..training.checkpoint import has_checkpoint
 
@@ -69,10 +69,7 @@ def _has_results(folder: Path) -> bool:
 
 @cache  # it is asked every few seconds of hundreds of runs
 def _is_whole(path: Path, modified: int, size: int) -> bool:
-    try:
-        return "cells" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+    return "cells" in read_object(path)
 
 
 def clear(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,6 +12,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ..devices import choose_device
+
+_SHOWN = {"no": "fp32"}
+"""What recipes call a precision."""
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
@@ -60,24 +62,15 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def read_versions(path: Path) -> dict[str, str]:
-    """Read the file that a run keeps of `versions`; nothing where it is gone or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+def changes(before: Mapping[str, object], now: Mapping[str, str]) -> str | None:
     """Say what a run goes on with that it had not before; None where that is nothing.
 
     Args:
-        before, now: as `versions` gives them. What only one of them has is no change, nor is the
-            system, whose name every update of it changes.
+        before, now: as `versions` gave them and gives them. What only one of them has is no
+            change, nor is the system, whose name every update of it changes.
     """
     found = [
-        f"{name} {_SHOWN.get(value, value)} (before: {_SHOWN.get(before[name], before[name])})"
+        f"{name} {_SHOWN.get(value, value)} (before: {_SHOWN.get(str(before[name]), before[name])})"
         for name, value in now.items()
         if name != "platform" and before.get(name, value) != value
     ]
@@ -87,7 +80,3 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
         f"resumed with other hardware or libraries than before: {', '.join(found)}. Scores may "
         "differ slightly from those of a run without a break."
     )
-
-
-_SHOWN = {"no": "fp32"}
-"""What recipes call a precision."""

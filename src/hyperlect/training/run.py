@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
-from ..files import write_json, write_whole
+from ..files import read_object, write_json, write_whole
 from ..grid import Cell
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
@@ -18,7 +18,7 @@ from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
 from .checkpoint import has_checkpoint
-from .hardware import changes, make_accelerator, read_versions, versions
+from .hardware import changes, make_accelerator, versions
 from .monitor import say
 from .schedule import seed_everything
 from .state import State
@@ -126,7 +126,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         write_whole(run / RECIPE, recipe.dump())
         if not trainer.state.finished:  # or else nothing is computed any more
             now = versions(accelerator)
-            if resume and (changed := changes(read_versions(run / VERSIONS), now)):
+            if resume and (changed := changes(read_object(run / VERSIONS), now)):
                 say(run, console, changed)
             write_json(run / VERSIONS, now)
         for overlap in corpora.overlaps if not resume else ():
