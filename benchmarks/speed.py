@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperlect.cli  # noqa: F401  (for what it sets before torch first allocates)
-from hyperlect.devices import choose_device
+from hyperlect.hardware import choose_device
 
 # In the order of the table of goals; each puts its other rows after it.
 MEASURES = {

@@ -18,9 +18,9 @@ TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".css", ".html", ".js",
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [
     "cli", "serving", "export", "report", "experiment", "transfer", "training", "evaluation",
-    "preparation", "released", "recipe", "model", "prediction", "rows", "weights",
+    "preparation", "released", "recipe", "model", "prediction", "rows",
     "accounting", "heads", "backbone", "methods", "hypernet", "data", "tasks", "grid", "languages",
-    "devices", "precision", "files", "errors",
+    "precision", "run_folder", "hardware", "errors",
 ]  # fmt: skip
 LIMIT = 250
 LONGER = {

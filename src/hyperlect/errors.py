@@ -1,6 +1,6 @@
-"""The errors that users see, and how many faults are gathered into one of them.
+"""The errors that users see, and the collector that reports many problems at once.
 
-Every error raised on purpose derives from :class:`HyperlectError`; the command line prints its
+Every error raised on purpose derives from :class:`HyperlectError`. The command line prints its
 message without a traceback. A message says what is wrong, where, and what to do.
 """
 
@@ -8,10 +8,42 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where.
+
+    Attributes:
+        message: what is wrong and what to do.
+        file: the file or data set it is in.
+        line: the line (or row) in it, counted from 1.
+        key: the key of a recipe, as ``training.steps``.
+    """
+
+    message: str
+    file: str = ""
+    line: int | None = None
+    key: str = ""
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else str(self.line)
+        place = (
+            f"{self.file}:{line}" if self.file and line else self.file or (line and f"line {line}")
+        )
+        where = ", ".join(filter(None, (place, self.key)))
+        return f"{where}: {self.message}" if where else self.message
 
 
 class HyperlectError(Exception):
-    """Anything that the person at the keyboard can mend."""
+    """Anything that the person at the keyboard can fix.
+
+    Attributes:
+        problems: every single problem, for programs; empty where the message is all there is.
+    """
+
+    problems: tuple[Problem, ...] = ()
 
 
 class RecipeError(HyperlectError):
@@ -23,7 +55,7 @@ class DataError(HyperlectError):
 
 
 class UnreachableError(HyperlectError):
-    """The hub cannot be reached: no fault of the data, nor one to gather with others like it."""
+    """The hub cannot be reached. It is not a problem of the data, so it is not collected."""
 
 
 class BackboneError(HyperlectError):
@@ -35,10 +67,14 @@ class RunError(HyperlectError):
 
 
 class UnknownNameError(HyperlectError, KeyError):
-    """A task, language, label or option that does not exist where it was looked for."""
+    """A task, language, label or option that does not exist where it was looked up."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0])
+
+
+class Interrupted(HyperlectError):
+    """Training was stopped from outside after its state was saved."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -51,43 +87,65 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a `name` that is not among the `known` ones of its sort (`what`)."""
     known = list(known)
-    hint = nearest(name, known)
-    return UnknownNameError(f'Unknown {what} "{name}".{hint} Known: {listed(known)}.')
+    return UnknownNameError(
+        f'Unknown {what} "{name}".{nearest(name, known)} Known: {listed(known)}.'
+    )
 
 
 def listed(names: Sequence[str], shown: int = 40) -> str:
-    """List names with commas, the first ones alone where they are many; ``none`` without any."""
+    """List names with commas, at most `shown` of them; ``none`` without any."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return (", ".join(names[:shown]) or "none") + more
 
 
-class Problems:
-    """Gathers faults so that a person sees all of them at once rather than one a run.
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: ``1 cell``, ``2,000 cells``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith(("ry", "ty")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
-    At most `shown` are listed; the rest are counted.
+
+class Problems:
+    """Collects problems, so that a person sees all of them at once.
+
+    Args:
+        file: what the problems are in, unless `add` names another file.
+        shown: how many are listed; the rest are counted.
     """
 
-    def __init__(self, shown: int = 20) -> None:
+    def __init__(self, file: str = "", shown: int = 20) -> None:
+        self.file = file
         self.shown = shown
-        self.messages: list[str] = []
+        self._found: dict[Problem, None] = {}
 
-    def add(self, message: str) -> None:
-        """Note one fault."""
-        self.messages.append(message)
+    @property
+    def items(self) -> list[Problem]:
+        """The problems, in the order in which they were noted."""
+        return list(self._found)
+
+    def add(
+        self, message: str, line: int | None = None, key: str = "", file: str | None = None
+    ) -> None:
+        """Note one problem; the same one twice counts once."""
+        self._found[Problem(message, self.file if file is None else file, line, key)] = None
+
+    def extend(self, error: HyperlectError) -> None:
+        """Note every problem of an error, or the error itself where it lists none."""
+        self._found |= dict.fromkeys(error.problems or (Problem(str(error)),))
 
     def __bool__(self) -> bool:
-        return bool(self.messages)
+        return bool(self._found)
 
     def text(self, heading: str) -> str:
-        """Lay the faults out under a heading, one a line; further lines of one are indented."""
-        shown = (message.replace("\n", "\n  ") for message in self.messages[: self.shown])
-        lines = [heading, *(f"  - {message}" for message in shown)]
-        hidden = len(self.messages) - self.shown
-        if hidden > 0:
-            lines.append(f"  … and {hidden} more")
+        """Lay the problems out under a heading, one a line; their own lines are indented."""
+        shown = (str(problem).replace("\n", "\n  ") for problem in self.items[: self.shown])
+        lines = [heading, *(f"  - {text}" for text in shown)]
+        if len(self._found) > self.shown:
+            lines.append(f"  … and {len(self._found) - self.shown} more")
         return "\n".join(lines)
 
     def raise_if_any(self, error: type[HyperlectError], heading: str) -> None:
-        """Raise one `error` holding every fault noted so far, if there is any."""
-        if self.messages:
-            raise error(self.text(heading))
+        """Raise one `error` with every problem so far, if there is any."""
+        if self._found:
+            raised = error(self.text(heading))
+            raised.problems = tuple(self._found)
+            raise raised

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperlect.weights import load_tensors
+from hyperlect.run_folder import load_tensors
 
 CLOCKS = ("seconds", "tokens_per_second")
 

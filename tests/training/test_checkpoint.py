@@ -12,8 +12,8 @@ from torch import nn
 
 import hyperlect.training.checkpoint as checkpoint_module
 from hyperlect.errors import RunError
+from hyperlect.run_folder import load_tensors, save_tensors
 from hyperlect.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from hyperlect.weights import load_tensors, save_tensors
 
 Parts = tuple[dict[str, nn.Parameter], torch.optim.AdamW]
 

@@ -10,8 +10,8 @@ import torch
 
 import hyperlect
 from hyperlect.errors import HyperlectError, RunError
-from hyperlect.files import write_json
 from hyperlect.recipe import load_recipe
+from hyperlect.run_folder import write_json
 from hyperlect.training import Interrupted, make_accelerator, start
 from hyperlect.training.hardware import processor
 

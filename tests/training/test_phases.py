@@ -16,11 +16,11 @@ from hyperlect.data.sampling import cell_probabilities
 from hyperlect.evaluation import evaluate_run, read_results
 from hyperlect.grid import Cell
 from hyperlect.recipe import TrainingSection
+from hyperlect.run_folder import load_tensors
 from hyperlect.training import Interrupted
 from hyperlect.training.loader import make_sampler
 from hyperlect.training.phases import Phase, _part, phase_of, plan
 from hyperlect.training.schedule import learning_rate
-from hyperlect.weights import load_tensors
 
 from ..project import go_on, train, write_data, write_project
 from .conftest import Crash, Watched

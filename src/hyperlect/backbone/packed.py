@@ -191,9 +191,9 @@ def _check_directory(packed: PackedFile, name: str) -> None:
     """Raise one BackboneError that lists every tensor missing, unexpected or of a wrong size."""
     problems = Problems()
     table = tensor_table(packed.sizes)
-    for tensor in table.keys() - packed.entries.keys():
+    for tensor in sorted(table.keys() - packed.entries.keys()):
         problems.add(f'tensor "{tensor}" is missing')
-    for tensor, entry in packed.entries.items():
+    for tensor, entry in sorted(packed.entries.items()):
         if tensor not in table:
             problems.add(f'tensor "{tensor}" is not expected')
             continue
@@ -214,7 +214,6 @@ def _check_directory(packed: PackedFile, name: str) -> None:
                 f'tensor "{tensor}" ends at byte {entry.offset + entry.length}, but the file has '
                 f"{len(packed.data)}"
             )
-    problems.messages.sort()
     problems.raise_if_any(
         BackboneError, f"{name} is damaged; install its distribution again. Found:"
     )

@@ -88,7 +88,7 @@ def load(run: str, device: Device) -> HyperX:
     if not on_hub and not (path / "model.json").is_file():
         run_folder(path, finished=True)
     with libraries():
-        from ..devices import choose_device
+        from ..hardware import choose_device
         from ..model import HyperX
     return HyperX.from_pretrained(run, device=choose_device(device))
 

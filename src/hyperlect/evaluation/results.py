@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ..errors import Problems, RunError
-from ..files import write_json
 from ..grid import Kind
+from ..run_folder import write_json
 from ..tasks import TaskType
 from .metrics import Parts
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.examples import Split
-from ..devices import choose_device
 from ..errors import HyperlectError, RunError, UnknownNameError, unknown
 from ..grid import Cell
+from ..hardware import choose_device
 from ..languages import resolve
 from ..model import HyperX
 from ..preparation import read_corpora

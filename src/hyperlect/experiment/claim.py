@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..files import read_object, write_whole
+from ..run_folder import read_json_or_empty, write_text
 
 RENEW_EVERY = 15.0
 """Seconds between renewals."""
@@ -47,7 +47,7 @@ class Claim:
         """Say which process does the work."""
         self.worker = worker
         if not self._is_lost():
-            write_whole(self.path, self._text())
+            write_text(self.path, self._text())
 
     def renew(self) -> bool:
         """Say that the work goes on. False where another has taken the claim in the meantime."""
@@ -57,7 +57,7 @@ class Claim:
             try:
                 os.utime(self.path)
             except FileNotFoundError:
-                write_whole(self.path, self._text())
+                write_text(self.path, self._text())
         return True
 
     def release(self) -> None:
@@ -67,7 +67,7 @@ class Claim:
 
     def _is_lost(self) -> bool:
         """Whether another's claim is there; one that cannot be read proves nothing."""
-        return read_object(self.path).get("token", self.token) != self.token
+        return read_json_or_empty(self.path).get("token", self.token) != self.token
 
 
 def claim(folder: Path) -> Claim | None:
@@ -88,7 +88,7 @@ def claim(folder: Path) -> Claim | None:
         with FileLock(made.path.with_name(f".{made.path.name}.taken")):
             if not is_stale(made.path):
                 return None
-            write_whole(made.path, made._text())
+            write_text(made.path, made._text())
     return made
 
 
@@ -105,7 +105,7 @@ def claim_path(folder: Path) -> Path:
 
 def is_stale(path: Path) -> bool:
     """Whether those who made a claim are gone."""
-    who = read_object(path)
+    who = read_json_or_empty(path)
     if who.get("host") == host():
         return not any(_is_alive(who.get(n), who.get(f"{n} began")) for n in ("pid", "worker"))
     try:

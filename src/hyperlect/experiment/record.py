@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..files import write_json
+from ..run_folder import write_json
 from .curve import Point
 from .plan import Experiment, Run, is_run_folder
 from .state import State, folder_state

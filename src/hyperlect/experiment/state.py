@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..evaluation.results import FILE as RESULTS
-from ..files import read_object
+from ..run_folder import read_json_or_empty
 from ..training import RECIPE, TRAINING
 from ..training.checkpoint import has_checkpoint
 
@@ -69,7 +69,7 @@ def _has_results(folder: Path) -> bool:
 
 @cache  # it is asked every few seconds of hundreds of runs
 def _is_whole(path: Path, modified: int, size: int) -> bool:
-    return "cells" in read_object(path)
+    return "cells" in read_json_or_empty(path)
 
 
 def clear(folder: Path) -> None:

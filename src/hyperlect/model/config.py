@@ -14,10 +14,10 @@ from torch import nn
 from .. import languages as codes
 from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, RunError
-from ..files import write_json
 from ..grid import Cell
 from ..hypernet import HypernetConfig
 from ..methods import METHODS, as_method, reads
+from ..run_folder import write_json
 from ..tasks import PARSERS, ParserForm, Task, TaskType
 
 FORMAT_VERSION = 1

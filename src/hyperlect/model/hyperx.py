@@ -18,7 +18,7 @@ from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters, Sta
 from ..methods import TUNING
 from ..prediction import Prediction, predict
 from ..rows import row_cells
-from ..weights import load_exactly, load_tensors, locate, save_tensors
+from ..run_folder import load_exactly, load_tensors, locate, save_tensors
 from .config import Encoder, HyperXConfig, read_config, write_config
 from .generation import Generation, generate
 from .inventory import Inventory

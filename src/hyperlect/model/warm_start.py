@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..errors import Problems, RunError
+from ..run_folder import load_tensors, locate
 from ..tasks import Task, TaskType
-from ..weights import load_tensors, locate
 from .config import Encoder, HyperXConfig, read_config
 from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX
 from .inventory import Inventory

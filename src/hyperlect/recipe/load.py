@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import RecipeError, nearest
-from ..weights import is_hub_id
+from ..run_folder import is_hub_id
 from .checks import check
 from .choice import EMPTY_BLOCK, leave_out, resolve_few_shot, resolve_selection
 from .document import read_document

@@ -14,8 +14,8 @@ from ..grid import Cell
 from ..heads import MlmHead
 from ..hypernet import HypernetConfig
 from ..model import HyperX, HyperXConfig
+from ..run_folder import load_exactly
 from ..tasks import OUTSIDE, Task, TaskType
-from ..weights import load_exactly
 from .arguments import LABELS, with_defaults
 from .codes import usual_code
 from .names import DECODER, decoder_is_tied, rename, without_repeats

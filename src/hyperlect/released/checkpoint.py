@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Problems, RunError
-from ..weights import load_tensors
+from ..run_folder import load_tensors
 from .names import ENCODER, HEADS
 
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, Problems, RunError
-from ..files import write_json
 from ..model import HyperX
+from ..run_folder import write_json
 from ..tasks import TaskType
 from .arguments import LABELS, UNSEEN, ReleasedArguments, read_arguments
 from .build import from_released

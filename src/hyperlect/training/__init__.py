@@ -1,8 +1,8 @@
 """The training loop, checkpoints, and the run folder."""
 
+from ..errors import Interrupted
 from .hardware import make_accelerator
 from .run import EMBEDDINGS, RECIPE, TRAINING, VERSIONS, resume, start
-from .stop import Interrupted
 from .trainer import Trainer
 
 __all__ = [

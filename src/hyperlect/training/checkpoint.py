@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Problems, RunError
-from ..weights import load_exactly, load_tensors, save_tensors
+from ..run_folder import load_exactly, load_tensors, save_tensors
 
 FORMAT_VERSION = 2
 FOLDER = "checkpoint"

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ..devices import choose_device
+from ..hardware import choose_device
 
 _SHOWN = {"no": "fp32"}
 """What recipes call a precision."""

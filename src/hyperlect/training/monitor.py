@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..files import write_whole
+from ..run_folder import write_text
 
 METRICS, LOG, TENSORBOARD = "metrics.jsonl", "log.txt", "tensorboard"
 
@@ -151,7 +151,7 @@ def _drop_after(path: Path, step: int) -> None:
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _is_until(line, step)]
-        write_whole(path, "".join(f"{line}\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def _is_until(line: str, step: int) -> bool:

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
-from ..files import read_object, write_json, write_whole
 from ..grid import Cell
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
@@ -17,6 +16,7 @@ from ..model.inventory import Inventory
 from ..model.warm_start import Start, warm_start
 from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
+from ..run_folder import read_json_or_empty, write_json, write_text
 from .checkpoint import has_checkpoint
 from .hardware import changes, make_accelerator, versions
 from .monitor import say
@@ -123,10 +123,10 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         trainer.resume()
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / RECIPE, recipe.dump())
+        write_text(run / RECIPE, recipe.dump())
         if not trainer.state.finished:  # or else nothing is computed any more
             now = versions(accelerator)
-            if resume and (changed := changes(read_object(run / VERSIONS), now)):
+            if resume and (changed := changes(read_json_or_empty(run / VERSIONS), now)):
                 say(run, console, changed)
             write_json(run / VERSIONS, now)
         for overlap in corpora.overlaps if not resume else ():

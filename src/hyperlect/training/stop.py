@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..errors import HyperlectError
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(HyperlectError):
-    """Training was stopped from outside after its state was saved."""
 
 
 class StopRequest:

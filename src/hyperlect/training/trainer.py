@@ -17,12 +17,13 @@ from rich.console import Console
 from torch import Tensor
 
 from ..data.batching import Batch
+from ..errors import Interrupted
 from ..evaluation import fill, selection_score, selection_text
 from ..grid import Cell
 from ..model import HyperX
 from ..precision import KeptCasts
 from ..recipe import EvaluationSection, TrainingSection
-from ..weights import load_exactly
+from ..run_folder import load_exactly
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loader import Loader
 from .loss import batch_loss, check_finite, check_gradient, read_once
@@ -32,7 +33,7 @@ from .phases import Phase, phase_of, plan
 from .processes import average_gradients
 from .schedule import seed_everything
 from .state import State, basis, require_same
-from .stop import Interrupted, StopRequest
+from .stop import StopRequest
 
 SAVE_EVERY = 500
 """Steps between checkpoints where the recipe names none: what a power cut may cost."""

@@ -1,0 +1,318 @@
+"""What lies in a run folder, what state it is in, and how files are written and read there.
+
+A run is the folder that training a recipe makes. Every file of it is named here once. Files are
+written whole or not at all: beside their place first, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import Problems, RunError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECIPE = "recipe.yaml"
+MODEL, WEIGHTS = "model.json", "model.safetensors"
+VERSIONS = "versions.json"
+METRICS, LOG, TENSORBOARD = "metrics.jsonl", "log.txt", "tensorboard"
+CHECKPOINT = "checkpoint"
+TRAINING = "training.json"
+"""Written last by training, so it says that the weights are there."""
+EMBEDDINGS = "embeddings.json"
+EXAMPLES, RESULTS = "examples.json", "results.json"
+REPORT = "report.html"
+ORIGIN = "converted.json"
+"""Where a converted model came from."""
+ERROR = "error.txt"
+"""In the folder of a run of an experiment that failed: its output."""
+LOCK = ".lock"
+EXPERIMENT = "experiment.json"
+"""Not of a run: the manifest of an experiment's folder."""
+
+CHECKPOINT_STATE = "state.json"
+"""Written last into a checkpoint, so it says that the checkpoint is whole."""
+
+
+class RunState(StrEnum):
+    """How far a run is, read off its folder."""
+
+    MISSING = "missing"
+    """There is nothing to continue."""
+    INTERRUPTED = "training"
+    """There is a checkpoint to resume from."""
+    TRAINED = "trained"
+    """The weights are there; there are no test results yet."""
+    DONE = "done"
+    """The results are there, with or without the weights."""
+    FAILED = "failed"
+    """It ended with an error, kept in error.txt."""
+
+
+def run_state(folder: Path) -> RunState:
+    """Return how far a run folder is."""
+    if "cells" in read_json_or_empty(folder / RESULTS):
+        return RunState.DONE
+    if (folder / ERROR).is_file():
+        return RunState.FAILED
+    if is_trained(folder):
+        return RunState.TRAINED
+    return RunState.INTERRUPTED if checkpoint_folder(folder) else RunState.MISSING
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run folder holds its weights, and training came to its end."""
+    return all((folder / name).is_file() for name in (WEIGHTS, TRAINING))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a single run that was trained here, finished or not."""
+    return all((folder / name).is_file() for name in (RECIPE, VERSIONS))
+
+
+def checkpoint_folder(run: Path) -> Path | None:
+    """Return the folder of a run's last whole checkpoint; None where there is none."""
+    # A crash between two renames leaves the old one under its second name.
+    folders = (run / CHECKPOINT, run / f"{CHECKPOINT}.old")
+    return next((path for path in folders if (path / CHECKPOINT_STATE).is_file()), None)
+
+
+def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> Path:
+    """Return a run folder.
+
+    Args:
+        path: what the user named.
+        finished: whether it must hold a trained model.
+        recipe: whether it must hold its recipe, which a converted checkpoint lacks.
+
+    Raises:
+        RunError: it is something else; the message says what.
+    """
+    if (path / RECIPE).is_file():
+        if finished and not is_trained(path) and not (path / WEIGHTS).is_file():
+            raise RunError(f"{path} is not finished. Resume it: hyperlect train --resume {path}")
+        return path
+    if (path / MODEL).is_file():
+        if not recipe:
+            return path
+        raise RunError(
+            f"{path} holds a model without a recipe: it was converted or saved, not trained here. "
+            "Use it with `hyperlect predict` and `hyperlect check`; other commands need the "
+            "recipe, which names the data."
+        )
+    if path.is_file():
+        hint = f"Train it first: hyperlect train {path}" if is_yaml(path) else "Name a run folder."
+        raise RunError(f"{path} is a {'recipe' if is_yaml(path) else 'file'}. {hint}")
+    near = path if path.is_dir() else path.parent
+    if not near.is_dir() or near == Path():
+        near = Path("runs")
+    runs = sorted(str(found.parent) for found in near.glob(f"*/{RECIPE}"))
+    there = f" Runs there: {', '.join(runs[:10])}." if runs else ""
+    what = f"{path} is not a run folder" if path.is_dir() else f"There is no run folder {path}"
+    hint = nearest(str(path), runs) or there or " `hyperlect train RECIPE` makes one."
+    raise RunError(f"{what}.{hint}")
+
+
+def is_yaml(path: Path) -> bool:
+    """Whether a path has the ending of a YAML file."""
+    return path.suffix in (".yaml", ".yml")
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"Another process is working on {run}. Wait for it, or stop it."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (run / LOCK).unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a `RunError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"{path} cannot be written: {reason}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; readers see the old content or the new one, never a part.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with writing(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: object, indent: int | None = 1) -> None:
+    """Write plain data as JSON, as `write_text` does."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=indent) + "\n")
+
+
+def read_json(path: Path, remedy: str = "", version: int | None = None) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        remedy: what to do if it cannot be read.
+        version: the ``format_version`` it must have, which is taken out of the result.
+
+    Raises:
+        RunError: it is missing, malformed, or of another version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("it is not a JSON object")
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing. {remedy}".strip()) from None
+    except ValueError as error:
+        raise RunError(f"{path} is malformed ({error}). {remedy}".strip()) from None
+    if version is not None and (found := data.pop("format_version", None)) != version:
+        raise RunError(
+            f"{path} has format_version {found}; this version of hyperlect reads {version}."
+        )
+    return data
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where the file is missing, cut off or something else."""
+    try:
+        return read_json(path)
+    except (RunError, OSError):
+        return {}
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    partial = path.with_suffix(".partial")
+    with writing(path):
+        try:
+            save_file(plain, partial)
+            # safetensors makes its files readable by their owner alone, whatever the umask.
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            partial.replace(path)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises `RunError` where it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing.") from None
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged: {error}.") from None
+    return tensors
+
+
+def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy `state` into `target` in place.
+
+    Raises:
+        RunError: names are missing or unexpected, or shapes differ; every one is named.
+    """
+    import torch
+
+    problems = Problems()
+    for name in sorted(target.keys() - state.keys()):
+        problems.add(f"{name} is missing")
+    for name in sorted(state.keys() - target.keys()):
+        problems.add(f"{name} is unexpected")
+    for name in sorted(target.keys() & state.keys()):
+        if target[name].shape != state[name].shape:
+            shapes = f"{tuple(state[name].shape)}, not {tuple(target[name].shape)}"
+            problems.add(f"{name} has the shape {shapes}")
+    problems.raise_if_any(RunError, "The weights do not fit the model:")
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(state[name])
+
+
+def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Path:
+    """Return the folder that holds the files of a saved model, downloaded if need be.
+
+    Args:
+        source: a folder, or a hub id (owner/name) where there is no such folder.
+        revision: a branch, tag or commit on the hub.
+        names: the files that must be there.
+
+    Raises:
+        RunError: there is neither, or a file is missing.
+    """
+    folder = Path(source).expanduser()
+    if not folder.exists() and is_hub_id(str(source)):
+        folder = _download(str(source), revision, names)
+    for name in names:
+        if not (folder / name).is_file():
+            raise RunError(
+                f"{source} holds no trained model: {name} is missing. Name a folder that "
+                "`hyperlect train` made."
+            )
+    return folder
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a text has the form of a hub id, owner/name. A folder may have such a name too."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
+
+
+def _download(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names)))
+    except (OSError, ValueError) as error:  # the base classes of what the hub's client raises
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(
+            f'There is no folder "{hub_id}", and no model on the hub: {reason}'
+        ) from error
