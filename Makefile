@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hyperlect quickstart
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e ".[builtin,dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e ".[builtin,cluster,dev]" -c constraints.txt
 	touch $@
 
 clean:

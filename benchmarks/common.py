@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hyperlect.training.hardware import processor
+from hyperlect.hardware import processor
 
 RESULTS = Path(__file__).parent / "results"
 

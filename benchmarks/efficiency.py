@@ -1,8 +1,8 @@
 """Parameters of each method for T tasks and N languages, and the time to add a language.
 
-Parameters are arithmetic alone (`hyperlect.accounting`, whose counts are tested against models), at
-the sizes of three encoders. The time is measured: whole training steps on raw text that train one
-more language, in turn (measures/adding.py).
+Parameters are counted on models without memory, at the sizes of three encoders (measures/sizes.py).
+The time is measured: whole training steps on raw text that train one more language, in turn
+(measures/adding.py).
 
     python benchmarks/efficiency.py           # the counts; seconds
     python benchmarks/efficiency.py --time    # the steps too; some minutes, on a quiet machine
@@ -25,11 +25,10 @@ from measures.bench import Bench
 from measures.costs import PAGE, PICTURE, page
 from measures.curves import draw
 from measures.rows import write_rows
-from measures.sizes import LANGUAGES, SETTINGS, TASKS
+from measures.sizes import LANGUAGES, SETTINGS, TASKS, count, per_language, per_task, stored_apart
 from rich.console import Console
 from rich.table import Table
 
-from hyperlect.accounting import count
 from hyperlect.methods import METHODS
 
 COUNTS, TIMES = RESULTS / "efficiency.json", RESULTS / "efficiency-time.json"
@@ -37,36 +36,35 @@ COUNTS, TIMES = RESULTS / "efficiency.json", RESULTS / "efficiency-time.json"
 
 def counts() -> list[dict[str, Any]]:
     """Count every method at every size, all tasks in one model and a model for each."""
-    made = []
-    for name, (sizes, config) in SETTINGS.items():
+    rows = []
+    for name, setting in SETTINGS.items():
         for tasks in TASKS:
             for languages in LANGUAGES:
                 for method in METHODS:
-                    found = count(method, config, sizes, tasks, languages)
-                    apart = count(method, config, sizes, tasks, languages, apart=True)
-                    made.append(
+                    counted = count(setting, method, tasks, languages)
+                    rows.append(
                         {
                             "encoder": name,
                             "method": method,
                             "tasks": tasks,
                             "languages": languages,
-                            "trained": found.trained,
-                            "stored": found.stored,
-                            "stored_apart": apart.stored,
-                            "per_language": found.per_language,
-                            "per_task": found.per_task,
-                            "ratio": round(found.stored / sizes.encoder, 5),
+                            "trained": counted.trained,
+                            "stored": counted.stored,
+                            "stored_apart": stored_apart(setting, method, tasks, languages),
+                            "per_language": per_language(setting, method).stored,
+                            "per_task": per_task(setting, method).stored,
+                            "ratio": round(counted.stored / setting.encoder, 5),
                             "against": "one trained encoder (finetune)",
                         }
                     )
-    return made
+    return rows
 
 
-def tell(made: list[dict[str, Any]], console: Console) -> None:
+def tell(rows: list[dict[str, Any]], console: Console) -> None:
     """Print the counts."""
     keys = ("encoder", "method", "tasks", "languages", "trained", "stored", "stored_apart")
     table = Table(*keys, "stored / trained encoder", "one more language")
-    for row in made:
+    for row in rows:
         cells = (f"{row[key]:,}" if isinstance(row[key], int) else row[key] for key in keys)
         table.add_row(*cells, f"{row['ratio']:.4f}", f"{row['per_language']:,}")
     console.print(table)
@@ -90,14 +88,14 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     console = Console()
-    made = counts()
-    tell(made, console)
-    COUNTS.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows = counts()
+    tell(rows, console)
+    COUNTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if arguments.time:
         measure(arguments.repetitions, console)
     draw(SETTINGS, PICTURE)
     times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else []
-    PAGE.write_text(page(made, times), encoding="utf-8")
+    PAGE.write_text(page(rows, times), encoding="utf-8")
     console.print(f"written: {COUNTS}, {PAGE}, {PICTURE}")
 
 

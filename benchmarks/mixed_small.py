@@ -32,9 +32,8 @@ from rich.table import Table
 
 from hyperlect.evaluation import evaluate_run
 from hyperlect.recipe import load_recipe
-from hyperlect.report import summary, write_report
-from hyperlect.report.data import Run, read_run
-from hyperlect.report.systems import Setting
+from hyperlect.report import compare, write_report
+from hyperlect.report.data import Run, gather_runs, read_run
 from hyperlect.training import resume, start
 
 ROOT = Path(__file__).parents[1]
@@ -55,11 +54,11 @@ def run_one(method: str, seed: int, overrides: list[str], console: Console) -> R
     if not (run / "results.json").is_file():
         console.rule(f"{method}, seed {seed}")
         if not (run / "training.json").is_file():
-            own = [f"method={method}", f"training.seed={seed}", *METHODS[method]]
+            settings = [f"method={method}", f"training.seed={seed}", *METHODS[method]]
             if run.exists():
                 resume(run, console=console)
             else:
-                start(load_recipe(RECIPE, [*overrides, *own]), run, console=console)
+                start(load_recipe(RECIPE, [*overrides, *settings]), run, console=console)
         began = time.monotonic()
         evaluate_run(run, console=console)
         console.print(f"evaluated in {time.monotonic() - began:.0f} s")
@@ -68,17 +67,14 @@ def run_one(method: str, seed: int, overrides: list[str], console: Console) -> R
 
 def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
     """Average over seeds: one row a method, task and kind, and one for the mean of the tasks."""
-    setting = Setting("mixed-small")
-    for (method, seed), run in runs.items():
-        setting.system(method).add(seed, run)
-    found = summary.summarise(setting, baseline=None)
-    order = list(dict.fromkeys(row.task for row in found))
-    methods = [system.method for system in setting.systems]
-    found.sort(key=lambda row: (methods.index(row.method), order.index(row.task)))
+    rows, _ = compare.summarise(gather_runs([run.folder for run in runs.values()]).cells)
+    order = list(dict.fromkeys(row.task for row in rows))
+    methods = list(dict.fromkeys(method for method, _ in runs))
+    rows.sort(key=lambda row: (methods.index(row.method), order.index(row.task)))
     return [
         {
             "task": row.task,
-            "kind": row.kind,
+            "kind": row.kinds[0],
             "method": row.method,
             "metric": row.metric or "mean",
             "mean": round(row.mean, 2),
@@ -86,19 +82,19 @@ def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
             "seeds": row.seeds,
             "cells": row.cells,
         }
-        for row in found
+        for row in rows
         if row.mean is not None
     ]
 
 
 def lines(rows: list[dict[str, Any]], methods: list[str]) -> tuple[list[str], list[list[str]]]:
     """Lay the rows out as a table: its headings, and one line a task and kind."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
-        found[row["task"], row["kind"]][row["method"]] = row
+        groups[row["task"], row["kind"]][row["method"]] = row
     headings = ["task", "kind of cell", "metric", "cells", *methods]
     laid_out = []
-    for (task, kind), by_method in found.items():
+    for (task, kind), by_method in groups.items():
         first = next(iter(by_method.values()))
         scores = [
             f"{by_method[m]['mean']:.1f} ± {by_method[m]['std'] or 0:.1f}"

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperlect.data.batching import Batch
-from hyperlect.heads import MlmHead
+from hyperlect.data.batching import Batch, TaskRows
+from hyperlect.heads import Encoded
 from hyperlect.model import HyperX
 
 NO_LABEL = -100
@@ -42,7 +42,7 @@ class PublishedModel(nn.Module):
 
     def __init__(self, model: HyperX, length: int = LENGTH) -> None:
         super().__init__()
-        model.slots.remove()
+        model.hooks.remove()
         self.backbone = model.backbone
         self.hypernet: Any = model.adapters
         self.heads = model.heads
@@ -88,10 +88,10 @@ class PublishedModel(nn.Module):
         """Score every position, (B, T, labels or vocabulary), or sentence, (B, labels)."""
         self.cell = (self.tasks.index(task), self.languages.index(language))
         hidden, _ = self.backbone(input_ids, attention_mask)
-        head = self.heads[task]
-        if isinstance(head, MlmHead):
-            return head(hidden, None, self.backbone.word_embeddings)  # type: ignore[no-any-return]
-        return head(hidden, attention_mask, None)  # type: ignore[no-any-return]
+        head: Any = self.heads[task]
+        encoded = Encoded(hidden, attention_mask, self.backbone.word_embeddings)
+        every = TaskRows(torch.arange(len(hidden), device=hidden.device))
+        return head.read(encoded, every)  # type: ignore[no-any-return]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch of one cell over its labels."""
@@ -108,9 +108,11 @@ class PublishedModel(nn.Module):
         pad = self.backbone.encoder.config.pad_token_id
         input_ids = F.pad(batch.input_ids, (0, missing), value=pad)
         attention_mask = F.pad(batch.attention_mask, (0, missing))
-        labels = batch.labels[task]
-        if batch.positions is not None and bool(batch.positions.any()):
-            every = torch.full_like(input_ids, NO_LABEL)
-            every[F.pad(batch.positions, (0, missing))] = labels
-            labels = every
+        rows = batch.tasks[task]
+        assert rows.labels is not None
+        if rows.positions is None:
+            return input_ids, attention_mask, rows.labels
+        labels = torch.full_like(batch.input_ids, NO_LABEL).flatten()
+        labels[rows.positions] = rows.labels
+        labels = F.pad(labels.view_as(batch.input_ids), (0, missing), value=NO_LABEL)
         return input_ids, attention_mask, labels

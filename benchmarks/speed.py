@@ -20,14 +20,14 @@ from pathlib import Path
 
 import torch
 from common import RESULTS
-from measures import gpu, inference, languages, memory, start, steps, switches, throughput
+from measures import gpu, inference, languages, memory, skewed, start, steps, switches, throughput
 from measures.bench import DATA_VARIABLE, Bench
 from measures.page import write_page
 from measures.rows import Row, write_rows
 from rich.console import Console
 from rich.table import Table
 
-import hyperlect.cli  # noqa: F401  (for what it sets before torch first allocates)
+from hyperlect.cli import quiet_libraries
 from hyperlect.hardware import choose_device
 
 # In the order of the table of goals; each puts its other rows after it.
@@ -36,6 +36,7 @@ MEASURES = {
     "throughput": throughput.measure,
     "inference": inference.measure,
     "memory": memory.measure,
+    "skewed": skewed.measure,
     "start": start.measure,
     "switches": switches.measure,
     "languages": languages.measure,
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page anew, measure nothing")
     arguments = parser.parse_args()
     console = Console()
+    quiet_libraries()  # also sets what torch reads when it first allocates
     logging.getLogger("transformers").setLevel(logging.ERROR)
     if not arguments.page:
         bench = Bench(torch.device(choose_device(arguments.device)), arguments.repetitions)
@@ -84,10 +86,12 @@ def main() -> None:
         if arguments.out or not arguments.only:
             write_rows(rows, arguments.out or FILES[bench.device.type])
     if arguments.page or not (arguments.only or arguments.out):
-        found = {kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()}
-        if not found:
+        results = {
+            kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()
+        }
+        if not results:
             parser.error("there are no results yet; run it without --page")
-        for path in write_page(found):
+        for path in write_page(results):
             console.print(f"written: {path}")
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hyperlect.recipe import documentation
-from hyperlect.recipe.keys import NESTED
-from hyperlect.recipe.recipe import Recipe
+from hyperlect.recipe import Recipe, documentation
+from hyperlect.recipe.document import sections_of
 
 HEADINGS = {
     "": "The recipe",
@@ -24,32 +23,39 @@ HEADINGS = {
     "training": "training",
     "evaluation": "evaluation",
 }
-SECTIONS: dict[str, Any] = {"": Recipe, **{".".join(place): kind for place, kind in NESTED.items()}}
+SECTIONS = {".".join(place): section for place, section in sections_of(Recipe).items()}
 INTRODUCTION = """\
 # Recipes
 
 <!-- Made by docs/build.py from the code; do not edit. -->
 
-A recipe is one YAML file that says what is trained, on what, and how. It is validated whole
-before anything is loaded: unknown keys are refused with the nearest name, and all faults are
-reported at once. `hyperlect check RECIPE` reads the data too and prints the grid.
+A recipe is one YAML file that says what is trained, on what, and how. It is validated as a whole
+before anything is loaded. An unknown key is an error that suggests the nearest name, and all
+mistakes are reported at once. `hyperlect check RECIPE` also reads the data and shows the grid.
 
-- [data.md](data.md) has an example for every sort of data, and says what languages are called;
-  [new-language.md](new-language.md) shows how to go on from a finished run.
-- A key without a default here must be written. `{}` as that of a whole section stands for the
-  defaults of its keys.
-- `${VAR}` and `${VAR:-default}` stand for environment variables. Within braces or brackets such a
-  text must stand in quotes: `{train: "${VAR}/train.conllu"}`.
-- File names are relative to the block's `root`, and that to the recipe's folder.
-- Languages are ISO 639-3 codes; ISO 639-1 codes, BCP 47 tags and English names are understood.
-  The file is read as YAML 1.2, where the bare word `no` is text: Norwegian needs no quotes.
+- [data.md](data.md) has an example for every kind of data, and says what languages are called.
+  [settings.md](settings.md) says which values to begin with, and
+  [new-language.md](new-language.md) how to continue from a finished run.
+- A key without a default here is required. `{}` as the default of a section stands for the defaults
+  of its keys.
+- `${VAR}` and `${VAR:-default}` stand for environment variables. Inside braces or brackets, quote
+  such a text: `{train: "${VAR}/train.conllu"}`.
+- File names start from the block's `root`, and that from the recipe's folder.
+- Languages are ISO 639-3 codes; ISO 639-1 codes, BCP 47 tags and English names work too. The file
+  is read as YAML 1.2, where the bare word `no` is text, so Norwegian needs no quotes.
 - Any value can be changed on the command line: `--set training.steps=200`.
 
-Formats of data and their `fields`: `conllu` ({label: upos}, any column or misc:KEY), `columns`
-({word: 1, label: 2}), `tsv`, `csv`, `jsonl` and `hub` ({text: …, pair: …, label: …}, or
-{words: …, labels: …}), `text` (one text a line). For tasks of type `parsing` a field `head`
-(`heads` in tables and on the hub) says where the heads are: words counted from 1, 0 for the root.
-In `conllu` they and the relations are found without it.
+The `fields` of each format:
+
+| format | fields |
+|---|---|
+| `conllu` | `{label: upos}`: any column, `misc:KEY` or `feats:KEY` |
+| `columns` | `{word: 1, label: 2}`: numbers of columns, from 1 |
+| tables (`tsv`, `csv`, `jsonl`, `hub`) | `{text: …, label: …}`, `{words: …, labels: …}` |
+| `text` | none: one text a line |
+
+Pairs of texts also have `pair`. For tasks of type `parsing`, `head` (`heads` in tables) says where
+the heads are: words counted from 1, 0 for the root. In `conllu`, trees need no fields.
 """
 
 
@@ -68,7 +74,7 @@ def section(prefix: str, title: str, keys: dict[str, str]) -> list[str]:
 
 
 def default_of(kind: Any, name: str) -> str | None:
-    """Write the default of a section's field as a recipe would; None where there is none."""
+    """Write the default of a section's field as a recipe would; None for a required one."""
     if not issubclass(kind, BaseModel):
         return as_yaml(getattr(kind(), name))
     field = kind.model_fields[name]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperlect.data.examples import SPLITS, Source
+from hyperlect.data.readers import SPLITS, Source
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.tasks import TaskType
 
@@ -23,12 +23,12 @@ def blocks(page: str, language: str) -> list[tuple[str, str]]:
     """The fenced blocks of a page in one language, each with the heading above it."""
     text = (DOCS / page).read_text(encoding="utf-8")
     fenced = rf"^```{language}\n(?P<block>.*?)^```$|^```.*?^```$|^#+ (?P<heading>.*?)$"
-    heading, found = "", []
+    heading, pairs = "", []
     for match in re.finditer(fenced, text, re.DOTALL | re.MULTILINE):
         heading = match["heading"] or heading
         if match["block"]:
-            found.append((heading, match["block"]))
-    return found
+            pairs.append((heading, match["block"]))
+    return pairs
 
 
 def joined(*parts: str) -> str:

@@ -2,15 +2,21 @@
 
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from .documents import blocks, joined, run_python, write_example
+from .documents import COUNTS, blocks, joined, run_python, write_example
 
 ROOT = Path(__file__).parents[1]
 ((_, README_RECIPE),) = blocks("../README.md", "yaml")
 DATA = blocks("data.md", "yaml")
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
 NEW_LANGUAGE = [block for _, block in blocks("new-language.md", "yaml")]
 
 
@@ -51,8 +57,8 @@ def test_defaults_on_the_recipes_page_can_be_written_as_they_stand(tmp_path):
     tables = [row.findall(part) for _, part in parts]
     recipe, hypernet, tasks, data, limit, cells, few_shot, training, evaluation = tables
     needed = [key for table in tables for key, default in table if not default]
-    own = ["format_version", "name", "tasks", "data"]
-    assert needed == [*own, "type", "task", "format", "cells", "cells", "examples"]
+    top = ["format_version", "name", "tasks", "data"]
+    assert needed == [*top, "type", "task", "format", "cells", "cells", "examples"]
 
     def written(table, whole, **values):
         defaults = {key: default for key, default in table if default and whole}
@@ -90,7 +96,7 @@ def test_readme_recipe_is_valid(tmp_path):
 
 @pytest.mark.parametrize(("heading", "block"), DATA, ids=[heading for heading, _ in DATA])
 def test_examples_of_data_can_be_read_and_encoded(heading, block, tmp_path, monkeypatch):
-    from hyperlect.preparation import read_corpora
+    from hyperlect.recipe.corpora import read_corpora
     from hyperlect.tasks import TaskType
 
     from .recipe.stand_in import use_hub, write_hub
@@ -104,10 +110,10 @@ def test_examples_of_data_can_be_read_and_encoded(heading, block, tmp_path, monk
     corpora = read_corpora(recipe)
     rows = corpora.encode(tiny_tokenizer("bert"), recipe.max_length)
     assert rows.keys() == {(s, c) for s in ("train", "dev", "test") for c in recipe.cells(s)}
-    assert all(len(found) == len(corpora.examples[key]) for key, found in rows.items())
+    assert all(len(encoded) == len(corpora.examples[key]) for key, encoded in rows.items())
     for name, task in corpora.tasks.items():
-        own = [found["labels"] for (_, cell), found in rows.items() if cell.task == name]
-        labels = {label for column in own for row in column for label in row}
+        columns = [data["labels"] for (_, cell), data in rows.items() if cell.task == name]
+        labels = {label for column in columns for row in column for label in row}
         assert len(labels) > 1 or task.type is TaskType.MLM
 
 
@@ -120,7 +126,7 @@ def test_codes_of_languages_are_what_the_page_says():
         names, codes = re.findall("`(.*?)`", written), re.findall("`(.*?)`", is_)
         expected = names if is_ == "the same" else codes * (len(names) // len(codes))
         assert [resolve(name) for name in names] == expected
-    assert len(rows) == 8
+    assert len(rows) == 9
 
 
 @pytest.mark.parametrize("block", NEW_LANGUAGE, ids=["tags", "all-tasks", "raw-text"])
@@ -135,28 +141,30 @@ def test_recipes_for_a_new_language(block, mine, tmp_path):
     run = train(recipe, tmp_path / "run")
     model = HyperX.from_pretrained(run)
     assert model.languages == ["eng", "isl", "mlt"]
-    told = (run / "log.txt").read_text(encoding="utf-8")
-    assert "new: the language mlt, at the zero vector" in told
-    left = {"pos", "ner"} - model.tasks.keys()
-    assert ("left behind, so not in this run: the task ner" in told) is (left == {"ner"})
-    assert bool(left) is (block == NEW_LANGUAGE[0])
+    log = (run / "log.txt").read_text(encoding="utf-8")
+    assert re.search(r"new: the language mlt, .*zero", log)
+    left_behind = {"pos", "ner"} - model.tasks.keys()
+    assert ("not kept in this run: the task ner" in log) is (left_behind == {"ner"})
+    assert bool(left_behind) is (block == NEW_LANGUAGE[0])
 
 
 def test_a_new_language_that_nothing_is_trained_in(mine, monkeypatch):
-    from hyperlect.grid import Kind
+    from hyperlect.evaluation import evaluate_run
+    from hyperlect.grid import Cell, Kind
 
     monkeypatch.chdir(mine)
     write_example(NEW_LANGUAGE[0], mine / "recipe.yaml", *few_steps(mine))  # for its test file
-    ((_, block),) = blocks("new-language.md", "python")
-    names = run_python(block)
-    assert names["result"].kind is Kind.UNTOUCHED
+    page = (ROOT / "docs" / "new-language.md").read_text(encoding="utf-8")
+    ((run, cell, file),) = re.findall(r"^hyperlect evaluate (\S+) --test (\S+)=(\S+)$", page, re.M)
+    (result,) = evaluate_run(run, files={Cell.parse(cell): Path(file)}).cells
+    assert (result.kind, result.examples) == (Kind.UNTOUCHED, COUNTS["test"])
     assert not (mine / "runs" / "mine" / "results.json").exists()
 
 
 def test_examples_in_python(mine, monkeypatch, capsys):
     from hyperlect.grid import Kind
     from hyperlect.hypernet import AdapterWeights
-    from hyperlect.prediction import Prediction
+    from hyperlect.predict import Prediction, Span
 
     from .tiny import HIDDEN, LAYERS
 
@@ -165,8 +173,8 @@ def test_examples_in_python(mine, monkeypatch, capsys):
     assert whole.count("steps=500") == 1
     names = run_python(whole.replace("steps=500", "steps=2"))
     printed = capsys.readouterr().out
-    for shown in re.findall(r"print\(found\.words\)  # (.*)", whole):
-        assert shown in printed
+    (words,) = re.findall(r"print\(prediction\.words\)  # (.*)", whole)
+    assert words in printed
     assert names["shapes"]["down_weight"] == (LAYERS, 64, HIDDEN)
     assert names["top"].up_weight.shape == (HIDDEN, 64)
     assert names["kind"] is Kind.UNSEEN_COMBINATION
@@ -174,14 +182,76 @@ def test_examples_in_python(mine, monkeypatch, capsys):
     assert {cell.language for cell in names["results"].cells} == {"eng", "isl"}
     # The tables name every field.
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    for table in (Prediction, AdapterWeights):
+    for table in (Prediction, Span, AdapterWeights):
         for field in table.__dataclass_fields__:
             assert re.search(rf"^\|[^|]*`{field}`[^|]*\|", page, re.MULTILINE), field
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
+def test_the_training_loop_of_the_page_has_the_gradients_of_one_batch(mine):
+    """A step cut into batches of uneven sentences learns what the whole batch does."""
+    import torch
+
+    from hyperlect import HyperX
+    from hyperlect.data.batching import collate
+    from hyperlect.recipe import load_recipe
+    from hyperlect.recipe.corpora import read_corpora
+
+    (block,) = (b for _, b in blocks("python.md", "python") if "def accumulate" in b)
+    accumulate = run_python(block)["accumulate"]
+    model = HyperX.from_pretrained(mine / "runs" / "mine")  # in evaluation mode: no dropout
+    corpora = read_corpora(load_recipe(mine / "runs" / "mine" / "recipe.yaml"))
+    encoded = corpora.encode(model.tokenizer, model.max_length, ["train"])
+    drawn = [(cell, row) for (_, cell), rows in encoded.items() for row in rows]
+    gradients = []
+    for size in (len(drawn), 5):
+        batches = [
+            collate([row for _, row in part], [c for c, _ in part], model.tasks, model.tokenizer)
+            for part in (drawn[start : start + size] for start in range(0, len(drawn), size))
+        ]
+        model.zero_grad()
+        assert len(accumulate(model, batches)) == len(batches)
+        parameters = [p for p in model.own_parameters().values() if p.grad is not None]
+        gradients.append(torch.cat([p.grad.flatten() for p in parameters]))
+    assert torch.allclose(*gradients, atol=1e-5)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_the_pages_have_these_verbs_and_options(page):
+    import typer
+
+    from hyperlect.cli.__main__ import app
+
+    verbs = typer.main.get_command(app).commands
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    code = [block for language, block in fenced.findall(text) if not language]
+    code += re.findall(r"`(hyperlect [^`\n]*)`", fenced.sub("", text))
+    for line in "\n".join(code).splitlines():
+        for command in re.findall(r"\bhyperlect ([a-z].*?)(?=[|;#]|$)", line):
+            verb, *words = command.split()
+            if page.name == "new-language.md" and verb == "add-language":
+                continue  # the page says that it does not exist
+            options = {name for option in verbs[verb].params for name in option.opts}
+            assert {word for word in words if word.startswith("--")} <= options, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_documents_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
+        if target.startswith("http"):
+            continue
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    times = Counter()
+    for number, slug in enumerate(slugs):
+        slugs[number] += f"-{times[slug]}" if times[slug] else ""
+        times[slug] += 1
+    return slugs

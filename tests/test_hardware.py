@@ -1,15 +1,18 @@
-"""Choosing where to compute."""
+"""Where to compute, in which precision, and what results depend on."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
+import hyperlect
 from hyperlect.errors import HyperlectError, UnknownNameError
-from hyperlect.hardware import choose_device
+from hyperlect.hardware import arithmetic, choose_device, processor, version_changes, versions
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
+def set_available(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -18,21 +21,91 @@ def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
     ("cuda", "mps", "chosen"),
     [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
-def test_auto_takes_the_first_that_is_there(
+def test_auto_is_the_first_device_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, chosen: str
 ) -> None:
-    machine(monkeypatch, cuda, mps)
+    set_available(monkeypatch, cuda, mps)
     assert choose_device() == choose_device("auto") == chosen
 
 
-def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, cuda=True, mps=True)
+def test_a_device_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_available(monkeypatch, cuda=True, mps=True)
     assert [choose_device(name) for name in ("cpu", "mps", "cuda")] == ["cpu", "mps", "cuda"]
 
 
-def test_a_device_that_is_absent_or_unknown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, cuda=False, mps=True)
-    with pytest.raises(HyperlectError, match=r'no device "cuda".*mps, cpu'):
+def test_an_absent_or_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_available(monkeypatch, cuda=False, mps=True)
+    with pytest.raises(HyperlectError, match=r'"cuda".*mps, cpu'):
         choose_device("cuda")
-    with pytest.raises(UnknownNameError, match=r'"cdua"\. Did you mean "cuda"'):
+    with pytest.raises(UnknownNameError, match=r'"cdua".*"cuda"'):
         choose_device("cdua")
+
+
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+@pytest.mark.parametrize(
+    ("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")]
+)
+def test_the_precision_of_matrix_products_is_set_and_restored(
+    precision: Any, inside: str, before: str
+) -> None:
+    outside = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        with arithmetic("cpu", precision):
+            assert torch.get_float32_matmul_precision() == inside
+            with arithmetic("cpu", "tf32"):
+                assert torch.get_float32_matmul_precision() == "high"
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == before
+        with pytest.raises(KeyboardInterrupt), arithmetic("cpu", precision):
+            raise KeyboardInterrupt
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(outside)
+
+
+def test_bf16_is_autocast_and_the_others_are_not() -> None:
+    linear, inputs = torch.nn.Linear(5, 3), torch.randn(4, 5)
+    plain = linear(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = linear(inputs)
+    assert rounded.dtype is torch.bfloat16
+    with arithmetic("cpu", "bf16"):
+        assert torch.equal(linear(inputs), rounded)
+        with arithmetic("cpu", "fp32"):  # exact, whatever is set outside
+            assert torch.equal(linear(inputs), plain)
+        assert torch.equal(linear(inputs), rounded)
+    with arithmetic("cpu", "tf32"):
+        assert torch.equal(linear(inputs), plain)
+    assert torch.equal(linear(inputs), plain)
+
+
+def test_versions_name_everything_that_a_result_depends_on() -> None:
+    now = versions("cpu", "bf16", processes=2)
+    assert now["hyperlect"] == hyperlect.__version__
+    assert now["torch"] == torch.__version__
+    assert {"transformers", "accelerate", "datasets", "tokenizers", "python", "platform"} <= set(
+        now
+    )
+    assert (now["processes"], now["precision"]) == ("2", "bf16")
+    assert now["threads"] == str(torch.get_num_threads())
+    assert now["device"] == f"cpu: {processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    assert processor()
+
+
+def test_changes_of_hardware_and_libraries_are_named() -> None:
+    now = versions("cpu", "fp32")
+    assert version_changes(now, now) is None
+    assert version_changes({**now, "platform": "another"}, now) is None
+    assert version_changes({}, now) is None  # entries of only one of them are not changes
+    changes = version_changes({**now, "device": "cuda: Some GPU", "torch": "1.0"}, now)
+    assert changes is not None
+    for text in ("cuda: Some GPU", now["device"], "torch", "1.0"):
+        assert text in changes
+    assert "python" not in changes
+
+
+def test_earlier_versions_called_fp32_no() -> None:
+    now = versions("cpu", "fp32")
+    assert version_changes({**now, "precision": "no"}, now) is None
+    assert version_changes({**now, "precision": "no"}, {**now, "precision": "bf16"})

@@ -56,8 +56,83 @@ def test_resolve(written: str, code: str) -> None:
     assert languages.resolve(written) == code
 
 
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("bat-smg", "sgs"),
+        ("bat_smg", "sgs"),
+        ("fiu-vro", "vro"),
+        ("Fiu-Vro", "vro"),
+        ("be-x-old", "bel"),
+        ("be-tarask", "bel"),
+        ("bh", "bho"),
+        ("eml", "egl"),
+        ("map-bms", "jav"),
+        ("nds-nl", "nds"),
+        ("roa-rup", "rup"),
+        ("roa-tara", "nap"),
+        ("sh", "hbs"),
+        ("simple", "eng"),
+        ("sr-ec", "srp"),
+        ("sr-el", "srp"),
+        ("zh-classical", "lzh"),
+        ("zh-min-nan", "nan"),
+        ("zh-yue", "yue"),
+        ("cbk-zam", "cbk"),
+    ],
+)
+def test_codes_of_wikipedias_mean_their_language(written: str, code: str) -> None:
+    assert languages.resolve(written) == languages.resolve(written, wikipedia=True) == code
+
+
+@pytest.mark.parametrize(("written", "code"), [("als", "gsw"), ("nrm", "nrf")])
+def test_codes_of_other_languages_are_wikipedias_only_where_that_is_known(
+    written: str, code: str
+) -> None:
+    assert languages.resolve(written) == written
+    assert languages.resolve(written, wikipedia=True) == code
+
+
+@pytest.mark.parametrize("written", ["bat", "fiu", "nah", "bih", "map", "sgn", "Baltic languages"])
+def test_groups_of_languages_are_refused(written: str) -> None:
+    with pytest.raises(UnknownNameError, match="group of languages") as error:
+        languages.resolve(written)
+    assert f'"{written}"' in str(error.value)
+
+
+def test_all_collections_of_the_registry_are_groups() -> None:
+    from language_data.registry_parser import parse_registry
+
+    groups = {
+        entry["Subtag"] for entry in parse_registry() if entry.get("Scope") == "collection"
+    } - {"bh"}
+    for group in groups:
+        with pytest.raises(UnknownNameError):
+            languages.resolve(group)
+
+
+@pytest.mark.parametrize(
+    ("written", "base", "rest"),
+    [("de-foobar", "de", "foobar"), ("zh-xyz", "zh", "xyz"), ("lt-smg", "lt", "smg")],
+)
+def test_parts_that_mean_nothing_are_named(written: str, base: str, rest: str) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        languages.resolve(written)
+    assert f'"{rest}"' in str(error.value)
+    assert f'"{base}"' in str(error.value)
+
+
+@pytest.mark.parametrize(("written", "code"), [("en-x-own", "eng"), ("de-u-co-phonebk", "deu")])
+def test_extensions_are_left_out_with_a_warning(written: str, code: str) -> None:
+    languages.resolve.cache_clear()
+    with pytest.warns(UserWarning, match=written):
+        assert languages.resolve(written) == code
+
+
 def test_every_result_of_the_table_resolves_to_itself() -> None:
-    for code in (*languages._ONE_LANGUAGE.values(), *languages._KEPT_APART):
+    tables = (languages._ONE_LANGUAGE, languages._WIKIPEDIAS, languages._ONLY_WIKIPEDIAS)
+    codes = {code for table in tables for code in table.values()} | {*languages._KEPT_APART}
+    for code in codes:
         assert languages.resolve(code) == code
 
 

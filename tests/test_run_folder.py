@@ -17,6 +17,7 @@ from hyperlect.run_folder import (
     RunState,
     load_exactly,
     load_tensors,
+    load_tensors_and_metadata,
     locate,
     locked,
     read_json,
@@ -121,6 +122,17 @@ def test_tensors_come_back_as_they_were(tmp_path: Path):
         assert not loaded[name].requires_grad
 
 
+@pytest.mark.parametrize("tensors", [{}, {"a": torch.ones(2)}])
+@pytest.mark.parametrize("metadata", [None, {}, {"config": "digest é"}])
+def test_metadata_comes_back_and_tensors_may_be_none(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None
+):
+    save_tensors(tensors, tmp_path / "x.safetensors", metadata)
+    loaded, texts = load_tensors_and_metadata(tmp_path / "x.safetensors")
+    assert loaded.keys() == tensors.keys()
+    assert texts == (metadata or {})
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_weights_have_the_mode_of_other_files(tmp_path: Path, umask: int):
@@ -217,6 +229,7 @@ def test_a_path_that_is_not_a_run_says_what_it_is(tmp_path: Path, monkeypatch: p
 
 def test_a_run_is_held_by_one_process(tmp_path: Path):
     run = tmp_path / "run"
+    run.mkdir()
     attempt = (
         "import sys; from pathlib import Path; from hyperlect.run_folder import locked\n"
         "with locked(Path(sys.argv[1])): pass"
@@ -230,3 +243,29 @@ def test_a_run_is_held_by_one_process(tmp_path: Path):
     with locked(run):
         pass
     assert not list(run.iterdir())
+
+
+def test_a_new_folder_stays_only_if_something_was_written(tmp_path: Path):
+    run = tmp_path / "runs" / "new"
+
+    def fail() -> None:
+        with locked(run):
+            assert run.is_dir()
+            raise RunError("the data is malformed")
+
+    with pytest.raises(RunError, match="malformed"):
+        fail()
+    assert not run.exists()
+    with locked(run):
+        write_text(run / "recipe.yaml", "")
+    assert [path.name for path in run.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_held_run_may_be_held_again_inside(tmp_path: Path):
+    """As by an experiment, and by the training that it starts."""
+    run = tmp_path / "run"
+    with locked(run):
+        with locked(run):
+            pass
+        assert [path.name for path in run.iterdir()] == [".lock"]
+    assert not run.exists()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 
 from hyperlect.backbone import Backbone
-from hyperlect.data.batching import Batch, collate
+from hyperlect.data.batching import Batch, collate, mask_rows
 from hyperlect.grid import Cell
-from hyperlect.methods import TUNING
+from hyperlect.methods import METHODS
 from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.tasks import Task, TaskType
 
@@ -40,62 +40,63 @@ def new_language(bench: Bench) -> Cell:
 
 def batches(bench: Bench) -> list[Batch]:
     """Make batches of raw text in the new language, each with its masks."""
-    cell, chance = new_language(bench), torch.Generator().manual_seed(1)
-    return [
-        collate(rows, [cell] * len(rows), {MLM.name: MLM}, bench.backbone.tokenizer, chance).to(
-            bench.device
-        )
-        for rows in like_length(bench.sample, bench.sentences, STEPS)
-    ]
+    chance, tasks = torch.Generator().manual_seed(1), {MLM.name: MLM}
+    tokenizer = bench.backbone.tokenizer
+    masked_batches = []
+    for rows in like_length(bench.sample, bench.sentences, STEPS):
+        cells = [new_language(bench)] * len(rows)
+        masked = mask_rows(rows, cells, tasks, tokenizer, chance)
+        masked_batches.append(collate(masked, cells, tasks, tokenizer).to(bench.device))
+    return masked_batches
 
 
 def model(bench: Bench, method: str, trained: str) -> HyperX:
     """Make a random model with the new language, of which only a part is trained.
 
     Hyper-X has a vector for every language, of which raw text in one moves that one; of the
-    adapters of mad-x only the new one is made.
+    adapters of mad-x only the new one exists.
     """
     cell = new_language(bench)
     languages = (cell.language,) if method == "mad-x" else tuple(bench.languages)
     torch.manual_seed(1)
     config = HyperXConfig((TASKS["pos"], MLM), languages, (cell,), method, SMALL)
-    made = HyperX(_encoder(bench, method), config).to(bench.device)
-    for name, parameter in made.own_parameters().items():
+    new = HyperX(_encoder(bench, method), config).to(bench.device)
+    for name, parameter in new.own_parameters().items():
         parameter.requires_grad_(name.startswith(trained))
-    return made
+    return new
 
 
 def _encoder(bench: Bench, method: str) -> Backbone:
     """An encoder that is trained must not share its tensors with the others."""
-    if method not in TUNING:
+    if not METHODS[method].trains_encoder:
         return twin_of(bench.backbone)
     tokenizer = bench.backbone.tokenizer
     return copy.deepcopy(bench.backbone, {id(tokenizer): tokenizer})
 
 
-def parameters(made: HyperX, method: str) -> int:
+def parameters(model: HyperX, method: str) -> int:
     """Count what is trained for one language; a table of vectors has a row for each."""
-    found = [p for p in made.own_parameters().values() if p.requires_grad]
-    total = sum(p.numel() for p in found)
-    alone = method == "hyperx" and len(found) == 1
-    return total // len(made.languages) if alone else total
+    trained = [p for p in model.own_parameters().values() if p.requires_grad]
+    total = sum(p.numel() for p in trained)
+    alone = method == "hyperx" and len(trained) == 1
+    return total // len(model.languages) if alone else total
 
 
 def measure(bench: Bench) -> Iterator[Row]:
     """Time one step of each, and the generation that is all there is without training."""
-    made = {name: model(bench, *how) for name, how in TRAINED.items()}
+    models = {name: model(bench, *how) for name, how in TRAINED.items()}
     drawn = batches(bench)
-    runs = {name: Step(bench, one, drawn) for name, one in made.items()}
-    plain = made["its vector alone (hyperx)"]
+    runs = {name: Step(bench, one, drawn) for name, one in models.items()}
+    plain = models["its vector alone (hyperx)"]
 
     def generate() -> None:
-        with torch.no_grad(), bench.autocast():
+        with torch.no_grad():
             plain.generate([Cell("pos", "isl")])
 
     times = bench.times({**runs, GENERATED: generate}, warmup=1)
     for name in runs:
         times[name] = [seconds / len(drawn) for seconds in times[name]]
-    trained = {name: parameters(made[name], method) for name, (method, _) in TRAINED.items()}
+    trained = {name: parameters(models[name], method) for name, (method, _) in TRAINED.items()}
     for name in (*TRAINED, GENERATED):
         yield timed_row(
             name,

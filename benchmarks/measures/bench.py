@@ -16,17 +16,17 @@ from common import interleaved
 
 from hyperlect.backbone import Backbone, load_backbone
 from hyperlect.data.batching import Batch, collate
-from hyperlect.data.sample import FOLDER
 from hyperlect.grid import Cell
+from hyperlect.hardware import Precision, arithmetic
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
-from hyperlect.precision import KeptCasts
-from hyperlect.preparation import read_corpora
 from hyperlect.recipe import Recipe, load_recipe
+from hyperlect.recipe.corpora import Corpora, read_corpora
 from hyperlect.tasks import UPOS, Task, TaskType
-from hyperlect.training.loss import batch_loss
+from hyperlect.training.trainer import batch_losses, task_weights
 
 ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "src" / "hyperlect" / "data" / "sample"
 REAL, SAMPLE = ROOT / "recipes" / "mixed-small.yaml", FOLDER / "quickstart.yaml"
 DATA_VARIABLE = "HYPERLECT_DATA"
 
@@ -70,26 +70,10 @@ class Bench:
         if self.cuda:
             torch.cuda.synchronize()
 
-    @functools.cached_property
-    def casts(self) -> KeptCasts:
-        """What autocast makes of frozen weights, kept as the trainer keeps it."""
-        return KeptCasts()
-
-    @contextlib.contextmanager
-    def autocast(self, keep: bool = True) -> Iterator[None]:
-        """Compute as training does by default: bf16 on a GPU that has it, else fp32.
-
-        Args:
-            keep: whether what autocast makes of frozen weights is kept, as in training.
-        """
-        if not (self.cuda and torch.cuda.is_bf16_supported()):
-            yield
-            return
-        with (
-            torch.autocast("cuda", torch.bfloat16),
-            self.casts if keep else contextlib.nullcontext(),
-        ):
-            yield
+    @property
+    def precision(self) -> Precision:
+        """That of training by default: bf16 on a GPU that has it, else fp32."""
+        return "bf16" if self.cuda and torch.cuda.is_bf16_supported() else "fp32"
 
     def times(
         self,
@@ -111,12 +95,22 @@ class Bench:
         return sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.test.tsv"))
 
     @functools.cached_property
+    def corpora(self) -> Corpora:
+        """The shipped corpus."""
+        return read_corpora(load_recipe(SAMPLE))
+
+    @functools.cached_property
     def sample(self) -> list[RowData]:
         """The sentences of the shipped corpus, all languages, encoded with tags of `pos`."""
-        recipe = load_recipe(SAMPLE)
-        corpora = read_corpora(recipe)
-        encoded = corpora.encode(self.backbone.tokenizer, self.length(recipe))
+        length = self.length(load_recipe(SAMPLE))
+        encoded = self.corpora.encode(self.backbone.tokenizer, length)
         return [row for (_, cell), rows in encoded.items() if cell.task == "pos" for row in rows]
+
+    @functools.cached_property
+    def texts(self) -> list[list[str]]:
+        """The same sentences as words."""
+        examples = self.corpora.examples.items()
+        return [row["words"] for (_, cell), rows in examples if cell.task == "pos" for row in rows]
 
     def recipe(self) -> tuple[Recipe, str]:
         """Return the recipe of real corpora, or where they are not there the sample's; and which.
@@ -142,14 +136,14 @@ class Bench:
         """Make a random model. The encoder's modules are its own, their tensors shared by all."""
         torch.manual_seed(1)
         cells = tuple(Cell(task, language) for task in tasks for language in languages)
-        own = tuple(TASKS[task] for task in tasks)
-        config = HyperXConfig(own, tuple(languages), cells, method, hypernet)
+        chosen = tuple(TASKS[task] for task in tasks)
+        config = HyperXConfig(chosen, tuple(languages), cells, method, hypernet)
         return HyperX(twin_of(backbone or self.backbone), config).to(self.device)
 
     def batch(self, rows: Sequence[RowData], cells: Sequence[Cell]) -> Batch:
-        """Make a batch of sentences, each as if it were of the cell given, with labels."""
-        made = [as_cell(row, cell) for row, cell in zip(rows, cells, strict=True)]
-        return collate(made, cells, TASKS, self.backbone.tokenizer).to(self.device)
+        """Make a batch of sentences, each as if it were of its cell, with labels."""
+        labelled = [as_cell(row, cell) for row, cell in zip(rows, cells, strict=True)]
+        return collate(labelled, cells, TASKS, self.backbone.tokenizer).to(self.device)
 
     def batches(self, cells: Sequence[Cell], size: int | None = None) -> list[Batch]:
         """Make a batch of one cell for each cell, of sentences of like length."""
@@ -163,7 +157,8 @@ class Step:
     """Whole training steps, as the trainer takes them, one a batch.
 
     Args:
-        keep: as for `Bench.autocast`.
+        keep: whether copies of the frozen weights in bf16 are kept, as in training. If not,
+            autocast makes them in every pass.
     """
 
     def __init__(
@@ -181,9 +176,16 @@ class Step:
 
     def backward(self, batch: Batch) -> None:
         """Run one batch forward and backward."""
-        with self.bench.autocast(self.keep):
-            loss = batch_loss(self.model, batch).total
-        loss.backward()
+        with self.arithmetic():
+            weights = task_weights([batch], list(self.model.tasks))
+            _, loss = batch_losses(self.model, batch, weights)
+            loss.backward()
+
+    def arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        """Compute in the precision of the bench inside the block."""
+        if self.keep:
+            return self.model.backbone.arithmetic(self.bench.precision)
+        return arithmetic(self.bench.device.type, self.bench.precision)
 
     def finish(self) -> None:
         """Clip, step, and drop the gradients."""
@@ -194,15 +196,8 @@ class Step:
 
 def forward(bench: Bench, model: HyperX, batch: Batch) -> None:
     """Run a batch through a model without gradients, as prediction does."""
-    with model.eval_mode(), bench.autocast():
-        model(
-            batch.input_ids,
-            batch.attention_mask,
-            task=batch.tasks,
-            language=batch.languages,
-            token_type_ids=batch.token_type_ids,
-            positions=batch.positions,
-        )
+    with model.eval_mode(), model.backbone.arithmetic(bench.precision):
+        model.run(batch)
 
 
 def twin_of(backbone: Backbone) -> Backbone:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hyperlect.accounting import APART, FORMULAS, STORED, head_size
 from hyperlect.methods import METHODS
 from hyperlect.tasks import DEPREL, UPOS, Task, TaskType
 
 from .curves import SHOWN
-from .sizes import LANGUAGES, SETTINGS, TASKS, VOCABULARIES, title
+from .sizes import LANGUAGES, SETTINGS, TASKS, model, title
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PICTURE = DOCS / "efficiency.md", DOCS / "images" / "efficiency.png"
@@ -19,27 +18,56 @@ ASSUMED_STEPS = 1_000
 """An assumption that turns the time of a step into that of a language; no result."""
 Rows = Sequence[Mapping[str, Any]]
 
+FORMULAS: dict[str, str] = {
+    "hyperx": "(p + 1)·A + (T + N + L)·e + 3·e·(3·e + 1) + p·(3·e + 1)",
+    "task-hypernet": "(p + 1)·A + (T + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)",
+    "language-hypernet": "(p + 1)·A + (N + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)",
+    "adapters": "T·L·A",
+    "mad-x": "(T + N)·L·A",
+    "finetune": "E",
+    "factorised": "E + 200·(T + N) + 240800",
+    "head": "0",
+}
+"""What is trained, by method, at the default variant and with one model for all tasks. With mad-x,
+T counts the tasks other than `mlm`."""
+
+STORED: dict[str, str] = {**FORMULAS, "factorised": "E + 100·(T + N) + 240800"}
+"""What is stored. Of the latent vectors of factorised, prediction reads only the means."""
+
+APART: dict[str, str] = {
+    "hyperx": "T·[(p + 1)·A + (1 + N + L)·e + 3·e·(3·e + 1) + p·(3·e + 1)]",
+    "task-hypernet": "T·[(p + 1)·A + (1 + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)]",
+    "language-hypernet": "T·[(p + 1)·A + (N + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)]",
+    "adapters": "T·L·A",
+    "mad-x": "(T + N)·L·A",
+    "finetune": "T·E",
+    "factorised": "T·[E + 100·(1 + N) + 240800]",
+    "head": "0",
+}
+"""What is stored if every task has its own model. With mad-x, all share one set of language
+adapters."""
+
 INTRODUCTION = """\
 # Parameters, and the time to add a language
 
 <!-- Made by benchmarks/efficiency.py; do not edit. -->
 
-What each method trains, and what has to be stored beside the frozen encoder so that every task and
-language can be served; where the encoder itself is trained, what is stored takes its place. Heads
-come on top, and so do the encoder's LayerNorms where a recipe trains them. h is the hidden size, L
-the number of layers with adapters, b the bottleneck, e the size of an embedding (64), p that of the
-projected source embedding, T tasks, N languages, E the parameters of the encoder; an adapter has
-A = 2hb + b + 3h. `hyperlect.accounting` counts all variants; tests compare it with models.
+What each method trains, and what it stores for every task and language: beside the frozen encoder,
+or in its place where the encoder itself is trained. Heads are extra, and so are the encoder's
+LayerNorms where a recipe trains them. The numbers are counted on models; a test compares the
+formulas with them. h is the hidden size, L the number of layers with adapters, b the bottleneck, e
+the size of an embedding (64), p that of the projected source embedding, T tasks, N languages, E the
+parameters of the encoder. An adapter has A = 2hb + b + 3h.
 """
 NOTES = """
-With mad-x, T counts the tasks other than `mlm`. Where every task has a model of its own, as in the
+With mad-x, T counts the tasks other than `mlm`. If every task has its own model, as in the
 single-task settings, those of mad-x can share their language adapters; other methods share nothing.
-The latent vectors of factorised have means and variances; prediction needs the means alone.
+The latent vectors of factorised have means and variances; prediction needs only the means.
 """
 HEADS = """
 ## Heads
 
-| head | parameters | of which there are |
+| head | parameters | how many |
 |---|---|---|
 | tags, entities, texts | labels·(h + 1) | one a task |
 | the same with `factorised` | 401·labels·(h + 1) | one a task |
@@ -50,18 +78,18 @@ HEADS = """
 TIME = """
 ## Time to add a language
 
-What a method trains when a language with raw text is added to a model that is there already: whole
-steps on the same batches of masked language modelling, in turn, the `mlm` head staying as it is.
-How many steps each needs was not measured. The last column is therefore no result, but the time of
-{n} steps of every one, an assumption.
+What a method trains when a language with raw text is added to a trained model: whole steps on the
+same batches of masked language modelling, in turn, without changing the `mlm` head. How many steps
+each needs was not measured. So the last column is not a result, but the time of {n} steps of each:
+an assumption.
 
-Hyper-X can also do without training: a language without a vector of its own gets the mean of the
+Hyper-X also works without training: a language without a vector of its own gets the mean of the
 others (or zero, if training dropped some), which costs one generation of its weights. `adapters`,
-`task-hypernet` and `finetune` have nothing of a language's own, so they need no step either (the
-row of `finetune` is what learning from the text all the same takes); mad-x cannot do without.
+`task-hypernet` and `finetune` store nothing for a language, so they need no step either (the row of
+`finetune` is the cost of learning from the text in spite of that). mad-x needs training.
 
-Passes through the encoder are most of a step whichever small part is trained: what a vector saves
-is parameters, not time a step. There is no command for adding a language yet.
+Most of a step is passes through the encoder, whichever small part is trained. A vector saves
+parameters, not time a step. There is no command for adding a language yet.
 """
 
 
@@ -104,11 +132,11 @@ def _formulas() -> Iterator[str]:
 
 def _encoder(encoder: str, rows: Rows) -> Iterator[str]:
     yield f"\n## {title(encoder)}\n\n"
-    like = f", {SETTINGS['XLM-R base'][0].encoder / 1e6:.1f} with XLM-R base, all else being equal"
+    like = f", {SETTINGS['XLM-R base'].encoder / 1e6:.1f} with XLM-R base, all else being equal"
     yield (
-        f"Stored, in millions; E = {SETTINGS[encoder][0].encoder / 1e6:.1f}"
-        f"{like if encoder == 'mBERT' else ''}. The last two columns are what one more language "
-        "and one more task add, in single parameters.\n"
+        f"Stored, in millions; E = {SETTINGS[encoder].encoder / 1e6:.1f}"
+        f"{like if encoder == 'mBERT' else ''}. The last two columns are the parameters that one "
+        "more language and one more task add.\n"
     )
     for tasks in TASKS:
         yield f"\n{tasks} task{'s' if tasks > 1 else ''}:\n\n"
@@ -116,30 +144,28 @@ def _encoder(encoder: str, rows: Rows) -> Iterator[str]:
         headings += ["a model for each task, N = 10"] if tasks > 1 else []
         lines = []
         for method in METHODS:
-            own = {r["languages"]: r for r in rows if (r["method"], r["tasks"]) == (method, tasks)}
-            cells = [f"{own[n]['stored'] / 1e6:,.2f}" for n in LANGUAGES]
+            chosen = [r for r in rows if (r["method"], r["tasks"]) == (method, tasks)]
+            counts = {row["languages"]: row for row in chosen}
+            cells = [f"{counts[n]['stored'] / 1e6:,.2f}" for n in LANGUAGES]
             if tasks > 1:
-                cells.append(f"{own[10]['stored_apart'] / 1e6:,.2f}")
-            more = [f"{own[10][key]:,}" for key in ("per_language", "per_task")]
+                cells.append(f"{counts[10]['stored_apart'] / 1e6:,.2f}")
+            more = [f"{counts[10][key]:,}" for key in ("per_language", "per_task")]
             lines.append([f"`{method}`", *cells, *more])
         yield from _table([*headings, "language", "task"], 1, lines)
 
 
 def _heads() -> Iterator[str]:
-    tasks = (
+    tasks: tuple[tuple[str, Task, str], ...] = (
         (f"tags ({len(UPOS)})", Task("pos", TaskType.TAGGING, UPOS), "hyperx"),
         (f"tags ({len(UPOS)}), `factorised`", Task("pos", TaskType.TAGGING, UPOS), "factorised"),
         (f"parser, `mlp` ({len(DEPREL)} relations)", Task("dep", TaskType.PARSING, DEPREL), "head"),
         ("`mlm`, tied", Task("mlm", TaskType.MLM), "hyperx"),
     )
-    lines = [
-        [name]
-        + [
-            f"{head_size(task, sizes.hidden, VOCABULARIES[encoder], method=method):,}"
-            for encoder, (sizes, _) in SETTINGS.items()
-        ]
-        for name, task, method in tasks
-    ]
+    lines = []
+    for name, task, method in tasks:
+        models = [model(setting, method, [task], ["eng"]) for setting in SETTINGS.values()]
+        sizes = [sum(p.numel() for p in built.head(task.name).parameters()) for built in models]
+        lines.append([name, *(f"{size:,}" for size in sizes)])
     return _table(["head", *SETTINGS], 1, lines)
 
 

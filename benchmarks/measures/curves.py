@@ -10,17 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from hyperlect.accounting import Sizes, count
-from hyperlect.hypernet import HypernetConfig
-from hyperlect.methods import Method
-
 from .plot import INK, MET, MISSED, MUTED, RULE
-from .sizes import LANGUAGES, title
+from .sizes import LANGUAGES, Setting, count, stored_apart, title
 
 TASKS = 4
 SHOWN = ("mBERT", "builtin:e5-small")
 # Method, whether there is a model for each task, label, colour, line.
-LINES: tuple[tuple[Method, bool, str, str, str], ...] = (
+LINES: tuple[tuple[str, bool, str, str, str], ...] = (
     ("hyperx", False, "hyperx", MET, "-"),
     ("task-hypernet", False, "task-hypernet", "#6a51a3", "--"),
     ("adapters", False, "adapters", "#3a7d44", "-"),
@@ -32,12 +28,12 @@ GAP = 0.2
 """The least distance of two labels, in powers of ten."""
 
 
-def draw(settings: Mapping[str, tuple[Sizes, HypernetConfig]], path: Path) -> None:
+def draw(settings: Mapping[str, Setting], path: Path) -> None:
     """Draw a panel for each of two encoders, both on one scale."""
     figure = Figure(figsize=(10.6, 4.3), facecolor="white")
     panels = figure.subplots(1, len(SHOWN), sharey=True)
     for axes, encoder in zip(panels, SHOWN, strict=True):
-        _panel(axes, *settings[encoder])
+        _panel(axes, settings[encoder])
         axes.set_title(title(encoder), fontsize=10, color=INK, loc="left")
     panels[0].set_ylabel("parameters to store, millions", color=INK, fontsize=9)
     figure.subplots_adjust(left=0.08, right=0.88, wspace=0.36, bottom=0.12, top=0.92)
@@ -45,12 +41,13 @@ def draw(settings: Mapping[str, tuple[Sizes, HypernetConfig]], path: Path) -> No
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _panel(axes: Axes, sizes: Sizes, config: HypernetConfig) -> None:
+def _panel(axes: Axes, setting: Setting) -> None:
     languages = np.unique(np.geomspace(LANGUAGES[0], LANGUAGES[-1], 60).round().astype(int))
     ends = {}
     for method, apart, label, colour, line in LINES:
         stored = [
-            count(method, config, sizes, TASKS, int(n), apart=apart).stored / 1e6 for n in languages
+            (stored_apart(*cell) if apart else count(*cell).stored) / 1e6
+            for cell in ((setting, method, TASKS, int(n)) for n in languages)
         ]
         axes.loglog(languages, stored, line, color=colour, linewidth=1.8)
         ends[label] = stored[-1]

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from hyperlect.cli import main
+from hyperlect.cli.__main__ import main
 
 
 def leave(_optimizer: Any, _arguments: Any, _keywords: Any) -> None:

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from hyperlect.backbone import Backbone
-from hyperlect.data.batching import Batch
+from hyperlect.data.batching import Batch, TaskRows
 from hyperlect.grid import Cell
 
 from .bench import BASE, Bench, Step
@@ -66,10 +66,16 @@ def random_batch(device: torch.device, sentences: int) -> Batch:
     generator = torch.Generator().manual_seed(1)
     shape = (sentences, LENGTH)
     ids = torch.randint(1000, VOCABULARY, shape, generator=generator)
-    marks = torch.ones(shape, dtype=torch.bool)
     labels = torch.randint(17, (ids.numel(),), generator=generator)
+    rows = TaskRows(
+        torch.arange(sentences),
+        (LENGTH,) * sentences,
+        sentences,
+        positions=torch.arange(ids.numel()),
+        labels=labels,
+    )
     cells = [Cell("pos", "eng")] * sentences
-    return Batch(cells, ids, marks.long(), marks, {"pos": labels}).to(device)
+    return Batch(cells, ids, torch.ones_like(ids), {"pos": rows}).to(device)
 
 
 def operations(step: Step) -> int:
@@ -114,7 +120,7 @@ def training(bench: Bench, backbone: Backbone, sentences: int) -> Iterator[Row]:
     }
     times = bench.times(runs)
     flops = {name: operations(step) for name, step in runs.items()}
-    seconds = {name: quartiles(found)[1] for name, found in times.items()}
+    seconds = {name: quartiles(values)[1] for name, values in times.items()}
     tokens = STEPS * sentences * LENGTH
     name = torch.cuda.get_device_name(bench.device) if bench.cuda else "CPU"
     peak = device_peak(name)

@@ -26,6 +26,8 @@ def cached(bench: Bench, sentences: int | None, hypernet: HypernetConfig, extra:
             forward(bench, model, batch)
 
     runs = {name: lambda model=model: through(model) for name, model in models.items()}
+    with models["hypernetwork, cached"].cached_weights():
+        times = bench.times(runs, 2 * bench.repetitions)
     name = "inference of one cell, cached"
     count = len(batches[0].cells)
     size = f", {sizes(hypernet)}, {count} sentence{'s' * (count > 1)}" if extra else ""
@@ -33,7 +35,7 @@ def cached(bench: Bench, sentences: int | None, hypernet: HypernetConfig, extra:
         name + size,
         "ordinary adapters",
         None if extra else "≤ 1.02",
-        bench.times(runs, 2 * bench.repetitions),
+        times,
         ("hypernetwork, cached", "ordinary adapters"),
         extra=extra,
         **shape(batches),
@@ -59,7 +61,8 @@ def many_cells(bench: Bench, hypernet: HypernetConfig, extra: bool) -> Iterator[
         "one cell": lambda: each([one]),
         "single forwards": lambda: each(singles),
     }
-    times = bench.times(runs)
+    with model.cached_weights():
+        times = bench.times(runs)
     count = len(cells)
     name = f"a batch of {count} sentences from {count} distinct cells"
     name += f", {sizes(hypernet)}" if extra else ""
@@ -75,19 +78,18 @@ def many_cells(bench: Bench, hypernet: HypernetConfig, extra: bool) -> Iterator[
 
 def first_use(bench: Bench, hypernet: HypernetConfig) -> Row:
     """Time a forward pass that must generate its cell's weights, against one that finds them."""
-    model = bench.model("hyperx", hypernet).eval()
     (batch,) = bench.batches([CELLS[0]])
-
-    def fresh() -> None:
-        model.generation.cache.clear()
-        forward(bench, model, batch)
-
-    runs = {"generated": fresh, "cached": lambda: forward(bench, model, batch)}
+    models = {name: bench.model("hyperx", hypernet).eval() for name in ("generated", "cached")}
+    runs = {
+        name: lambda model=model: forward(bench, model, batch) for name, model in models.items()
+    }
+    with models["cached"].cached_weights():
+        times = bench.times(runs)
     return timed_row(
         f"inference of a cell that is not cached yet, {sizes(hypernet)}",
         "the same, cached",
         None,
-        bench.times(runs),
+        times,
         ("generated", "cached"),
         extra=True,
         **shape([batch]),

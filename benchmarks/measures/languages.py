@@ -25,18 +25,18 @@ GENERATIONS = 50
 @functools.cache
 def codes(count: int) -> list[str]:
     """Return this many ISO 639-3 codes, those that the benchmarks' cells name first."""
-    found = [cell.language for cell in CELLS]
+    listed = [cell.language for cell in CELLS]
     for letters in itertools.product(string.ascii_lowercase, repeat=3):
-        if len(found) == count:
+        if len(listed) == count:
             break
         code = "".join(letters)
         try:
-            known = resolve(code) == code and code not in found[: len(CELLS)]
+            known = resolve(code) == code and code not in listed[: len(CELLS)]
         except UnknownNameError:
             continue
         if known:
-            found.append(code)
-    return found
+            listed.append(code)
+    return listed
 
 
 class Generate:
@@ -46,7 +46,7 @@ class Generate:
         self.bench, self.model = bench, step.model
 
     def __call__(self) -> None:
-        with torch.no_grad(), self.bench.autocast():
+        with torch.no_grad():
             for _ in range(GENERATIONS):
                 self.model.generate(CELLS[:1])
 

@@ -1,6 +1,6 @@
 """Peak memory of a training step.
 
-On a GPU it is torch's own account. On a CPU it is every allocation that torch makes and frees in
+On a GPU torch counts it. On a CPU it is every allocation that torch makes and frees in
 one step, as its profiler records them, on top of the tensors that live from step to step. That is
 exact and the same every time, while the peak resident size of a process holds what the allocator
 kept and what loading the encoder took, half a gigabyte of libraries among it, and varies more from
@@ -45,8 +45,9 @@ def peak(bench: Bench, step: Step) -> int:
 
 def kept(step: Step) -> int:
     """Count the bytes that live from step to step: all parameters and the moments."""
-    own = step.model.own_parameters().values()
-    return size(step.model.parameters()) + size(step.model.buffers()) + moments(step, own)
+    model = step.model
+    trained = model.own_parameters().values()
+    return size(model.parameters()) + size(model.buffers()) + moments(step, trained)
 
 
 def moments(step: Step, parameters: Iterable[Tensor]) -> int:
@@ -63,26 +64,26 @@ def size(tensors: Iterable[Tensor]) -> int:
 def compared(bench: Bench, hypernet: HypernetConfig, extra: bool) -> Row:
     """Compare peaks; the hypernetwork is granted its own size and its moments."""
     batches = bench.batches(CELLS[:1])
-    found, own = {}, 0
+    peaks, hypernetwork = {}, 0
     for method in ("hyperx", "adapters"):
         step = Step(bench, bench.model(method, hypernet), batches)
-        found[method] = peak(bench, step)
+        peaks[method] = peak(bench, step)
         if method == "hyperx":
             parameters = list(step.model.adapters.parameters())
-            own = size(parameters) + moments(step, parameters)
-    granted = found["adapters"] + own
+            hypernetwork = size(parameters) + moments(step, parameters)
+    granted = peaks["adapters"] + hypernetwork
     return Row(
         f"peak memory of a training step, {sizes(hypernet)}",
         "ordinary adapters + size of hypernetwork and optimiser state",
-        found["hyperx"] / granted,
+        peaks["hyperx"] / granted,
         None if extra else "≤ 1.10",
         1,
         extra,
         {
             "mebibytes": {
-                "hypernetwork": found["hyperx"] / MIB,
-                "ordinary adapters": found["adapters"] / MIB,
-                "size of hypernetwork and optimiser state": own / MIB,
+                "hypernetwork": peaks["hyperx"] / MIB,
+                "ordinary adapters": peaks["adapters"] / MIB,
+                "size of hypernetwork and optimiser state": hypernetwork / MIB,
             },
             **shape(batches),
             "measured": "by the GPU's allocator" if bench.cuda else "by torch's profiler",

@@ -19,10 +19,10 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/speed.py from its results; do not edit. -->
 
-What the hypernetwork costs on top of the frozen encoder, and what many cells in one batch cost.
-Every figure is a ratio of two things that ran in turn, in one process, on the same data: the median
+What the hypernetwork costs beyond the frozen encoder, and what many cells in one batch cost. Every
+figure is a ratio of two things that ran in turn, in one process, on the same data. It is the median
 over pairs of neighbouring runs, with its quartiles. `python benchmarks/speed.py` measures all of it
-anew and writes this page; [its notes](../benchmarks/README.md) say how each row is measured.
+again and writes this page. [Its notes](../benchmarks/README.md) say how each row is measured.
 """
 HEADINGS = {"cpu": "On a CPU", "cuda": "On a GPU"}
 COLUMNS = ("measured", "against", "ratio", "quartiles", "goal", "met")
@@ -51,11 +51,11 @@ def page(results: Mapping[str, Rows]) -> str:
     parts = [INTRODUCTION]
     for kind, rows in results.items():
         parts += [f"\n## {HEADINGS[kind]}\n", f"\n{_machine(rows)}\n"]
-        parts.append(f"\n![Every ratio that has a goal, beside its goal]({PICTURES[kind]})\n")
-        parts.append("\nGreen is where the goal lets a ratio be; lines span its quartiles.\n")
+        parts.append(f"\n![Every ratio that has a goal, and its goal]({PICTURES[kind]})\n")
+        parts.append("\nGreen is where a ratio meets its goal. Lines span its quartiles.\n")
         goals = [row for row in rows if not row["extra"]]
         others = [row for row in rows if row["extra"]]
-        parts += ["\n### Goals\n\n", _table(goals), "\n### Beside them\n\n", _table(others)]
+        parts += ["\n### Goals\n\n", _table(goals), "\n### Also measured\n\n", _table(others)]
         parts += ["\n### Absolute numbers\n\n", _absolute(rows)]
     if LIMITS.exists():
         parts += ["\n", LIMITS.read_text(encoding="utf-8")]
@@ -87,12 +87,12 @@ def _absolute(rows: Rows) -> str:
         details = row["details"]
         texts = []
         for name, unit in ABSOLUTE.items():
-            found = details.get(name)
-            if isinstance(found, Mapping):
-                listed = ", ".join(f"{key} {figure(value)}" for key, value in found.items())
+            amount = details.get(name)
+            if isinstance(amount, Mapping):
+                listed = ", ".join(f"{key} {figure(number)}" for key, number in amount.items())
                 texts.append(f"{listed} {unit}")
-            elif found is not None:
-                texts.append(f"{figure(found)} {unit}")
+            elif amount is not None:
+                texts.append(f"{figure(amount)} {unit}")
         if texts:
             lines.append((row["measure"], "; ".join(texts), _circumstances(details)))
     return _laid_out(lines)
@@ -110,7 +110,7 @@ def _laid_out(lines: Sequence[Sequence[str]]) -> str:
 
 
 def figure(value: float) -> str:
-    """Write a number with three significant digits, and as many places as money has."""
+    """Write a number with three significant digits, and at most two decimals."""
     if value >= 1e6:
         return f"{value:.3g}".replace("e+", "·10^")
     if value >= 100:

@@ -1,7 +1,7 @@
-"""The picture of all rows that have a goal: where each ratio lies, and where it may.
+"""The picture of all rows that have a goal: where each ratio lies, and where it may lie.
 
-Ratios whose goal lies about one and those whose goal is a multiple or a fraction need different
-axes: on one, either the former would all look alike or the latter would not fit.
+Ratios with a goal near one, and those whose goal is a multiple or a fraction, have two axes. On one
+axis the former would all look alike, or the latter would not fit.
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ def timed_row(
     """
     first, second = (times[name] for name in pair)
     low, middle, high = quartiles([a / b for a, b in zip(first, second, strict=True)])
-    found = {
+    measured = {
         "quartiles": [low, high],
         "milliseconds": {name: 1000 * quartiles(times[name])[1] for name in pair},
         **details,
     }
-    return Row(measure, against, middle, goal, len(first), extra, found)
+    return Row(measure, against, middle, goal, len(first), extra, measured)
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

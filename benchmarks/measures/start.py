@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hyperlect.data.cache import ENVIRONMENT_VARIABLE, cache_dir
+from hyperlect.data.corpus import ENVIRONMENT_VARIABLE, cache_dir
 
 from .bench import REAL, ROOT, SAMPLE, Bench
 from .rows import Row, timed_row

@@ -87,7 +87,7 @@ def accumulated(bench: Bench, hypernet: HypernetConfig, micro: int = 4) -> Row:
     each = Step(bench, bench.model("hyperx", hypernet), batches)
 
     def run_once() -> None:
-        with once.model.generated_once([CELLS[0]]):
+        with once.model.shared_weights([CELLS[0]]):
             for batch in batches:
                 once.backward(batch)
         once.finish()

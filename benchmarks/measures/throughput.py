@@ -11,14 +11,14 @@ import torch
 from common import quartiles
 from published import LENGTH, PublishedModel
 
-from hyperlect.data.batching import Batch, Drawn, make_batch
+from hyperlect.data.batching import Batch, Drawn, collate, load_rows, mask_rows
 from hyperlect.data.sampling import Sampler
 from hyperlect.grid import Cell
+from hyperlect.hardware import arithmetic
 from hyperlect.model import HyperX
-from hyperlect.preparation import read_corpora
-from hyperlect.recipe import Recipe
-from hyperlect.training.loader import make_sampler
+from hyperlect.recipe.corpora import read_corpora
 from hyperlect.training.run import model_config
+from hyperlect.training.schedule import make_sampler
 
 from .bench import Bench, Step, twin_of
 from .rows import Row
@@ -41,7 +41,10 @@ class Learning:
     def __call__(self, steps: int | None = None) -> None:
         for drawn in self.drawn[:steps]:
             generator = torch.Generator().manual_seed(1)
-            batch = make_batch(self.rows, drawn, self.tasks, self.tokenizer, generator)
+            cells = [cell for cell, _ in drawn]
+            rows = load_rows(self.rows, drawn)
+            masked = mask_rows(rows, cells, self.tasks, self.tokenizer, generator)
+            batch = collate(masked, cells, self.tasks, self.tokenizer)
             self.learn(batch.to(self.bench.device))
 
     def learn(self, batch: Batch) -> None:
@@ -60,9 +63,9 @@ class PublishedLearning(Learning):
 
     def learn(self, batch: Batch) -> None:
         """Take one step."""
-        with self.bench.autocast(keep=False):
+        with arithmetic(self.bench.device.type, self.bench.precision):
             loss = self.model.loss(batch)
-        loss.backward()
+            loss.backward()
         self.step.finish()
 
 
@@ -75,7 +78,7 @@ def by_share(sampler: Sampler, steps: int) -> list[list[Drawn]]:
     share: Counter[str] = Counter()
     for cell, probability in sampler.probabilities.items():
         share[cell.task] += probability
-    left = {task: max(1, round(steps * part)) for task, part in share.items()}
+    left = {task: max(1, round(steps * fraction)) for task, fraction in share.items()}
     drawn = []
     while any(left.values()):
         rows = sampler.next()
@@ -130,7 +133,7 @@ def throughput(bench: Bench, prepared: Prepared) -> Iterator[Row]:
         runs[name](1)
     times = bench.times(runs, max(2, bench.repetitions // 10), warmup=0)
     tokens = {name: prepared.real_tokens(rows) for name, rows in drawn.items()}
-    speeds = {name: [tokens[name] / t for t in found] for name, found in times.items()}
+    speeds = {name: [tokens[name] / t for t in seconds] for name, seconds in times.items()}
     for name in ("mixed", "single"):
         pairs = [a / b for a, b in zip(speeds[name], speeds["published"], strict=True)]
         low, middle, high = quartiles(pairs)
@@ -160,12 +163,11 @@ def padding(prepared: Prepared, batching: str) -> Row:
         lengths = prepared.lengths(sampler.next())
         real += sum(lengths)
         places += max(lengths) * len(lengths)
-    own: Recipe = prepared.recipe
     return Row(
         f"padding, batches {batching}",
         "all positions of the batches",
         1 - real / places,
-        "≤ 0.10" if batching == own.training.batching else None,
+        "≤ 0.10" if batching == prepared.recipe.training.batching else None,
         1,
         True,
         {"batches": DRAWS, "real_tokens": real, "positions": places, "recipe": prepared.name},

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["HyperX", "HyperXConfig", "__version__"]
+__all__ = ["HyperX", "HyperXConfig", "Prediction", "__version__"]
 
 if TYPE_CHECKING:
     from .model import HyperX, HyperXConfig
+    from .predict import Prediction
 
 
 def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import: `hyperlect --help` must not wait for them.
     if name in __all__:
-        from . import model
+        from . import model, predict
 
-        return getattr(model, name)
+        return getattr(predict if name == "Prediction" else model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

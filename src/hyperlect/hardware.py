@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ def choose_device(device: str = "auto") -> str:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    usable = [name for name, there in available.items() if there]
+    usable = [name for name, is_there in available.items() if is_there]
     if device == "auto":
         return usable[0]
     if device not in usable:
@@ -66,3 +67,50 @@ def processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def versions(device: str, precision: Precision, processes: int = 1) -> dict[str, str]:
+    """Return what a result depends on besides the recipe: libraries, hardware, precision.
+
+    Args:
+        device: its type, as in `torch.device.type`.
+        precision: of the arithmetic.
+        processes: how many train together.
+    """
+    import torch
+
+    packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+    # The processor's instructions that torch uses decide the last digits, too.
+    cpu = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        **{name: metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device}: {torch.cuda.get_device_name() if device == 'cuda' else cpu}",
+        "processes": str(processes),
+        "threads": str(torch.get_num_threads()),
+        "precision": precision,
+    }
+
+
+def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> str | None:
+    """Say which hardware or libraries a resumed run has that it did not have; None for none.
+
+    Args:
+        before, now: as `versions` returned them then and returns them now. An entry of only one of
+            them is not a change, nor is the system, whose name changes with every update.
+    """
+    changes = [
+        f"{name} {value} (before: {old})"
+        for name, value in now.items()
+        # Earlier versions wrote "no" for fp32.
+        if (old := {"no": "fp32"}.get(str(before.get(name, value)), before.get(name, value)))
+        != value
+        and name != "platform"
+    ]
+    if not changes:
+        return None
+    return (
+        f"resumed with other hardware or libraries than before: {', '.join(changes)}. Scores may "
+        "differ slightly from those of a run without a break."
+    )

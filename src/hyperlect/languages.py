@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,26 +22,34 @@ if TYPE_CHECKING:
 # Macro-languages of which data sets nearly always mean one member, and write now the one code,
 # now the other; both must become one row of the grid. The pairs are CLDR's (languageAlias,
 # reason "macrolanguage"), in the direction of the code that data sets use more often.
-# Norwegian (nor) stays as it is, since data sets part it into nob and nno.
+# Norwegian (nor) stays as it is, since data sets split it into nob and nno.
 _ONE_LANGUAGE = {
-    "ara": "arb",
-    "aym": "ayr",
-    "aze": "azj",
-    "cmn": "zho",
-    "ekk": "est",
-    "fas": "pes",
-    "kur": "kmr",
-    "lav": "lvs",
-    "mlg": "plt",
-    "mon": "khk",
-    "msa": "zsm",
-    "nep": "npi",
-    "ori": "ory",
-    "sqi": "als",
-    "swa": "swh",
-    "uzb": "uzn",
-    "yid": "ydd",
-}
+    "ara": "arb", "aym": "ayr", "aze": "azj", "cmn": "zho", "ekk": "est", "fas": "pes",
+    "kur": "kmr", "lav": "lvs", "mlg": "plt", "mon": "khk", "msa": "zsm", "nep": "npi",
+    "ori": "ory", "sqi": "als", "swa": "swh", "uzb": "uzn", "yid": "ydd",
+}  # fmt: skip
+
+# Codes of Wikipedias, and so of WikiANN, that mean no other language as tags, or a group of them.
+# What they mean is MediaWiki's word (includes/language/LanguageCode.php).
+_WIKIPEDIAS = {
+    "bat-smg": "sgs", "be-x-old": "bel", "bh": "bho", "cbk-zam": "cbk", "eml": "egl",
+    "fiu-vro": "vro", "map-bms": "jav", "roa-rup": "rup", "roa-tara": "nap", "simple": "eng",
+    "sr-el": "srp", "zh-classical": "lzh",
+}  # fmt: skip
+
+# Those that are codes of other languages by themselves (Tosk Albanian, Narom), and so stand for
+# Alemannic and Norman only where all names are known to be Wikipedia's.
+_ONLY_WIKIPEDIAS = {"als": "gsw", "nrm": "nrf"}
+
+# Groups of languages: the collections of the IANA registry (ISO 639-5, and some of 639-2).
+_GROUPS = (
+    "aav afa alg alv apa aqa aql art ath auf aus awd azc bad bai bat ber bih bnt btk cai cau "
+    "cba ccn ccs cdc cdd cel cmc cpe cpf cpp crp csu cus day dmn dra egx esx euq fiu fox gem "
+    "gme gmq gmw grk him hmx hok hyx iir ijo inc ine ira iro itc jpx kar kdo khi kro map mkh "
+    "mno mun myn nah nai ngf nic nub omq omv oto paa phi plf poz pqe pqw pra qwe roa sai sal "
+    "sdv sem sgn sio sit sla smi son sqj ssa syd tai tbq trk tup tut tuw urj wak wen xgn xnd "
+    "ypk zhx zle zls zlw znd"
+)
 
 # Languages that CLDR folds into a neighbour (Tagalog into Filipino) and that ISO 639-3 and
 # treebanks keep apart, with the subtag under which the tables hold their names.
@@ -53,32 +62,43 @@ _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 
 
 @lru_cache(maxsize=4096)
-def resolve(code: str) -> str:
+def resolve(code: str, wikipedia: bool = False) -> str:
     """Turn any usual way of naming a language into its ISO 639-3 code.
 
     Args:
         code: an ISO 639-3 or 639-1 code, a BCP 47 tag (``-`` or ``_`` between its parts; script,
-            region and the rest are dropped), a private-use code (``qaa`` to ``qtz``), or an
-            English name. What is both a code and a name is read as the code; what is both a name
-            and a tag of several parts (``Pa-Hng``), as the name.
+            region and the rest are dropped), a private-use code (``qaa`` to ``qtz``), a code of a
+            Wikipedia (``bat-smg``), or an English name. What is both a code and a name is read as
+            the code; what is both a name and a tag of several parts (``Pa-Hng``), as the name.
+        wikipedia: whether it is known to be a code of a Wikipedia. Then ``als``, which is the ISO
+            code of Tosk Albanian and so means that elsewhere, is Alemannic.
 
     Returns:
         The ISO 639-3 code, with macro-languages treated as the table at the head of this module
         says (``sw`` → ``swh``, ``ar`` → ``arb``, ``zh`` → ``zho``, ``no`` → ``nor``).
 
     Raises:
-        UnknownNameError: nothing is known by that code or name; the nearest name is suggested.
+        UnknownNameError: nothing is known by that code or name (the nearest name is suggested),
+            or it names a group of languages.
     """
+    key = code.strip().lower().replace("_", "-")
+    if wikipedia and key in _ONLY_WIKIPEDIAS:
+        return _ONLY_WIKIPEDIAS[key]
     # A language that has a name with a hyphen is likelier than a tag which happens to be spelt so.
     first, second = (_from_name, _from_tag) if "-" in code else (_from_tag, _from_name)
-    found = first(code) or second(code)
-    if found is None or found in _NO_LANGUAGE:
+    language = _WIKIPEDIAS.get(key) or first(code) or second(code)
+    if language in _GROUPS.split():
+        raise UnknownNameError(
+            f'"{code}" is a group of languages ({name(str(language))}). Name one of them; for data '
+            "in several use a private code (qaa to qtz)."
+        )
+    if language is None or language in _NO_LANGUAGE:
         raise UnknownNameError(
             f'Unknown language "{code}".{_suggestion(code)} Write an ISO 639-3 code ("fao"), a '
             'BCP 47 tag ("fo", "zh-Hant"), or an English name ("Faroese"); for a variety '
             "without a code one of qaa to qtz."
         )
-    return _ONE_LANGUAGE.get(found, found)
+    return _ONE_LANGUAGE.get(language, language)
 
 
 @lru_cache(maxsize=4096)
@@ -109,9 +129,12 @@ def _from_tag(tag: str) -> str | None:
         written = Language.get(tag, normalize=False).language
     except ValueError:
         return None
-    # Private tags ("x-own") are valid, and no language.
-    if not (language.is_valid() and language.language and len(language.language) <= 3):
+    # Private tags ("x-own") are valid, and no language; extended languages are not checked.
+    is_language = language.is_valid() and language.language and len(language.language) <= 3
+    if not is_language or language.extlangs:
         return None
+    if extra := language.private or "-".join(language.extensions or ()):
+        warnings.warn(f'"{extra}" in "{tag}" does not change the language.', stacklevel=3)
     for exact, subtag in _KEPT_APART.items():
         if written in (exact, subtag):
             return exact
@@ -122,8 +145,9 @@ def _from_name(text: str) -> str | None:
     """Read an English name; ``None`` where none or several languages have it."""
     names = _english_names()
     key = _key(text)
-    if key in _names_kept_apart():
-        return _names_kept_apart()[key]
+    kept_apart = _names_kept_apart()
+    if key in kept_apart:
+        return kept_apart[key]
     # What is as short as a code is meant as one.
     return _from_tag(names[key][0].decode()) if len(key) > 3 and key in names else None
 
@@ -155,13 +179,13 @@ def _key(text: str) -> str:
 
 
 def _suggestion(text: str) -> str:
-    """Name the language whose English name is closest to a misspelt one."""
+    """Name the language whose English name is closest to a misspelt one, or the part in error."""
     key = _key(text)
     if len(key) <= 3:  # any two codes are alike
         return ""
     for candidate in difflib.get_close_matches(key, _english_names().keys(), n=1, cutoff=0.75):
-        found = _from_name(candidate)
-        if found is not None:
-            code = _ONE_LANGUAGE.get(found, found)
+        if language := _from_name(candidate):
+            code = _ONE_LANGUAGE.get(language, language)
             return f' Did you mean "{name(code)}" ({code})?'
-    return ""
+    start, _, rest = text.strip().replace("_", "-").partition("-")
+    return f' "{rest}" means nothing after "{start}".' if rest and _from_tag(start) else ""

@@ -1,34 +1,50 @@
-"""The methods: Hyper-X, and the baselines that are trained in the same harness."""
+"""The methods: Hyper-X, and the baselines that are trained in the same harness.
+
+docs/extending.md shows how a method is added.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-from typing import Literal, get_args
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from .grid import Cell, Grid
+from .hypernet import Hypernet, OrdinaryAdapters, StackedAdapters
 from .hypernet.config import HypernetConfig, Source
 
-Method = Literal[
-    "hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "finetune", "factorised",
-    "head",
-]  # fmt: skip
-METHODS: tuple[Method, ...] = get_args(Method)
 
-# What the generator of a baseline does not read.
-_UNREAD: dict[str, Source] = {"task-hypernet": "language", "language-hypernet": "task"}
+@dataclass(frozen=True)
+class Method:
+    """What a method trains.
 
-# Those that train the encoder itself, and have no adapters.
-TUNING: tuple[Method, ...] = ("finetune", "factorised")
+    Attributes:
+        adapters: makes the module that returns adapter weights, with the arguments of `Hypernet`;
+            None for a method without adapters.
+        unread: what the source embedding of its hypernetwork leaves out; None for nothing.
+        chosen_by: where no hypernetwork writes weights, what a cell's own weights (of its adapter
+            or its head) depend on. None with a hypernetwork.
+        trains_encoder: whether the encoder itself is trained.
+    """
 
-# Where no network writes adapters: what a cell's own weights, in adapters or heads, depend on.
-_CHOSEN_BY: dict[str, tuple[Source, ...]] = {
-    "adapters": ("task",),
-    "mad-x": ("task", "language"),
-    "finetune": (),
-    "factorised": ("task", "language"),
-    "head": (),
+    adapters: Callable[..., nn.Module] | None = None
+    unread: Source | None = None
+    chosen_by: tuple[Source, ...] | None = None
+    trains_encoder: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "hyperx": Method(Hypernet),
+    "task-hypernet": Method(Hypernet, unread="language"),
+    "language-hypernet": Method(Hypernet, unread="task"),
+    "adapters": Method(OrdinaryAdapters, chosen_by=("task",)),
+    "mad-x": Method(StackedAdapters, chosen_by=("task", "language")),
+    "finetune": Method(chosen_by=(), trains_encoder=True),
+    "factorised": Method(chosen_by=("task", "language"), trains_encoder=True),
+    "head": Method(chosen_by=()),
 }
+"""The methods by name."""
 
 
 def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
@@ -37,18 +53,17 @@ def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
     Raises:
         ValueError: without what the method does not read, nothing is left that tells cells apart.
     """
-    sources = tuple(source for source in hypernet.sources if source != _UNREAD.get(method))
-    return replace(hypernet, sources=sources)
+    unread = METHODS.get(method, Method()).unread
+    return replace(hypernet, sources=tuple(s for s in hypernet.sources if s != unread))
 
 
 def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:
     """Say whether a cell's adapter weights depend on its task, or on its language.
 
-    With factorised it is its head that does.
+    With factorised its head does.
     """
-    if method in _CHOSEN_BY:
-        return source in _CHOSEN_BY[method]
-    return source in as_method(method, hypernet).sources
+    chosen_by = METHODS.get(method, Method()).chosen_by
+    return source in (as_method(method, hypernet).sources if chosen_by is None else chosen_by)
 
 
 def own_languages(method: str, grid: Grid) -> list[str]:
@@ -59,7 +74,9 @@ def own_languages(method: str, grid: Grid) -> list[str]:
     return sorted(grid.text_languages) if method == "mad-x" else grid.languages
 
 
-def not_applicable(method: str, own: Collection[str], grid: Grid, cell: Cell) -> str | None:
+def not_applicable(
+    method: str, with_adapter: Collection[str], grid: Grid, cell: Cell
+) -> str | None:
     """Say why a method cannot have a score for a cell; None where it can.
 
     With mad-x a language needs an adapter. Only what was trained without one, labelled data in a
@@ -67,10 +84,10 @@ def not_applicable(method: str, own: Collection[str], grid: Grid, cell: Cell) ->
 
     Args:
         method: its name.
-        own: the languages with an adapter, as `own_languages` gives them.
+        with_adapter: the languages with an adapter, as `own_languages` gives them.
         grid: what was trained.
         cell: any cell.
     """
-    if method != "mad-x" or cell.language in own or cell in grid.trained:
+    if method != "mad-x" or cell.language in with_adapter or cell in grid.trained:
         return None
     return "its language has no adapter, since training had no raw text in it"

@@ -38,6 +38,8 @@ ERROR = "error.txt"
 LOCK = ".lock"
 EXPERIMENT = "experiment.json"
 """Not of a run: the manifest of an experiment's folder."""
+MOVED = "If the data of the run has moved, name its folder now: --set folder=…"
+"""For errors about missing data."""
 
 CHECKPOINT_STATE = "state.json"
 """Written last into a checkpoint, so it says that the checkpoint is whole."""
@@ -115,10 +117,10 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
     near = path if path.is_dir() else path.parent
     if not near.is_dir() or near == Path():
         near = Path("runs")
-    runs = sorted(str(found.parent) for found in near.glob(f"*/{RECIPE}"))
-    there = f" Runs there: {', '.join(runs[:10])}." if runs else ""
+    runs = sorted(str(file.parent) for file in near.glob(f"*/{RECIPE}"))
+    runs_near = f" Runs there: {', '.join(runs[:10])}." if runs else ""
     what = f"{path} is not a run folder" if path.is_dir() else f"There is no run folder {path}"
-    hint = nearest(str(path), runs) or there or " `hyperlect train RECIPE` makes one."
+    hint = nearest(str(path), runs) or runs_near or " `hyperlect train RECIPE` makes one."
     raise RunError(f"{what}.{hint}")
 
 
@@ -129,16 +131,19 @@ def is_yaml(path: Path) -> bool:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold a run folder for this process.
+    """Hold a run folder for this process. A new one that is still empty afterwards is removed.
+
+    Blocks may be nested: an experiment holds what it trains.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process, or thread, holds it.
     """
     from filelock import FileLock, Timeout
 
+    is_new = not run.exists()
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / LOCK, timeout=0)
+        lock = FileLock(run.absolute() / LOCK, timeout=0, is_singleton=True)
         try:
             lock.acquire()
         except Timeout:
@@ -149,7 +154,10 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        (run / LOCK).unlink(missing_ok=True)
+        if not lock.is_locked:  # this was the outermost block
+            (run / LOCK).unlink(missing_ok=True)
+            if is_new and not any(run.iterdir()):  # an error came before anything was written
+                run.rmdir()
 
 
 @contextmanager
@@ -201,9 +209,9 @@ def read_json(path: Path, remedy: str = "", version: int | None = None) -> dict[
         raise RunError(f"{path} is missing. {remedy}".strip()) from None
     except ValueError as error:
         raise RunError(f"{path} is malformed ({error}). {remedy}".strip()) from None
-    if version is not None and (found := data.pop("format_version", None)) != version:
+    if version is not None and (written := data.pop("format_version", None)) != version:
         raise RunError(
-            f"{path} has format_version {found}; this version of hyperlect reads {version}."
+            f"{path} has format_version {written}; this version of hyperlect reads {version}."
         )
     return data
 
@@ -216,8 +224,10 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file, whole or not at all.
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to a safetensors file, whole or not at all; with some texts about them.
 
     Raises:
         RunError: it cannot be written.
@@ -229,7 +239,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     partial = path.with_suffix(".partial")
     with writing(path):
         try:
-            save_file(plain, partial)
+            save_file(plain, partial, dict(metadata) if metadata else None)
             # safetensors makes its files readable by their owner alone, whatever the umask.
             umask = os.umask(0)
             os.umask(umask)
@@ -243,16 +253,25 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises `RunError` where it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return load_tensors_and_metadata(path)[0]
+
+
+def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file, with the texts that `save_tensors` kept in it.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()  # not a mapping: it cannot be iterated over
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except FileNotFoundError:
         raise RunError(f"{path} is missing.") from None
     except SafetensorError as error:
         raise RunError(f"{path} is damaged: {error}.") from None
-    return tensors
 
 
 def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -301,18 +320,49 @@ def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Pa
     return folder
 
 
+def relative(path: str | Path, folder: str | Path) -> str:
+    """Return a path relative to a folder; absolute where the two are on different drives."""
+    folder = Path(folder).absolute()
+    return os.path.relpath(path, folder) if Path(path).drive == folder.drive else str(path)
+
+
 def is_hub_id(source: str) -> bool:
     """Whether a text has the form of a hub id, owner/name. A folder may have such a name too."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
 
 
+def hub_is_reachable(hub_id: str) -> bool:
+    """Whether the hub answers, about this model or at all; asked once, without retries.
+
+    The hub's client retries for half a minute for every file, even if the files are in its cache.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(hub_id, timeout=5)
+    except HfHubHTTPError:
+        return True  # it answers that there is no such model, or no access
+    except Exception:  # offline mode, or any error of the transport, which has no common class
+        return False
+    return True
+
+
 def _download(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
+    reachable = hub_is_reachable(hub_id)
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names)))
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=revision,
+                allow_patterns=list(names),
+                local_files_only=not reachable,
+            )
+        )
     except (OSError, ValueError) as error:  # the base classes of what the hub's client raises
         reason = str(error).strip().split("\n")[0]
-        raise RunError(
-            f'There is no folder "{hub_id}", and no model on the hub: {reason}'
-        ) from error
+        if not reachable:
+            reason = "The hub cannot be reached, and its local cache does not hold this model."
+        raise RunError(f'There is no folder "{hub_id}". {reason}') from error

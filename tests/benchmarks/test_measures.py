@@ -1,10 +1,21 @@
 """Every measure runs, on an encoder so small that the numbers mean nothing."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
-from measures import adding, gpu, inference, languages, memory, steps, switches, throughput
+from measures import (
+    adding,
+    gpu,
+    inference,
+    languages,
+    memory,
+    skewed,
+    steps,
+    switches,
+    throughput,
+)
 from measures.bench import DATA_VARIABLE, Bench
 from torch.autograd import DeviceType
 
@@ -24,6 +35,7 @@ TABLE = {
     memory: [
         ("peak memory of a training step, b = 256, p = 192", "≤ 1.10"),
     ],
+    skewed: [],
     switches: [],
     languages: [],
     adding: [],
@@ -36,10 +48,11 @@ def bench(monkeypatch):
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     monkeypatch.setattr(throughput, "STEPS", 4)
     monkeypatch.setattr(languages, "COUNTS", (5, 6, 8))
+    monkeypatch.setattr(skewed, "LANGUAGES", 5)
     monkeypatch.setattr(switches, "TOP", 1)
-    made = Bench(torch.device("cpu"), repetitions=1, sentences=8)
-    made.__dict__["backbone"] = tiny_backbone()  # in place of the cached property
-    return made
+    bench = Bench(torch.device("cpu"), repetitions=1, sentences=8)
+    bench.__dict__["backbone"] = tiny_backbone()  # in place of the cached property
+    return bench
 
 
 @pytest.mark.parametrize("measure", TABLE, ids=lambda module: module.__name__.split(".")[-1])
@@ -47,6 +60,16 @@ def test_every_measure_gives_its_rows_of_the_table(bench, measure):
     rows = list(measure.measure(bench))
     assert [(row.measure, row.goal) for row in rows if not row.extra] == TABLE[measure]
     assert all(row.ratio > 0 for row in rows)
+
+
+def test_skewed_batches_hold_the_same_rows(bench):
+    skew, even = (skewed.batches(bench)[name] for name in ("skewed", "even"))
+    assert torch.equal(skew.input_ids, even.input_ids)
+    counts = Counter(skew.cells)
+    assert max(counts.values()) == skewed.LARGE
+    assert len(counts) == len(set(even.cells)) == skewed.LANGUAGES
+    assert len(skew.cells) == skewed.LARGE + skewed.OTHERS
+    assert set(Counter(even.cells).values()) == {80}
 
 
 def test_adding_a_language_trains_what_it_says_and_nothing_else(bench):
@@ -108,6 +131,6 @@ def test_kernels_are_told_from_what_launches_them():
 
 
 def test_languages_are_codes_that_models_take():
-    found = languages.codes(30)
-    assert len(set(found)) == 30
-    assert found[:4] == [cell.language for cell in steps.CELLS]
+    listed = languages.codes(30)
+    assert len(set(listed)) == 30
+    assert listed[:4] == [cell.language for cell in steps.CELLS]

@@ -24,7 +24,7 @@ def test_the_page_tells_goals_and_what_is_missed(rows):
     text = page.page({"cpu": rows})
     assert "| a step | another \\| step | **1.20** | 1.15 – 1.25 | ≤ 1.05 | **no** |" in text
     assert "| throughput | the plain way | **12.0** |  | ≥ 10 | yes |" in text
-    assert text.index("throughput") < text.index("### Beside them") < text.index("a thing aside")
+    assert text.index("throughput") < text.index("### Also measured") < text.index("a thing aside")
     assert "| a step | ours 1,200, theirs 1,000 ms | 4 sentences |" in text
 
 
@@ -39,6 +39,6 @@ def test_a_goal_bounds_a_ratio_from_above_or_below():
 
 
 def test_the_page_in_the_repository_is_that_of_the_results():
-    found = {kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()}
+    results = {kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()}
     written = page.PAGE.read_text(encoding="utf-8") if page.PAGE.exists() else None
-    assert written == (page.page(found) if found else None), "run: benchmarks/speed.py --page"
+    assert written == (page.page(results) if results else None), "run: benchmarks/speed.py --page"

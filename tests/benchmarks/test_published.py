@@ -6,12 +6,12 @@ import pytest
 import torch
 from published import PublishedModel
 
-from hyperlect.data.batching import collate
+from hyperlect.data.batching import Batch, collate, mask_rows
 from hyperlect.grid import Cell
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.tasks import Task, TaskType
-from hyperlect.training.loss import batch_loss
+from hyperlect.training.trainer import batch_losses, task_weights
 from tests.tiny import POSITIONS, tiny_backbone
 
 TASKS = {
@@ -34,20 +34,24 @@ def make() -> HyperX:
     return HyperX(tiny_backbone(), config).double()
 
 
+def masked_batch(rows: list[dict[str, list[int]]], cell: Cell, model: HyperX) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    cells = [cell] * len(rows)
+    masked = mask_rows(rows, cells, TASKS, model.tokenizer, generator)
+    return collate(masked, cells, TASKS, model.tokenizer)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_loss_and_gradients_are_the_same(task):
     ours = make()
     plain = PublishedModel(copy.deepcopy(ours), length=POSITIONS)
     rows = [{**row, "labels": [1]} for row in ROWS] if task == "topic" else ROWS
-    generator = torch.Generator().manual_seed(5)
-    batch = collate(
-        rows, [Cell(task, "isl")] * len(rows), TASKS, ours.tokenizer, generator=generator
-    )
-    expected = batch_loss(ours, batch).total
-    found = plain.loss(batch)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)  # the loss is taken in fp32
+    batch = masked_batch(rows, Cell(task, "isl"), ours)
+    _, expected = batch_losses(ours, batch, task_weights([batch], list(TASKS)))
+    loss = plain.loss(batch)
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)  # the loss is taken in fp32
     expected.backward()
-    found.backward()
+    loss.backward()
     theirs = dict(plain.hypernet.named_parameters())
     for name, parameter in ours.adapters.named_parameters():
         assert parameter.grad.any(), name
@@ -55,9 +59,9 @@ def test_loss_and_gradients_are_the_same(task):
 
 
 def test_sentences_are_padded_to_the_full_length_and_scored_at_every_position():
-    plain = PublishedModel(make(), length=POSITIONS)
-    cells = [Cell("mlm", "eng")] * len(ROWS)
-    batch = collate(ROWS, cells, TASKS, plain.backbone.tokenizer)
+    model = make()
+    batch = masked_batch(ROWS, Cell("mlm", "eng"), model)
+    plain = PublishedModel(model, length=POSITIONS)
     ids, mask, labels = plain.padded(batch, "mlm")
     assert ids.shape == mask.shape == labels.shape == (2, POSITIONS)
     assert mask.sum().item() == 9

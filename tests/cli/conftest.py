@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from hyperlect.cli import main
+from hyperlect.cli.__main__ import main
 
 from ..tiny import save_tiny
 
 TAGGED = """# made up
-Anna\tPROPN\tB-PER
-sees\tVERB\tO
-the\tDET\tO
-river\tNOUN\tO
+Anna\tPROPN\tB-PER\tname
+sees\tVERB\tO\tword
+the\tDET\tO\tword
+river\tNOUN\tO\tword
 
-the\tDET\tO
-old\tADJ\tO
-dog\tNOUN\tO
-in\tADP\tO
-Oslo\tPROPN\tB-LOC
-.\tPUNCT\tO
+the\tDET\tO\tword
+old\tADJ\tO\tword
+dog\tNOUN\tO\tword
+in\tADP\tO\tword
+Oslo\tPROPN\tB-LOC\tname
+.\tPUNCT\tO\tsign
 """
 TREES = """# text = dont see Oslo
 1-2\tdont\t_\t_\t_\t_\t_\t_\t_\t_
@@ -48,6 +48,7 @@ tasks:
   topic: {type: classification}
   nli: {type: pairs}
   dep: {type: parsing}
+  sort: {type: tagging}
 data:
   - task: pos
     format: columns
@@ -77,6 +78,12 @@ data:
     format: conllu
     cells:
       eng: {train: trees.conllu}
+  - task: sort
+    format: columns
+    fields: {word: 1, label: 4}
+    comment: "# "
+    cells:
+      eng: {train: a.tsv}
 training: {steps: 3, batch_size: 2, learning_rate: 1e-3, log_every: 1}
 """
 
@@ -91,15 +98,19 @@ Call = Callable[..., Result]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Call the command line as from a wide terminal, with bytes on stdin where given."""
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Call:
+    """Call the command line as from a wide terminal, with what is to be read on stdin."""
 
     def run(*arguments: object, stdin: bytes | str = b"") -> Result:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        file = tmp_path.with_name(f"{tmp_path.name}.stdin")
+        file.write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
         capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main([str(argument) for argument in arguments])
+        with file.open(encoding="utf-8") as stream:
+            monkeypatch.setattr("sys.stdin", stream)
+            with pytest.raises(SystemExit) as leaving:
+                main([str(argument) for argument in arguments])
         return Result(int(leaving.value.code or 0), *capsys.readouterr())
 
     monkeypatch.setenv("COLUMNS", "200")
@@ -143,7 +154,5 @@ def trained(project: Path, session_cache: Path) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the trained run, to change at will."""
-    import shutil
-
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    """A copy of the trained run beside it, to change at will; its data lies where it was."""
+    return Path(shutil.copytree(trained, trained.with_name(tmp_path.name)))

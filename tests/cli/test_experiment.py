@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.experiment.claim import claim_path, is_claimed
+from hyperlect.experiment.manifest import is_locked
+from hyperlect.recipe import load_recipe
 
+from ..experiment.grids import write_grid
 from .conftest import Call, write_project
 
 GRID = """\
@@ -44,14 +46,14 @@ def test_from_the_first_look_to_the_last_run(call: Call, grid: Path) -> None:
     command = ("experiment", grid, "--out", out, "--device", "cpu")
     listed = call(*command, "--list")
     assert listed.code == 3
-    assert "0 of 3 runs are done, 3 missing" in listed.out
+    assert "0 of 3 runs done, 3 missing" in listed.out
     assert "good" in listed.out
     assert not out.exists()
 
-    code, told, err = call(*command, "--processes", 2)
+    code, printed, err = call(*command)
     assert code == 1, err
-    assert "2 of 3 runs are done, 1 failed" in told
-    assert f"bad/head/seed-1 failed; see {out}/bad/head/seed-1/error.txt" in err
+    assert "2 of 3 runs done, 1 failed" in printed
+    assert f"bad/head/seed-1: failed; see {out}/bad/head/seed-1/error.txt" in err
     assert "--retry" in err
     assert 'Did you mean "PROPN"' in (out / "bad/head/seed-1/error.txt").read_text()
     states = {run["folder"]: run["state"] for run in read(out)["runs"]}
@@ -61,16 +63,17 @@ def test_from_the_first_look_to_the_last_run(call: Call, grid: Path) -> None:
 
     before = {path: path.stat().st_mtime_ns for path in (out / "good").rglob("*.*")}
     (grid.parent / "bad.tsv").write_text("Oslo\tPROPN\tB-LOC\n")
-    code, told, err = call(*command, "--retry")
+    code, printed, err = call(*command, "--retry")
     assert code == 0, err
-    assert "3 of 3 runs are done" in told
+    assert "3 of 3 runs done" in printed
     assert err.count("started") == 1
     assert {path: path.stat().st_mtime_ns for path in (out / "good").rglob("*.*")} == before
 
     grid.write_text(GRID.replace("steps: 2", "steps: 3"))
     code, _, err = call(*command, "--only", "good")
     assert code == 1
-    assert "good/head/seed-1 is not of this recipe: training.steps: 2 there, 3 now" in err
+    assert "good/head/seed-1" in err
+    assert "training.steps: 2 → 3" in err
     code, _, err = call(*command, "--only", "good/*/seed-2", "--redo")
     assert code == 0, err
     assert json.loads((out / "good/head/seed-2/results.json").read_text())["steps"] == 3
@@ -83,7 +86,7 @@ def test_recipes_of_a_folder(call: Call, grid: Path) -> None:
     options = ("--list", "--methods", "head,adapters", "--seeds", "1,2,3")
     code, out, err = call("experiment", grid.parent, *options)
     assert code == 3, err
-    assert "0 of 6 runs are done" in out
+    assert "0 of 6 runs done" in out
     assert "tiny" in out
     assert call("experiment", grid.parent, "--seeds", "one").code == 2
 
@@ -93,7 +96,10 @@ def test_recipes_of_a_folder(call: Call, grid: Path) -> None:
     [
         (("seeds:", "seed:"), [], 'Did you mean "seeds"?'),
         (("training.warmup", "training.warmop"), [], 'Did you mean "warmup"?'),
-        (("", ""), ["--slice", "soon"], "write 10m"),
+        (("seeds: [1, 2]", "seeds: [1, 1]"), [], "seeds"),
+        (("", ""), ["--time-limit", "soon"], "10m"),
+        (("", ""), ["--gpus-per-run", "0.5"], "--ray"),
+        (("", ""), ["--ray", "local", "--processes", "2"], "--ray"),
         (("", ""), ["--only", "goad"], 'Did you mean "good"?'),
         (("", ""), ["--seeds", "3"], "--only"),
     ],
@@ -129,8 +135,8 @@ def test_runs_that_go_on_from_others(call: Call, grid: Path) -> None:
     out = grid.parent / "out"
     command = ("experiment", grid, "--out", out, "--device", "cpu")
     assert call(*command, "--only", "*/seed-1").code == 0
-    kept = (out / "bad/head/seed-1/recipe.yaml").read_text()
-    assert f"start_from: {out}/good/head/seed-1" in kept
+    kept = load_recipe(out / "bad/head/seed-1/recipe.yaml", check_files=False)
+    assert kept.start_from == str(out / "good/head/seed-1")
     listed = call(*command, "--list", "--only", "*/seed-1")
     assert listed.code == 0, listed.err
 
@@ -139,36 +145,81 @@ def test_runs_that_go_on_from_others(call: Call, grid: Path) -> None:
     (out / "good/head/seed-1/model.safetensors").unlink()
     listed = call(*command, "--list", "--only", "*/seed-1")
     why = "good/head/seed-1 has results but no weights"
-    assert f"bad/head/seed-1 is blocked: {why}" in listed.err
-    assert "where weights are gone, remove the folder" in listed.err
+    assert f"bad/head/seed-1: blocked; {why}" in listed.err
+
+
+def test_the_old_name_of_the_time_limit_is_accepted_with_a_warning(call: Call, grid: Path) -> None:
+    code, _, err = call("experiment", grid, "--out", grid.parent / "out", "--slice", "1h", "--list")
+    assert code == 3
+    assert "Warning" in err
+    assert "--time-limit" in err
+
+
+def start(grid: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the command in a process of its own."""
+    command = ["experiment", str(grid), "--out", str(grid.parent / "out"), "--device", "cpu"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hyperlect.cli", *command, "--only", "good", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """An experiment of two runs that last some seconds."""
+    training = {"training.steps": 200, "training.save_every": 20}
+    return write_grid(
+        tmp_path, settings={"good": {"recipe": "recipe.yaml"}}, methods=["head"], set=training
+    )
 
 
 @pytest.mark.slow
-def test_killed_stopped_by_a_slice_and_gone_on_with(call: Call, grid: Path) -> None:
-    """The runner is killed in the middle: its worker saves and stops, and the next goes on."""
-    text = GRID.replace("steps: 2,", "steps: 400, training.save_every: 20,")
-    grid.write_text(text.replace("seeds: [1, 2]", "seeds: [1]"))
-    out = grid.parent / "out"
-    run = out / "good/head/seed-1"
-    command = ["experiment", str(grid), "--out", str(out), "--device", "cpu", "--only", "good"]
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "hyperlect.cli", *command],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def test_a_command_that_was_killed_is_continued_by_the_next(call: Call, long: Path) -> None:
+    """The process at work notices, saves and ends."""
+    run = long.parent / "out/good/head/seed-1"
+    command = start(long, "--processes", "1")
     until((run / "metrics.jsonl").is_file)
-    assert is_claimed(run)
-    os.kill(runner.pid, signal.SIGKILL)
-    runner.wait()
-    until(lambda: not is_claimed(run))  # the worker notices, and stops too
-    assert claim_path(run).exists()  # stale
-    done = json.loads((run / "checkpoint/state.json").read_text())["step"]
-    assert 0 < done < 400
+    assert is_locked(run)
+    command.kill()
+    until(lambda: not is_locked(run))
+    step = json.loads((run / "checkpoint/state.json").read_text())["step"]
+    assert 0 < step < 200
 
-    code, _, err = call(*command)
-    assert code == 0, err
-    assert "goes on training" in err
-    assert json.loads((run / "training.json").read_text())["steps"] == 400
-    assert not claim_path(run).exists()
+    command = start(long)
+    assert command.wait() == 0
+    assert json.loads((run / "training.json").read_text())["steps"] == 200
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_with_its_code_and_the_same_command_continues(long: Path) -> None:
+    run = long.parent / "out/good/head/seed-1"
+    command = start(long)
+    until((run / "metrics.jsonl").is_file)
+    command.send_signal(signal.SIGINT)
+    output, _ = command.communicate()
+    assert command.returncode == 130, output
+    assert (run / "checkpoint/state.json").is_file()
+    command = start(long)
+    output, _ = command.communicate()
+    assert command.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_do_each_run_once(long: Path) -> None:
+    commands = [start(long), start(long)]
+    outputs = [command.communicate()[0] for command in commands]
+    assert min(command.returncode for command in commands) == 0 or all(
+        command.returncode == 3 for command in commands
+    )
+    assert "".join(outputs).count("done in") == 2
+    for seed in (1, 2):
+        run = long.parent / f"out/good/head/seed-{seed}"
+        assert (run / "results.json").is_file()
+        steps = [
+            json.loads(line)["step"] for line in (run / "metrics.jsonl").open() if "train" in line
+        ]
+        assert steps == sorted(set(steps))  # trained once
 
 
 def until(condition: object, seconds: float = 120) -> None:

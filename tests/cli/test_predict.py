@@ -1,90 +1,108 @@
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from udtools import udeval
 
-from hyperlect.cli import inputs
+from hyperlect.cli import predict as verb
+from hyperlect.cli.__main__ import main
+from hyperlect.cli.predict import Block, Form, Layout, Writer, recognise
+from hyperlect.data.readers import Source
+from hyperlect.errors import Problems
+from hyperlect.predict import Prediction, check_inputs
+from hyperlect.tasks import UPOS, Task, TaskType
 
 from .conftest import TREES, Call
 
 SENTENCES = "Anna sees the river.\n\n  \nthe old dog in Oslo!\n"
+NER = Task("ner", TaskType.SPANS, ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
+POS = Task("pos", TaskType.TAGGING, UPOS)
+TOPIC = Task("topic", TaskType.CLASSIFICATION, ("a", "b"))
 
 
-def test_raw_sentences_from_stdin(call: Call, trained: Path) -> None:
-    code, out, err = call("predict", trained, "--task", "pos", "--language", "fo", stdin=SENTENCES)
+def cell(task: str, language: str = "eng") -> list[str]:
+    return ["--task", task, "--language", language]
+
+
+def words_of(conll: str) -> list[list[str]]:
+    """The words of each sentence in CoNLL format."""
+    blocks = conll.strip("\n").split("\n\n")
+    return [[line.split("\t")[0] for line in block.split("\n")] for block in blocks]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "input"
+
+
+def test_raw_sentences_keep_their_lines(call: Call, trained: Path) -> None:
+    code, out, err = call("predict", trained, *cell("pos", "fo"), stdin=SENTENCES)
     assert code == 0, err
-    lines = out.splitlines()
-    assert len(lines) == 2
-    words = [pair.rpartition("/")[0] for pair in lines[1].split()]
+    lines = out.split("\n")
+    assert lines[1:3] == ["", "  "]
+    words = [pair.rpartition("/")[0] for pair in lines[3].split()]
     assert words == ["the", "old", "dog", "in", "Oslo", "!"]
+    assert lines[4:] == [""]
     assert err.count("pos in Faroese (fao)") == 1
     assert "untouched" in err
     assert "mean of the trained languages" in err
 
 
-def test_jsonl_tells_the_cell_in_every_line(call: Call, trained: Path, tmp_path: Path) -> None:
-    file = tmp_path / "text.txt"
+def test_lines_without_a_word_are_kept_as_blank_ones_are(call: Call, trained: Path) -> None:
+    text = "\u200b\nAnna\n\ufeff\n"
+    code, out, err = call("predict", trained, *cell("pos"), "--input", "raw", stdin=text)
+    assert code == 0, err
+    assert len(out.split("\n")) == 4
+    assert out.split("\n")[0] == "\u200b"
+
+
+def test_jsonl_has_line_cell_offsets_confidences_and_spans(
+    call: Call, trained: Path, file: Path
+) -> None:
     file.write_text(SENTENCES)
-    options = ["--task", "ner", "--language", "English", "--format", "jsonl"]
-    code, out, err = call("predict", trained, file, *options)
+    code, out, err = call("predict", trained, file, *cell("ner", "English"), "--format", "jsonl")
     assert code == 0, err
     records = [json.loads(line) for line in out.splitlines()]
-    assert [record["text"] for record in records] == [
-        "Anna sees the river.",
-        "the old dog in Oslo!",
+    assert [(record["line"], record["text"]) for record in records] == [
+        (1, "Anna sees the river."),
+        (4, "the old dog in Oslo!"),
     ]
     for record in records:
-        assert record["cell"] == "ner:eng"
+        assert (record["task"], record["language"]) == ("ner", "eng")
         assert record["kind"] == "unseen combination"
         assert record["language_source"] == "own vector"
-        assert len(record["words"]) == len(record["labels"])
+        cut = [record["text"][start:end] for start, end in record["offsets"]]
+        assert record["words"] == cut
+        assert len(record["labels"]) == len(record["confidences"]) == len(cut)
+        assert all(0 < confidence <= 1 for confidence in record["confidences"])
         for span in record["spans"]:
-            assert span["text"] in record["text"]
-
-
-def test_conll_gives_the_words_back_unchanged(call: Call, trained: Path, tmp_path: Path) -> None:
-    file = tmp_path / "words.tsv"
-    # decomposed é, a word with a space, a rare sign, a lone "#", and Windows line ends
-    words = [["Jose\u0301", "New York", "猫"], ["#", "\u200bx"]]
-    text = "\n\n".join("\n".join(f"{w}\tO" for w in sentence) for sentence in words)
-    file.write_bytes(b"\xef\xbb\xbf# a comment\n" + text.encode().replace(b"\n", b"\r\n"))
-    options = ["--task", "ner", "--language", "isl", "--format", "conll"]
-    code, out, err = call("predict", trained, file, *options)
-    assert code == 0, err
-    head, *lines = out.split("\n")
-    assert head == "# cell = ner:isl (supervised; language vector: own vector)"
-    sentences = "\n".join(lines).strip("\n").split("\n\n")
-    assert [[line.split("\t")[0] for line in s.split("\n")] for s in sentences] == words
-
-
-def test_conllu_files_need_no_labels(call: Call, trained: Path, tmp_path: Path) -> None:
-    file = tmp_path / "x.conllu"
-    rows = ["1-2\tdont", "1\tdo", "2\tnot", "2.1\tgo", "3\tsee"]
-    file.write_text(
-        "# text = dont see\n" + "".join(f"{row}{chr(9)}_" + "\t_" * 7 + "\n" for row in rows)
-    )
-    options = ["--task", "pos", "--language", "eng", "--format", "conll"]
-    code, out, err = call("predict", trained, file, *options)
-    assert code == 0, err
-    assert [line.split("\t")[0] for line in out.splitlines()[1:] if line] == ["do", "not", "see"]
+            assert span["text"] == record["text"][span["start_char"] : span["end_char"]]
 
 
 def test_texts_and_pairs(call: Call, trained: Path) -> None:
+    code, out, err = call("predict", trained, *cell("topic"), stdin="the river\n\nAnna\n")
+    assert code == 0, err
+    first, blank, second = out.splitlines()
+    assert [first.split("  ")[1], blank, second.split("  ")[1]] == ["the river", "", "Anna"]
+    assert all(line.split()[0] in ("nature", "people") for line in (first, second))
+
     code, out, err = call(
-        "predict", trained, "--task", "topic", "--language", "eng", stdin="the river\n\nAnna\n"
+        "predict", trained, *cell("nli"), "--format", "jsonl", stdin="the dog\ta cat\n"
     )
     assert code == 0, err
-    assert [line.split("  ")[1] for line in out.splitlines()] == ["the river", "Anna"]
-    assert all(line.split()[0] in ("nature", "people") for line in out.splitlines())
-
-    options = ["--task", "nli", "--language", "eng", "--format", "jsonl"]
-    code, out, err = call("predict", trained, *options, stdin="the dog\ta cat\n")
-    assert code == 0, err
     record = json.loads(out)
-    assert record["texts"] == ["the dog", "a cat"]
+    assert record["text"] == "the dog\ta cat"
     assert sum(record["scores"].values()) == pytest.approx(1, abs=1e-3)
     assert record["scores"][record["label"]] == max(record["scores"].values())
 
@@ -93,98 +111,470 @@ def test_long_input_passes_in_chunks(
     call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "".join(f"the dog {number}\n" for number in range(7))
-    options = ["--task", "pos", "--language", "eng", "--format", "conll"]
-    whole = call("predict", trained, *options, stdin=text)
-    monkeypatch.setattr(inputs, "CHUNK", 3)
-    assert call("predict", trained, *options, stdin=text).out == whole.out
-    assert whole.out.count("# cell") == 1
+    command = ("predict", trained, *cell("pos"), "--format", "conll")
+    whole = call(*command, stdin=text)
+    monkeypatch.setattr(verb, "CHUNK", 3)
+    monkeypatch.setattr(verb, "PEEKED", 2)
+    assert call(*command, stdin=text).out == whole.out
+    assert len(words_of(whole.out)) == 7
+
+
+# What files look like, and how they are read.
+
+SPACES = "Jose\u0301\nNew York\n10\u00a0000\n\n#\nok\n"
+COLUMNS = "% a comment\n1\tNew York\tO\n2\t#\tO\n\n% another\n1\tOslo\tB-LOC\n"
+ROWS = (("1-2", "don't"), ("1", "do"), ("2", "n't"), ("2.1", "go"), ("3", "see"))
+CONLLU = "# x = 1\n" + "".join("\t".join((*row, *"_" * 8)) + "\n" for row in ROWS) + "\n"
+LAYOUTS: dict[str, tuple[str, list[str], list[list[str]]]] = {
+    "raw": ("Anna sees.\nthe dog\n", [], [["Anna", "sees", "."], ["the", "dog"]]),
+    "words": (SPACES, [], [["Jose\u0301", "New York", "10\u00a0000"], ["#", "ok"]]),
+    "columns": (COLUMNS, ["--word", "2", "--comment", "% "], [["New York", "#"], ["Oslo"]]),
+    "conllu": (CONLLU, [], [["do", "n't", "see"]]),
+    "tsv": ("no\twords\n1\tAnna sees\n", [], [["Anna", "sees"]]),
+    "csv": ('n,forms\n1,"Anna ""x"""\n', ["--field", "words=forms"], [["Anna", '"x"']]),
+    "jsonl": ('{"words": ["New York"]}\n{"words": "a b"}\n', [], [["New York"], ["a", "b"]]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_read_as_training_reads_it(
+    call: Call, trained: Path, file: Path, layout: str
+) -> None:
+    text, options, words = LAYOUTS[layout]
+    command = [*cell("ner"), "--format", "jsonl", "--input", layout, *options]
+    results = [call("predict", trained, *command, stdin=text)]
+    results.append(call("predict", trained, *command, stdin=gzip.compress(text.encode())))
+    for content in (text.encode(), gzip.compress(text.encode())):
+        file.write_bytes(content)
+        results.append(call("predict", trained, file, *command))
+    for code, out, err in results:
+        assert code == 0, err
+        assert out == results[0].out
+    assert [json.loads(line)["words"] for line in results[0].out.splitlines()] == words
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes")
+def test_a_pipe_is_read_as_a_file_is(call: Call, trained: Path, tmp_path: Path) -> None:
+    text, _, words = LAYOUTS["conllu"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text(text))
+    writer.start()
+    code, out, err = call("predict", trained, pipe, *cell("pos"), "--format", "conll")
+    writer.join()
+    assert code == 0, err
+    assert words_of(out)[0][1:] == words[0]  # after the comment
+    assert "Reading CoNLL-U" in err
+
+
+def test_word_files_give_words_and_line_count_back(call: Call, trained: Path, file: Path) -> None:
+    """Decomposed é, words with spaces, a rare sign, a lone "#", -DOCSTART-, Windows line ends."""
+    text = (
+        "# a comment\n-DOCSTART- O\n\n\nJose\u0301 O\n猫 O\n"
+        "\n# O\n\u200bx O\n\n\n# a last comment\n\n"
+    )
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode().replace(b"\n", b"\r\n"))
+    options = ["--format", "conll", "--comment", "# a"]
+    code, out, err = call("predict", trained, file, *cell("ner"), *options)
+    assert code == 0, err
+    before, after = text.split("\n"), out.split("\n")
+    assert len(after) == len(before)
+    assert [line.replace("\t", " ").split(" ")[0] for line in after] == [
+        line.split(" ")[0] for line in before
+    ]
+    assert after[:4] == before[:4]
+    assert after[8].split("\t")[0] == "\u200bx"
+
+
+def test_columns_of_a_recipe_are_a_format(call: Call, trained: Path, file: Path) -> None:
+    """GermEval numbers its words in the first column."""
+    file.write_text("1\tMira\tB-PER\n2\tlacht\tO\n")
+    refused = call("predict", trained, file, *cell("ner"), "--format", "conll")
+    assert refused.code == 2
+    assert f"{file}:1" in refused.err
+    options = ["--format", "columns", "--word", "2"]
+    code, out, err = call("predict", trained, file, *cell("ner"), *options)
+    assert code == 0, err
+    assert words_of(out) == [["Mira", "lacht"]]
+    assert call("predict", trained, file, *cell("ner"), "--word", "1").code == 0
+
+
+def test_words_with_the_prefix_of_wikiann_lose_it(call: Call, trained: Path, file: Path) -> None:
+    file.write_text("en:Anna O\nen:sees O\n")
+    options = ["--format", "conll", "--strip-prefix"]
+    code, out, err = call("predict", trained, file, *cell("ner"), *options)
+    assert code == 0, err
+    assert words_of(out) == [["Anna", "sees"]]
+
+
+def test_tables_of_texts_and_pairs(call: Call, trained: Path, tmp_path: Path) -> None:
+    table = tmp_path / "x.csv"
+    table.write_text('id,text\n1,"the river,\nAnna"\n2,Oslo\n')
+    code, out, err = call("predict", trained, table, *cell("topic"))
+    assert code == 0, err
+    assert [line.split("  ")[1] for line in out.splitlines()] == ["the river, Anna", "Oslo"]
+    table = tmp_path / "x.tsv"
+    table.write_text('a\tb\n"the ""dog"""\tAnna\n')
+    options = ["--field", "text=a", "--field", "pair=b", "--input", "tsv", "--quoted"]
+    code, out, err = call("predict", trained, table, *cell("nli"), "--format", "jsonl", *options)
+    assert code == 0, err
+    assert json.loads(out)["text"] == 'the "dog"\tAnna'
+    table = tmp_path / "x.jsonl"
+    table.write_text('{"text": "Anna sees."}\n')
+    code, out, err = call("predict", trained, table, *cell("pos"), "--format", "conll")
+    assert code == 0, err
+    assert words_of(out) == [["Anna", "sees", "."]]  # a text is split as raw sentences are
 
 
 @pytest.mark.parametrize(
-    ("task", "stdin", "options", "said"),
+    ("text", "name", "task", "layout"),
     [
-        ("nerr", "Anna", [], 'Unknown task "nerr". Did you mean "ner"?'),
-        ("ner", "", [], "stdin holds nothing to predict for"),
-        ("ner", b"Anna\n\xff\n", [], "stdin:2: this line is not UTF-8"),
-        ("nli", "one text\n", [], "stdin:1: write two texts with one tab"),
-        ("topic", "Anna", ["--format", "conll"], "--format conll is for labels on words"),
-        ("topic", "Anna", ["--input", "words"], "use --input raw"),
-        ("ner", "1\ta" + "\t_" * 8 + "\n", [], "CoNLL-U is read from a file"),
+        ("Anna sees.\nthe dog\n", "", NER, Layout.RAW),
+        ("Anna\nsees\n\nthe\ndog\n", "", NER, Layout.WORDS),
+        ("Anna\tB-PER\nNew York\tB-LOC\n", "", NER, Layout.COLUMNS),
+        ("Anna NNP B-PER\nsees VB O\n\ndogs NN O\n", "", NER, Layout.COLUMNS),
+        # words alone, and no blank line: they may as well be sentences
+        ("Anna\nsees\n", "", NER, Layout.RAW),
+        # scripts without spaces: a sentence is one run of signs
+        ("猫在水上。\n\n山大。\n", "", NER, Layout.RAW),
+        ("猫\n在\n水\n。\n\n山\n大\n。\n", "", NER, Layout.WORDS),
+        (CONLLU, "", NER, Layout.CONLLU),
+        ("", "x.conllu", NER, Layout.CONLLU),
+        ("", "x.conllu.gz", POS, Layout.CONLLU),
+        # one odd line decides nothing
+        ("Anna sees.\na tab\there\nthe dog\n", "", NER, Layout.RAW),
+        ("Anna sees O\nthe dog\nin Oslo\n", "", NER, Layout.RAW),
+        ("Anna\tO\nsees\nOslo\tO\n", "", NER, Layout.COLUMNS),
+        (f"{CONLLU}1 x\n", "", NER, Layout.CONLLU),
+        ("# O\n7 O\nGent B-LOC\n", "", NER, Layout.COLUMNS),
+        ("#a tag\n#another one\n", "", NER, Layout.RAW),
+        ("Anna\tsees\nthe\tdog\n", "", TOPIC, Layout.RAW),
+        ("text\tlabel\nthe\tdog\n", "x.tsv", TOPIC, Layout.TSV),
+        ('"text","label"\nthe,dog\n', "x.csv", TOPIC, Layout.CSV),
+        ("no header\there\n", "x.tsv", TOPIC, Layout.RAW),
+        ("{}\n", "x.jsonl", TOPIC, Layout.JSONL),
+        ("{}\n", "x.jsonl.gz", POS, Layout.JSONL),
+    ],
+)
+def test_the_layout_is_recognised(text: str, name: str, task: Task, layout: Layout) -> None:
+    assert recognise(name or "-", text.split("\n")[:-1], task) is layout
+
+
+def test_the_layout_that_was_recognised_is_said_and_another_can_be_named(
+    call: Call, trained: Path
+) -> None:
+    command = ("predict", trained, *cell("pos"), "--format", "conll")
+    guessed = call(*command, stdin="Anna\nsees\n")
+    assert "a sentence a line" in guessed.err
+    assert words_of(guessed.out) == [["Anna"], ["sees"]]
+    told = call(*command, "--input", "words", stdin="Anna\nsees\n")
+    assert "--input" not in told.err
+    assert words_of(told.out) == [["Anna", "sees"]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such terminals")
+def test_where_someone_types_each_line_is_answered_at_once(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pty
+
+    events: list[object] = []
+    read, write = verb.lines, Writer.write
+
+    def read_noted(source: Source, problems: Problems) -> Iterator[tuple[int, str]]:
+        for number, line in read(source, problems):
+            if source.location == "-":
+                events.append(line)
+            yield number, line
+
+    def write_noted(self: Writer, block: Block, prediction: Prediction | None) -> None:
+        events.append(block.line)
+        write(self, block, prediction)
+
+    monkeypatch.setattr(verb, "lines", read_noted)
+    monkeypatch.setattr(Writer, "write", write_noted)
+    typing, terminal = pty.openpty()
+    os.write(typing, b"Anna\nOslo\n\x04")
+    with os.fdopen(terminal) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        with pytest.raises(SystemExit) as leaving:
+            main(["predict", str(trained), *cell("pos")])
+    os.close(typing)
+    assert not leaving.value.code
+    assert events == ["Anna", 1, "Oslo", 2]
+    assert "Ctrl-D" in capsys.readouterr().err
+
+
+# CoNLL-U in and out
+
+DOCUMENT = f"""# newdoc
+
+{TREES}# sent_id = last
+1\tAnna\tAnna\tX\tNE\tA=b\t_\t_\t_\tNER=B-LOC|SpaceAfter=No|sort=sign
+2\t.\t.\t_\t_\t_\t_\t_\t_\t_
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "key"),
+    [("pos", [3], ""), ("dep", [6, 7], ""), ("ner", [], "NER"), ("sort", [], "sort")],
+)
+def test_only_the_predicted_column_of_conllu_changes(
+    call: Call, trained: Path, file: Path, task: str, columns: list[int], key: str
+) -> None:
+    file.write_text(DOCUMENT)
+    code, out, err = call("predict", trained, file, *cell(task), "--format", "conllu")
+    assert code == 0, err
+    before, after = DOCUMENT.split("\n"), out.split("\n")
+    assert len(before) == len(after)
+    for old, new in zip(before, after, strict=True):
+        old_cells, new_cells = old.split("\t"), new.split("\t")
+        if not old_cells[0].isdigit():
+            assert new == old
+            continue
+        for column in columns:
+            assert new_cells[column] != "_"
+            old_cells[column] = new_cells[column]
+        if key:
+            entries = [e for e in old_cells[9].split("|") if e != "_" and not e.startswith(key)]
+            assert new_cells[9].split("|")[:-1] == entries
+            assert new_cells[9].split("|")[-1].partition("=")[0] == key
+            old_cells[9] = new_cells[9]
+        assert new_cells == old_cells
+
+
+@pytest.mark.parametrize("form", ["text", "conll"])
+def test_trees_are_conllu_and_the_official_script_reads_them(
+    call: Call, trained: Path, tmp_path: Path, form: str
+) -> None:
+    gold = tmp_path / "gold.conllu"
+    gold.write_text(TREES)
+    code, out, err = call("predict", trained, gold, *cell("dep"), "--format", form)
+    assert code == 0, err
+    predicted = tmp_path / "predicted.conllu"
+    predicted.write_text(out)
+    loaded = [udeval.load_conllu_file(str(path)) for path in (gold, predicted)]
+    assert udeval.evaluate(*loaded)["Words"].f1 == 1
+    assert len(out.splitlines()) == len(TREES.splitlines())
+
+
+def test_trees_of_raw_sentences_and_in_jsonl(call: Call, trained: Path) -> None:
+    command = ("predict", trained, *cell("dep"))
+    code, out, err = call(*command, stdin="Anna sees.\n\nok\n")
+    assert code == 0, err
+    lines = out.split("\n")
+    assert lines[0] == "# text = Anna sees."
+    words = [line.split("\t")[:6] for line in lines[1:4]]
+    assert words == [
+        [number, word, *"____"] for number, word in (("1", "Anna"), ("2", "sees"), ("3", "."))
+    ]
+    assert [line.split("\t")[9] for line in lines[1:4]] == ["_", "SpaceAfter=No", "_"]
+    assert lines[4:] == ["", "# text = ok", "1\tok\t_\t_\t_\t_\t0\troot\t_\t_", "", ""]
+    code, out, err = call(*command, "--format", "jsonl", stdin="ok\n")
+    record = json.loads(out)
+    assert (record["words"], record["heads"], record["labels"]) == (["ok"], [0], ["root"])
+    assert "spans" not in record
+
+
+def test_a_file_without_a_blank_line_at_its_end_becomes_whole_conllu(
+    call: Call, trained: Path, file: Path
+) -> None:
+    file.write_text(CONLLU.rstrip("\n"))
+    code, out, err = call("predict", trained, file, *cell("pos"), "--format", "conllu")
+    assert code == 0, err
+    assert out.endswith("\n\n")
+    assert len(out.splitlines()) == len(CONLLU.splitlines())
+
+
+def test_word_files_become_conllu(call: Call, trained: Path, file: Path) -> None:
+    file.write_text("-DOCSTART- O\n\n% made up\nAnna O\nsees O\n\n")
+    options = ["--format", "conllu", "--comment", "%"]
+    code, out, err = call("predict", trained, file, *cell("pos"), *options)
+    assert code == 0, err
+    lines = out.split("\n")
+    assert lines[:3] == ["# -DOCSTART- O", "", "# % made up"]
+    assert [line.split("\t")[:3] for line in lines[3:5]] == [["1", "Anna", "_"], ["2", "sees", "_"]]
+    assert all(line.split("\t")[3] in UPOS for line in lines[3:5])
+    assert lines[5:] == ["", ""]
+
+
+# How predictions are written
+
+TEXT = "Við Anna  Dam býr í Oslo-by, [sic]."
+LABELS = ("O", "B-PER", "I-PER", "O", "O", "B-LOC", "O", "O", "O", "O", "O")
+
+
+def predicted(item: Any, task: Task, *labels: str) -> Prediction:
+    (checked,) = check_inputs([item], [task])
+    about = (task.name, "fao", "untouched", "own vector", checked.text)
+    return Prediction(
+        *about,
+        words=tuple(checked.content),
+        offsets=checked.offsets,
+        labels=labels,
+        confidences=(0.5,) * len(labels),
+    )
+
+
+def written(prediction: Prediction, task: Task, form: Form = Form.TEXT, **console: Any) -> str:
+    stream = io.StringIO()
+    writer = Writer(form, Layout.RAW, task, Console(file=stream, **console))
+    writer.write(Block([(1, prediction.text)], prediction.text, 1), prediction)
+    return stream.getvalue()
+
+
+def test_spans_are_marked_in_the_sentence_as_it_stood() -> None:
+    raw = written(predicted(TEXT, NER, *LABELS), NER)
+    assert raw == "Við [Anna  Dam PER] býr í [Oslo-by LOC], [sic].\n"
+    of_words = predicted(["Við", "Anna", "Dam"], NER, *LABELS[:3])
+    assert written(of_words, NER) == "Við [Anna Dam PER]\n"
+
+
+def test_tags_stand_behind_their_words() -> None:
+    tagged = predicted("a b", POS, "DET", "NOUN")
+    assert written(tagged, POS) == "a/DET b/NOUN\n"
+    assert written(tagged, POS, Form.CONLL) == "a\tDET\nb\tNOUN\n\n"
+
+
+def test_a_terminal_gets_colour_and_a_file_gets_none() -> None:
+    prediction = predicted(TEXT, NER, *LABELS)
+    colours: dict[str, Any] = {"force_terminal": True, "color_system": "standard"}
+    assert "\x1b[" in written(prediction, NER, **colours)
+    assert "\x1b[" not in written(prediction, NER)
+
+
+@pytest.mark.parametrize(
+    ("labels", "column"),
+    [(UPOS, 3), (("_", "Case=Nom|Number=Sing", "Number[psor]=Plur"), 5), (("a", "b"), 9)],
+)
+def test_tags_go_into_the_column_that_they_belong_to(labels: tuple[str, ...], column: int) -> None:
+    task = Task("mine", TaskType.TAGGING, labels)
+    line = written(predicted("a", task, labels[1]), task, Form.CONLLU).split("\n")[1]
+    cells = line.split("\t")
+    assert cells[column] == (f"mine={labels[1]}" if column == 9 else labels[1])
+    assert cells[2:].count("_") == 7
+
+
+def test_out_goes_into_a_file(call: Call, trained: Path, file: Path, tmp_path: Path) -> None:
+    file.write_text("Anna sees\n")
+    command = ("predict", trained, file, *cell("pos"))
+    printed = call(*command).out
+    code, out, err = call(*command, "--out", tmp_path / "out")
+    assert (code, out) == (0, ""), err
+    assert (tmp_path / "out").read_text() == printed
+
+
+def test_the_input_is_never_the_output(
+    call: Call, trained: Path, file: Path, tmp_path: Path
+) -> None:
+    file.write_text("Anna sees\n")
+    (file.parent / "link").symlink_to(file)
+    for target in (file, file.parent / "link"):
+        code, _, err = call("predict", trained, file, *cell("pos"), "--out", target)
+        assert code == 2
+        assert f"--out {target}" in err
+    assert file.read_text() == "Anna sees\n"
+    stdin = tmp_path.with_name(f"{tmp_path.name}.stdin")
+    code, _, err = call("predict", trained, *cell("pos"), "--out", stdin, stdin="Anna\n")
+    assert code == 2
+    assert f"--out {stdin}" in err
+    assert stdin.read_text() == "Anna\n"
+
+
+def test_where_the_output_cannot_be_written_its_path_is_named(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "none" / "out"
+    code, _, err = call("predict", trained, *cell("pos"), "--out", target, stdin="Anna\n")
+    assert code == 2
+    assert str(target) in err
+
+
+# What cannot be read or done
+
+
+@pytest.mark.parametrize(
+    ("task", "stdin", "options", "named"),
+    [
+        ("nerr", "Anna", [], ['"nerr"', '"ner"']),
+        ("ner", "", [], ["stdin"]),
+        ("ner", "\n \n", [], ["stdin"]),
+        ("ner", b"Anna\n\xff\n", [], ["stdin:2"]),
+        ("ner", b"Anna\n\x1f\x8b\n\xff\n\xfe\n", [], ["stdin:3", "stdin:4"]),
+        ("nli", "one text\na\tb\ntwo\tand\tthree\n\t\n", [], ["stdin:1", "stdin:3"]),
+        ("topic", "Anna", ["--format", "conll"], ["--format conll", '"topic"']),
+        ("topic", "Anna", ["--format", "conllu"], ["--format conllu", '"topic"']),
+        ("topic", "Anna", ["--input", "words"], ["--input raw", '"topic"']),
+        ("ner", "1\ta" + "\t_" * 8 + "\n3\tb" + "\t_" * 8 + "\n", [], ["stdin:2"]),
+        ("ner", "a\tO\nb\n", ["--input", "columns"], ["stdin:2"]),
+        ("ner", "a\tO\n", ["--word", "3"], ["stdin:1"]),
+        ("ner", "a\tO\n", ["--word", "2", "--input", "conllu"], ["--word", "columns"]),
+        ("ner", "a\n", ["--comment", "#", "--input", "raw"], ["--comment", "columns"]),
+        ("ner", "a\n", ["--field", "words=x"], ["--field", "jsonl"]),
+        ("ner", '{"x": 1}\n', ["--input", "jsonl"], ["stdin:1", '"text"']),
+        ("ner", '{"words": ["\\ud800"]}\n', ["--input", "jsonl"], ["stdin:1"]),
+        ("ner", "a\n", ["--input", "tsv", "--field", "wrods=a"], ["fields", '"wrods"', '"words"']),
+        ("ner", "a\n", ["--format", "xml"], ["--format", '"xml"']),
     ],
 )
 def test_wrong_input(
-    call: Call, trained: Path, task: str, stdin: str | bytes, options: list[str], said: str
+    call: Call, trained: Path, task: str, stdin: str | bytes, options: list[str], named: list[str]
 ) -> None:
-    result = call("predict", trained, "--task", task, "--language", "eng", *options, stdin=stdin)
+    result = call("predict", trained, *cell(task), *options, stdin=stdin)
     assert result.code == 2
-    assert said in result.err
+    assert all(text in result.err for text in named), result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(
-    ("run", "file", "language", "said"),
+    ("run", "file", "language", "named"),
     [
-        ("{trained}", "{project}/a.tvs", "eng", 'Did you mean "a.tsv"?'),
-        ("{trained}", "{project}", "eng", "is a folder"),
+        ("{trained}", "{project}/a.tvs", "eng", '"a.tsv"'),
+        ("{trained}", "{project}", "eng", "{project}"),
         ("{trained}", "Anna sees", "eng", 'echo "Anna sees" | hyperlect predict'),
-        ("{trained}", "-", "Icelandish", 'Did you mean "Icelandic" (isl)?'),
-        ("{project}/tiny.yaml", "-", "eng", "is a recipe"),
-        ("{trained}s", "-", "eng", 'Did you mean "{trained}"?'),
+        ("{trained}", "-", "Icelandish", '"Icelandic" (isl)'),
+        ("{project}/tiny.yaml", "-", "eng", "hyperlect train"),
+        ("{trained}s", "-", "eng", '"{trained}"'),
     ],
 )
 def test_wrong_names(
-    call: Call, trained: Path, project: Path, run: str, file: str, language: str, said: str
+    call: Call, trained: Path, project: Path, run: str, file: str, language: str, named: str
 ) -> None:
     places = {"trained": trained, "project": project}
     names = (run.format(**places), file.format(**places))
-    code, _, err = call("predict", *names, "--task", "ner", "--language", language)
+    code, _, err = call("predict", *names, *cell("ner", language), stdin="Anna\n")
     assert code == 2
-    assert said.format(**places) in err
+    assert named.format(**places) in err
+
+
+@pytest.mark.parametrize(
+    ("file", "language"), [("a.tsv", "Icelandish"), ("missing", "isl"), ("bad", "isl")]
+)
+def test_mistakes_show_before_the_model_is_loaded(
+    call: Call, project: Path, file: str, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "load", lambda *arguments: pytest.fail("it was loaded"))
+    (project / "bad").write_bytes(b"\xff\n")
+    assert call("predict", "run", project / file, *cell("ner", language)).code == 2
+
+
+def test_a_closed_standard_input_is_named(
+    call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "hyperlect.cli", "predict", str(trained), *cell("ner")]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "stdin" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_model_without_a_recipe_is_enough(call: Call, run: Path) -> None:
     for path in run.iterdir():
         if path.is_file() and not path.name.startswith("model."):
             path.unlink()
-    code, _, err = call("predict", run, "--task", "ner", "--language", "eng", stdin="Anna\n")
+    code, _, err = call("predict", run, *cell("ner"), stdin="Anna\n")
     assert code == 0, err
-
-
-DEP = ["--task", "dep", "--language", "eng"]
-
-
-@pytest.mark.parametrize("form", ["text", "conll"])
-def test_trees_are_conllu_and_the_rest_of_a_file_stays(
-    call: Call, trained: Path, tmp_path: Path, form: str
-) -> None:
-    file = tmp_path / "gold.conllu"
-    file.write_text("# a comment alone\n\n" + TREES)
-    code, out, err = call("predict", trained, file, *DEP, "--format", form)
-    assert code == 0, err
-    out = out.removeprefix("# cell = dep:eng (supervised; language vector: own vector)\n")
-    given, found = TREES.splitlines(), out.splitlines()
-    assert len(given) == len(found)
-    for before, after in zip(given, found, strict=True):
-        old, new = before.split("\t"), after.split("\t")
-        if old[0].isdigit():
-            assert new[6].isdigit()
-            old[6:8] = new[6:8]
-        assert new == old
-    loaded = []
-    for name, text in (("gold", TREES), ("found", out)):  # what the official script scores
-        (tmp_path / name).write_text(text)
-        loaded.append(udeval.load_conllu_file(str(tmp_path / name)))
-    assert udeval.evaluate(*loaded)["Words"].f1 == 1
-
-
-def test_trees_of_raw_sentences_and_in_jsonl(call: Call, trained: Path) -> None:
-    code, out, err = call("predict", trained, *DEP, stdin="Anna sees.\n\nok\n")
-    assert code == 0, err
-    lines = out.split("\n")
-    assert [line.split("\t")[:6] for line in lines[:3]] == [
-        [number, word, *"____"] for number, word in (("1", "Anna"), ("2", "sees"), ("3", "."))
-    ]
-    assert lines[3:] == ["", "1\tok\t_\t_\t_\t_\t0\troot\t_\t_", "", ""]
-    code, out, err = call("predict", trained, *DEP, "--format", "jsonl", stdin="ok\n")
-    record = json.loads(out)
-    assert (record["words"], record["heads"], record["labels"]) == (["ok"], [0], ["root"])
-    assert "spans" not in record

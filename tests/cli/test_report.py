@@ -17,6 +17,8 @@ def test_report_of_an_evaluated_run(call: Call, run: Path, tmp_path: Path) -> No
     code, out, err = call("report", run)
     assert code == 0, err
     assert str(run / "report.html") in out
+    text = (run / "report.html").read_text()
+    assert str(run.parent.parent) not in text  # nothing of this machine is in it
     page = tmp_path / "two.html"
     assert call("report", run, run, "--out", page).code == 0
     assert "<html" in page.read_text()
@@ -25,7 +27,20 @@ def test_report_of_an_evaluated_run(call: Call, run: Path, tmp_path: Path) -> No
 def test_out_must_be_a_file(call: Call, run: Path, tmp_path: Path) -> None:
     code, _, err = call("report", run, "--out", tmp_path)
     assert code == 2
-    assert "is a folder" in err
+    assert str(tmp_path) in err
+
+
+def test_a_page_that_cannot_be_written_is_named(call: Call, run: Path, tmp_path: Path) -> None:
+    assert call("evaluate", run).code == 0
+    (tmp_path / "file").write_text("")
+    for page in (tmp_path / "file" / "report.html", tmp_path / "none" / "report.html"):
+        code, _, err = call("report", run, "--out", page)
+        assert "Traceback" not in err
+        if code:
+            assert code == 2
+            assert str(page) in err
+        else:
+            assert page.is_file()
 
 
 def test_an_experiment_in_every_format(call: Call, tmp_path: Path) -> None:
@@ -54,23 +69,27 @@ def test_runs_as_tables(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (("--format", "latx"), 'Did you mean "latex"?'),
-        (("--baseline", "adapter"), "Unknown method among these runs"),
+        (("--format", "latx"), '"latex"'),
+        (("--baseline", "adapter"), '"adapter"'),
+        (("--out", "{page}"), "{page}"),
     ],
 )
-def test_wrong_names(call: Call, tmp_path: Path, arguments: tuple[str, str], said: str) -> None:
-    folder = tmp_path / "made"
+def test_wrong_names(call: Call, tmp_path: Path, arguments: tuple[str, str], named: str) -> None:
+    folder, page = tmp_path / "made", tmp_path / "page.html"
+    page.write_text("")
     add(folder, "mixed", "hyperx", 1, {("pos", "eng"): [1, 0]})
-    code, _, err = call("report", folder, *arguments)
+    code, _, err = call("report", folder, *(text.format(page=page) for text in arguments))
     assert code == 2
-    assert said in err
+    assert named.format(page=page) in err
 
 
 def test_a_single_run_is_not_compared(call: Call, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     add(folder, "mixed", "hyperx", 1, {("pos", "eng"): [1, 0]})
-    code, _, err = call("report", folder / "mixed/hyperx/seed-1", "--baseline", "adapters")
+    run = folder / "mixed/hyperx/seed-1"
+    code, _, err = call("report", run, "--baseline", "adapters")
     assert code == 2
-    assert "is a single run" in err
+    assert str(run) in err
+    assert "--baseline" in err

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.data.examples import Source
-from hyperlect.data.readers import read
+from hyperlect.data.readers import Source, read
+from hyperlect.heads import iob2_spans
 from hyperlect.languages import resolve
-from hyperlect.prediction import iob2_spans
 
 FOLDER = Path(str(resources.files("hyperlect") / "data" / "sample"))
 SENTENCES = {"train": 40, "test": 20}
@@ -87,8 +86,8 @@ def test_entities_hold_a_name(path: Path) -> None:
         for word, tag in zip(sentence.words, sentence.tags, strict=True):
             is_sign = all(unicodedata.category(c)[0] == "P" for c in word)
             assert (tag == "PUNCT") == is_sign or tag == "SYM", (sentence.name, word, tag)
-        for span in iob2_spans(sentence.entities):
-            assert set(sentence.tags[span.start : span.end]) - {"PUNCT"}, sentence.name
+        for _, start, end in iob2_spans(sentence.entities):
+            assert set(sentence.tags[start:end]) - {"PUNCT"}, sentence.name
 
 
 @each_file()
@@ -109,7 +108,7 @@ def test_files_are_in_nfc_and_hold_nothing_invisible(path: Path) -> None:
 
 @each_file()
 def test_each_kind_of_entity_occurs_several_times(path: Path) -> None:
-    counts = Counter(span.label for s in sentences(path) for span in iob2_spans(s.entities))
+    counts = Counter(label for s in sentences(path) for label, _, _ in iob2_spans(s.entities))
     assert counts.keys() == ENTITIES
     assert min(counts.values()) >= 5
 
@@ -144,7 +143,7 @@ def test_the_table_of_its_page_has_the_right_numbers() -> None:
         found = []
         for split in SENTENCES:
             read_again = list(sentences(FOLDER / f"{code}.{split}.tsv"))
-            spans = Counter(s.label for one in read_again for s in iob2_spans(one.entities))
+            spans = Counter(label for one in read_again for label, _, _ in iob2_spans(one.entities))
             found += [
                 [str(len(read_again))],
                 [str(sum(len(one.words) for one in read_again))],

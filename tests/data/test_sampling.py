@@ -1,29 +1,112 @@
+"""Which rows a training step takes: by length, by cell, and mixed."""
+
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from hyperlect.data.sampling import CellSampler, cell_probabilities
+from hyperlect.data.encoding import encode
+from hyperlect.data.sampling import (
+    BATCHES_PER_POOL,
+    CellSampler,
+    MixedSampler,
+    Sampler,
+    by_length,
+    cell_probabilities,
+    length_grouped,
+    row_lengths,
+)
 from hyperlect.errors import RecipeError, RunError
 from hyperlect.grid import Cell
+from hyperlect.tasks import Task, TaskType
+from tests.data.made import tagged
+from tests.tiny import wordpiece_tokenizer
 
 POS, NER, SMALL, TEXT = (
     Cell("pos", "eng"), Cell("ner", "eng"), Cell("pos", "fao"), Cell("mlm", "fao"),
 )  # fmt: skip
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def lengths(rows: int) -> list[int]:
-    return torch.randint(3, 40, (rows,), generator=torch.Generator().manual_seed(rows)).tolist()
+    return torch.randint(3, 40, (rows,), generator=generator(rows)).tolist()
 
 
-def sampler(seed: int = 1, **changes) -> CellSampler:
-    options = {"batch_size": 4, "temperature": 5.0, "shares": {"mlm": 0.25}, "seed": seed}
-    cells = {POS: lengths(30), NER: lengths(13), SMALL: lengths(3), TEXT: lengths(9)}
-    return CellSampler(cells, **{**options, **changes})
+# --- by length
+
+
+def test_lengths_are_read_off_the_encoded_rows(tmp_path: Path):
+    task = Task("pos", TaskType.TAGGING, ("DET", "NOUN"))
+    corpus = tagged("the/DET cat/NOUN", "a/DET")
+    encoded = encode(corpus, task, wordpiece_tokenizer(), 64, tmp_path)
+    assert row_lengths(encoded) == [4, 3]
+    assert row_lengths(encoded.select([1])) == [3]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 4), (4, 4), (5, 4), (1000, 16), (0, 4)])
+def test_grouped_batches_hold_each_row_once(rows: int, size: int):
+    sizes = torch.randint(1, 60, (rows,), generator=generator(rows)).tolist()
+    batches = length_grouped(sizes, size, generator())
+    assert sorted(index for batch in batches for index in batch) == list(range(rows))
+    assert sorted(map(len, batches), reverse=True)[:-1] == [size] * max(0, len(batches) - 1)
+    assert length_grouped(sizes, size, generator()) == batches
+    if rows > 100:
+        assert length_grouped(sizes, size, generator(1)) != batches
+
+
+def test_grouped_batches_keep_to_a_budget_of_sub_words():
+    sizes = [*torch.randint(1, 60, (1000,), generator=generator()).tolist(), 200]
+    batches = length_grouped(sizes, 16, generator(), tokens=128)
+    assert sorted(index for batch in batches for index in batch) == list(range(1001))
+    padded = [max(sizes[i] for i in batch) * len(batch) for batch in batches]
+    above = [batch for batch, size in zip(batches, padded, strict=True) if size > 128]
+    assert above == [[1000]]
+    assert sum(padded) / sum(sizes) < 1.1
+    assert sum(padded) / len(padded) > 100  # the budget is used
+
+
+def test_grouped_batches_pad_little_and_mix():
+    sizes = torch.randint(5, 60, (4000,), generator=generator()).tolist()
+    batches = length_grouped(sizes, 16, generator())
+    padded = sum(max(sizes[i] for i in batch) * len(batch) for batch in batches)
+    assert padded / sum(sizes) < 1.05
+    means = [sum(sizes[i] for i in batch) / len(batch) for batch in batches[:20]]
+    assert max(means) - min(means) > 15  # the batches are not sorted
+
+
+def test_batches_by_length_keep_to_the_budget():
+    sizes = [3, 50, 7, 7, 12, 200, 1]
+    batches = by_length(sizes, 100)
+    assert batches[0] == [5]  # longer than the budget: alone
+    assert [index for batch in batches for index in batch] == [5, 1, 4, 2, 3, 0, 6]
+    for batch in batches[1:]:
+        assert max(sizes[i] for i in batch) * len(batch) <= 100
+    assert by_length([5] * 5, 1000, batch_size=2) == [[0, 1], [2, 3], [4]]
+    assert by_length([], 100) == []
+
+
+def test_few_rows_are_not_padded_to_a_much_longer_one():
+    sizes = [1000, 800, 750, 740, 200, 150, 100]
+    assert by_length(sizes, 4096) == [[0, 1, 2], [3], [4, 5], [6]]
+    batches = by_length(range(1, 301), 4096)
+    positions = sum((1 + max(batch)) * len(batch) for batch in batches)
+    assert sum(range(1, 301)) > 0.85 * positions
+
+
+def test_a_few_short_rows_are_one_batch():
+    assert by_length([30, 5, 12, 4, 9], 4096) == [[0, 2, 4, 1, 3]]
+
+
+# --- probabilities
 
 
 def test_probabilities_follow_the_temperature():
@@ -34,47 +117,140 @@ def test_probabilities_follow_the_temperature():
     assert set(cell_probabilities(batches, float("inf")).values()) == {1 / 3}
 
 
-def test_a_share_is_set_apart():
+def test_the_cells_of_a_task_divide_its_share():
     batches = {POS: 32, NER: 1, TEXT: 32, Cell("mlm", "isl"): 1}
-    found = cell_probabilities(batches, 5, {"mlm": 0.3})
-    assert found[TEXT] + found[Cell("mlm", "isl")] == pytest.approx(0.3)
-    assert found[TEXT] / found[Cell("mlm", "isl")] == pytest.approx(2)
-    assert found[POS] / found[NER] == pytest.approx(2)
-    assert sum(found.values()) == pytest.approx(1)
+    chances = cell_probabilities(batches, 5, {"mlm": 0.3})
+    assert chances[TEXT] + chances[Cell("mlm", "isl")] == pytest.approx(0.3)
+    assert chances[TEXT] / chances[Cell("mlm", "isl")] == pytest.approx(2)
+    assert chances[POS] / chances[NER] == pytest.approx(2)
+    assert sum(chances.values()) == pytest.approx(1)
 
 
-def test_the_number_of_batches_counts_not_the_number_of_rows():
-    found = CellSampler({POS: [5] * 9, NER: [5] * 2}, batch_size=4, temperature=1).probabilities
-    assert found == pytest.approx({POS: 3 / 4, NER: 1 / 4})
+def test_batches_count_and_not_rows():
+    sampler = CellSampler({POS: [5] * 9, NER: [5] * 2}, batch_size=4, temperature=1)
+    assert sampler.probabilities == pytest.approx({POS: 3 / 4, NER: 1 / 4})
 
 
-def test_impossible_shares_are_told_together():
+def test_all_impossible_shares_are_named_at_once():
     with pytest.raises(RecipeError) as error:
         cell_probabilities({POS: 1, NER: 0}, 0, {"pos": 1.5, "topic": 0.2})
-    text = str(error.value)
-    for part in ("temperature is 0", "ner:eng has no rows", "share of pos is 1.5", "topic has a"):
-        assert part in text
-    assert "leave nothing for ner" in text
-    with pytest.raises(RecipeError, match=r"must sum to 1, not 0\.5"):
+    messages = [problem.message for problem in error.value.problems]
+    starts = ("temperature", "ner:eng", "the share of pos", "topic", "the shares sum")
+    assert len(messages) == len(starts)
+    assert all(map(str.startswith, messages, starts))
+    with pytest.raises(RecipeError, match=r"0\.5"):
         cell_probabilities({POS: 1}, 5, {"pos": 0.5})
     with pytest.raises(RecipeError, match="no cell"):
         cell_probabilities({}, 5)
     assert cell_probabilities({POS: 1, NER: 4}, 5, {"pos": 0.4, "ner": 0.6}) == {POS: 0.4, NER: 0.6}
 
 
-def test_cells_are_drawn_as_often_as_they_should_be():
-    made = sampler()
-    counts = Counter(made.next()[0][0] for _ in range(3000))
-    for cell, probability in made.probabilities.items():
+# --- both samplers
+
+OPTIONS: dict[str, Any] = {"temperature": 5.0, "shares": {"mlm": 0.25}, "seed": 1}
+MIXED_SIZES = {POS: 300, NER: 130, SMALL: 3, TEXT: 90}
+
+
+def by_cell(**changes: Any) -> CellSampler:
+    cells = {POS: lengths(30), NER: lengths(13), SMALL: lengths(3), TEXT: lengths(9)}
+    return CellSampler(cells, **{"batch_size": 4, **OPTIONS, **changes})
+
+
+def mixed(**changes: Any) -> MixedSampler:
+    cells = {cell: lengths(size) for cell, size in MIXED_SIZES.items()}
+    return MixedSampler(cells, **{"batch_size": 8, **OPTIONS, **changes})
+
+
+each_sampler = pytest.mark.parametrize("make", [by_cell, mixed])
+Make = Callable[..., Sampler]
+
+
+@pytest.mark.parametrize("tokens", [None, 100])
+@each_sampler
+def test_an_interrupted_sampler_continues_the_sequence(make: Make, tokens: int | None):
+    steps = BATCHES_PER_POOL + 15
+    whole = make(tokens=tokens)
+    expected = [whole.next() for _ in range(steps)]
+    first = make(tokens=tokens)
+    for step in range(steps):
+        if step % 7 < 2:
+            state = json.loads(json.dumps(first.state_dict()))
+            resumed = make(tokens=tokens)
+            resumed.next()  # whatever it has done before
+            resumed.load_state_dict(state)
+            assert resumed.step == step
+            assert [resumed.next() for _ in range(steps - step)] == expected[step:]
+        assert first.next() == expected[step]
+
+
+@each_sampler
+def test_a_state_may_be_that_of_an_earlier_moment(make: Make):
+    """Batches are drawn ahead of their use."""
+    sampler = make()
+    for _ in range(BATCHES_PER_POOL - 1):
+        sampler.next()
+    position, state = sampler.position(), json.dumps(sampler.state_dict())
+    following = [sampler.next() for _ in range(5)]  # into the next pool
+    assert json.dumps(sampler.state_dict(position)) == state
+    resumed = make()
+    resumed.load_state_dict(json.loads(state))
+    assert resumed.step == BATCHES_PER_POOL - 1
+    assert [resumed.next() for _ in range(5)] == following
+
+
+@pytest.mark.parametrize("kind", [CellSampler, MixedSampler])
+def test_the_seed_counts_and_the_order_of_cells_does_not(kind: Any):
+    cells = {POS: lengths(30), NER: lengths(13)}
+    reverse = dict(reversed(cells.items()))
+    first, same, other = (
+        [sampler.next() for _ in range(70)]
+        for sampler in (
+            kind(cells, 4, 5, seed=1),
+            kind(reverse, 4, 5, seed=1),
+            kind(cells, 4, 5, seed=2),
+        )
+    )
+    assert first == same
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 2}, {"batch_size": 5}, {"temperature": 4}, {"shares": None}, {"tokens": 50}],
+    ids=lambda changes: next(iter(changes)),
+)
+@each_sampler
+def test_a_state_of_other_settings_is_refused(make: Make, changes: dict[str, Any]):
+    with pytest.raises(RunError, match="other data"):
+        make(**changes).load_state_dict(make().state_dict())
+
+
+def test_a_state_of_other_data_or_batching_is_refused():
+    cells = {POS: [3, 4, 5]}
+    state = CellSampler(cells, 2, 5).state_dict()
+    for other in ({POS: [3, 4]}, {POS: [3, 5, 4]}, {NER: [3, 4, 5]}):
+        with pytest.raises(RunError, match="other data"):
+            CellSampler(other, 2, 5).load_state_dict(state)
+    with pytest.raises(RunError, match="another batching"):
+        MixedSampler(cells, 2, 5).load_state_dict(state)
+
+
+# --- one cell in a batch
+
+
+def test_cells_are_drawn_as_often_as_their_probability_says():
+    sampler = by_cell()
+    counts = Counter(sampler.next()[0][0] for _ in range(3000))
+    for cell, probability in sampler.probabilities.items():
         assert counts[cell] / 3000 == pytest.approx(probability, abs=0.03)
-    assert made.step == 3000
+    assert sampler.step == 3000
 
 
-def test_no_row_comes_again_before_all_have_come():
-    made = sampler()
+def test_a_cell_is_finished_before_a_row_of_it_comes_again():
+    sampler = by_cell()
     drawn: dict[Cell, list[list[int]]] = {}
     for _ in range(400):
-        rows = made.next()
+        rows = sampler.next()
         ((cell, _), *_) = rows
         assert {other for other, _ in rows} == {cell}
         drawn.setdefault(cell, []).append([row for _, row in rows])
@@ -91,97 +267,117 @@ def test_no_row_comes_again_before_all_have_come():
             assert len({json.dumps(epoch) for epoch in epochs}) > 1
 
 
-def test_interrupted_anywhere_the_sequence_is_the_same():
-    whole = sampler()
-    expected = [whole.next() for _ in range(60)]
-    going = sampler()
-    for step in range(60):
-        state = json.loads(json.dumps(going.state_dict()))
-        resumed = sampler()
-        resumed.next()  # whatever it has done before
-        resumed.load_state_dict(state)
-        assert resumed.step == step
-        assert [resumed.next() for _ in range(60 - step)] == expected[step:]
-        going.next()
+def number_of_batches(sampler: CellSampler, cell: Cell) -> int:
+    """How many batches the first epoch of a cell has."""
+    rows = sampler.lengths[cell]
+    shuffle = sampler._generator(cell, 0)
+    return len(length_grouped(rows, sampler.batch_size, shuffle, sampler.tokens))
 
 
-def test_the_order_of_cells_does_not_matter_and_the_seed_does():
-    cells = {POS: lengths(30), NER: lengths(13)}
-    turned = dict(reversed(cells.items()))
-    first, same, other = (
-        [made.next() for _ in range(30)]
-        for made in (
-            CellSampler(cells, 4, 5, seed=1),
-            CellSampler(turned, 4, 5, seed=1),
-            CellSampler(cells, 4, 5, seed=2),
-        )
-    )
-    assert first == same
-    assert first != other
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"seed": 2}, {"batch_size": 5}, {"temperature": 4}, {"shares": None}, {"tokens": 50}],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_state_of_other_settings_is_refused(changes):
-    with pytest.raises(RunError, match="other data"):
-        sampler(**changes).load_state_dict(sampler().state_dict())
-
-
-def test_a_state_from_before_more_was_drawn():
-    """What is read ahead need not be thrown away: a state may be that of an earlier moment."""
-    made = sampler()
-    made.next()
-    position, expected = made.position(), json.dumps(made.state_dict())
-    following = [made.next() for _ in range(20)]
-    assert json.dumps(made.state_dict(position)) == expected
-    resumed = sampler()
-    resumed.load_state_dict(made.state_dict(position))
-    assert [resumed.next() for _ in range(20)] == following
-
-
-def test_a_budget_of_sub_words():
-    made = sampler(tokens=60)
+def test_batches_of_one_cell_keep_to_a_budget():
+    sampler = by_cell(tokens=60)
     drawn: Counter[tuple[Cell, int]] = Counter()
     for _ in range(300):
-        rows = made.next()
+        rows = sampler.next()
         drawn.update(rows)
-        longest = max(made.lengths[cell][row] for cell, row in rows)
+        longest = max(sampler.lengths[cell][row] for cell, row in rows)
         assert len(rows) == 1 or longest * len(rows) <= 60
     assert len(drawn) == 30 + 13 + 3 + 9
-    sizes = {cell: len(made._epoch(number)) for number, cell in enumerate(made._cells)}
-    assert made.probabilities == cell_probabilities(sizes, 5.0, {"mlm": 0.25})
+    sizes = {cell: number_of_batches(sampler, cell) for cell in sampler.lengths}
+    assert sampler.probabilities == cell_probabilities(sizes, 5.0, {"mlm": 0.25})
 
 
-def test_with_a_budget_the_batches_count_that_are_really_made():
+def test_with_a_budget_the_batches_that_are_really_made_count():
     uneven = [1500, 1100, 800, 590, 430, 310]  # no two of which go together
-    cells = {POS: uneven, NER: [500] * 48}
-    found = CellSampler(cells, 32, 1, tokens=8192)
-    assert found.probabilities == pytest.approx({POS: 6 / 9, NER: 3 / 9})
+    sampler = CellSampler({POS: uneven, NER: [500] * 48}, 32, 1, tokens=8192)
+    assert sampler.probabilities == pytest.approx({POS: 6 / 9, NER: 3 / 9})
 
 
-def test_with_a_budget_no_shuffle_decides_how_probable_a_large_cell_is():
+def test_with_a_budget_probabilities_do_not_depend_on_the_shuffle():
     cells = {POS: lengths(4000), NER: lengths(13)}
-    many, other = (CellSampler(cells, 4, 1, seed=seed, tokens=60) for seed in (1, 2))
-    assert many.probabilities == other.probabilities
-    made = len(many._epoch(many._cells.index(POS)))
-    few = len(many._epoch(many._cells.index(NER)))
-    odds = many.probabilities[POS] / many.probabilities[NER]
-    assert made / few == pytest.approx(odds, rel=0.01)
+    sampler, other = (CellSampler(cells, 4, 1, seed=seed, tokens=60) for seed in (1, 2))
+    assert sampler.probabilities == other.probabilities
+    odds = sampler.probabilities[POS] / sampler.probabilities[NER]
+    batches = [number_of_batches(sampler, cell) for cell in (POS, NER)]
+    assert batches[0] / batches[1] == pytest.approx(odds, rel=0.01)
 
 
-def test_a_state_of_other_data_is_refused():
-    state = CellSampler({POS: [3, 4, 5]}, 2, 5).state_dict()
-    for other in ({POS: [3, 4]}, {POS: [3, 5, 4]}, {NER: [3, 4, 5]}):
-        with pytest.raises(RunError, match="other data"):
-            CellSampler(other, 2, 5).load_state_dict(state)
+# --- many cells in a batch
 
 
-def test_a_large_cell_is_quick():
-    made = CellSampler({POS: lengths(100_000), NER: lengths(5000)}, 32, 5)
-    start = time.perf_counter()
+def test_rows_are_drawn_as_often_as_the_temperature_says():
+    sampler = mixed()
+    assert sampler.probabilities == cell_probabilities(MIXED_SIZES, 5.0, {"mlm": 0.25})
+    counts = Counter(cell for _ in range(1000) for cell, _ in sampler.next())
+    assert counts.total() == 8000
+    for cell, probability in sampler.probabilities.items():
+        assert counts[cell] / 8000 == pytest.approx(probability, abs=0.02)
+    assert sampler.step == 1000
+
+
+def test_a_share_is_one_of_the_rows():
+    sampler = mixed(shares={"mlm": 0.6})
+    counts = Counter(cell.task for _ in range(500) for cell, _ in sampler.next())
+    assert counts["mlm"] / 4000 == pytest.approx(0.6, abs=0.03)
+
+
+def test_mixed_batches_hold_several_cells():
+    sampler = mixed()
+    kinds = [len({cell for cell, _ in sampler.next()}) for _ in range(BATCHES_PER_POOL)]
+    assert min(kinds) > 1
+    assert sum(kinds) / len(kinds) > 2.5
+
+
+def test_over_all_pools_a_cell_is_finished_before_a_row_of_it_comes_again():
+    sampler = mixed()
+    seen: Counter[tuple[Cell, int]] = Counter()
+    for _ in range(40):
+        for _ in range(BATCHES_PER_POOL):
+            seen.update(sampler.next())
+        for cell, size in MIXED_SIZES.items():
+            times = [seen[cell, row] for row in range(size)]
+            assert max(times) - min(times) <= 1
+    assert min(seen.values()) > 3
+
+
+def test_rows_of_similar_length_go_together():
+    sampler = mixed(batch_size=16)
+    batches = [sampler.next() for _ in range(4 * BATCHES_PER_POOL)]
+    sizes = [[int(sampler.lengths[cell][row]) for cell, row in rows] for rows in batches]
+    padded = sum(max(batch) * len(batch) for batch in sizes)
+    assert padded / sum(map(sum, sizes)) < 1.05
+    means = [sum(batch) / len(batch) for batch in sizes[:20]]
+    assert max(means) - min(means) > 10  # the batches are not sorted
+
+
+def test_mixed_batches_keep_to_a_budget():
+    sampler = mixed(tokens=100)
+    totals = []
+    for _ in range(300):
+        sizes = [int(sampler.lengths[cell][row]) for cell, row in sampler.next()]
+        totals.append(max(sizes) * len(sizes))
+        assert totals[-1] <= 100 or len(sizes) == 1
+    assert sum(totals) / len(totals) > 80
+
+
+def test_a_row_longer_than_the_budget_goes_alone():
+    sampler = MixedSampler({POS: [5] * 20, NER: [500]}, 4, 5.0, tokens=50)
+    batches = [sampler.next() for _ in range(100)]
+    assert [rows for rows in batches if (NER, 0) in rows]
+    assert all(rows == [(NER, 0)] for rows in batches if (NER, 0) in rows)
+
+
+def test_a_large_cell_is_shuffled_once_an_epoch(monkeypatch: pytest.MonkeyPatch):
+    """To shuffle 100,000 rows in every step would take longer than the step."""
+    shuffles: list[int] = []
+    permutation = torch.randperm
+
+    def note(size: int, **options: Any) -> torch.Tensor:
+        shuffles.append(size)
+        return permutation(size, **options)
+
+    monkeypatch.setattr(torch, "randperm", note)
+    sampler = CellSampler({POS: lengths(100_000), NER: lengths(5000)}, 32, 5)
     for _ in range(500):
-        made.next()
-    assert (time.perf_counter() - start) / 500 < 0.005
+        sampler.next()
+    assert shuffles.count(100_000) == 1

@@ -1,23 +1,24 @@
-"""Results: averages by kind, the score that selects, and results.json."""
+"""Results: averages by kind, the score that selects, and the files of a run."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hyperlect.errors import RunError
 from hyperlect.evaluation import (
     CellResult,
     Results,
-    averages,
     read_results,
     selection_score,
     selection_text,
-    write_results,
 )
-from hyperlect.grid import Kind
+from hyperlect.evaluation.results import averages, read_examples, write_results
+from hyperlect.grid import Cell, Kind
+from hyperlect.run_folder import EXAMPLES, RunState, run_state
 
 
 def result(
@@ -53,7 +54,7 @@ CELLS = [
 ]
 
 
-def test_averages_never_mix_tasks_or_kinds() -> None:
+def test_an_average_is_of_one_task_and_kind() -> None:
     assert [(a.task, str(a.kind), a.metric, a.mean, a.cells) for a in averages(CELLS)] == [
         ("pos", "supervised", "accuracy", 85.0, 2),
         ("pos", "unseen language, text only", "accuracy", 60.0, 1),
@@ -64,17 +65,17 @@ def test_averages_never_mix_tasks_or_kinds() -> None:
     ]
 
 
-def test_tasks_count_alike_in_the_selection_however_many_cells_they_have() -> None:
+def test_tasks_count_equally_in_the_selection() -> None:
     assert selection_score(CELLS[:3]) == pytest.approx((85 + 50) / 2)
 
 
-def test_perplexity_has_a_say_in_the_selection_only_where_it_is_alone() -> None:
+def test_perplexity_selects_only_if_there_is_nothing_else() -> None:
     assert selection_score(CELLS) == selection_score(CELLS[:-1])
     one, other = (
         result("mlm:fao", 12.0, metric="perplexity"),
         result("mlm:isl", 8, metric="perplexity"),
     )
-    assert selection_score([one, other]) == -10  # less is better
+    assert selection_score([one, other]) == -10  # lower is better
     assert selection_text(-10) == "perplexity 10.00"
     assert selection_text(71.234) == "average 71.23"
     assert selection_text(0) == "average 0.00"
@@ -89,17 +90,17 @@ WITHOUT = [
 ]
 
 
-def test_what_is_not_applicable_counts_in_no_mean_and_is_counted() -> None:
-    found = {(a.task, a.kind): a for a in averages([*CELLS, *WITHOUT])}
-    untouched = found["pos", Kind.UNTOUCHED]
+def test_cells_without_a_score_count_in_no_mean() -> None:
+    by_group = {(a.task, a.kind): a for a in averages([*CELLS, *WITHOUT])}
+    untouched = by_group["pos", Kind.UNTOUCHED]
     assert (untouched.mean, untouched.cells, untouched.not_applicable) == (70.0, 1, 1)
-    text = found["ner", Kind.TEXT_ONLY]
+    text = by_group["ner", Kind.TEXT_ONLY]
     assert (text.mean, text.cells, text.not_applicable) == (None, 0, 1)
     assert selection_score([*CELLS, *WITHOUT]) == selection_score(CELLS)
     assert selection_score(WITHOUT) is None
 
 
-def test_what_is_not_applicable_comes_back_from_the_file(tmp_path: Path) -> None:
+def test_cells_without_a_score_come_back_from_the_file(tmp_path: Path) -> None:
     write_results(tmp_path, results([*CELLS, *WITHOUT]))
     assert '"score": null' in (tmp_path / "results.json").read_text()
     assert read_results(tmp_path).cells == (*CELLS, *WITHOUT)
@@ -109,21 +110,47 @@ def test_without_cells_there_is_no_selection_score() -> None:
     assert selection_score([]) is None
 
 
-def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+def test_results_come_back_from_the_file(tmp_path: Path) -> None:
     written = results(CELLS)
     write_results(tmp_path, written)
     assert read_results(tmp_path) == written
+    assert run_state(tmp_path) is RunState.DONE
     data = json.loads((tmp_path / "results.json").read_text())
     assert data == written.data()
     assert (data["format_version"], data["name"], data["seed"]) == (1, "mixed", 1)
     assert data["averages"] == [average.model_dump(mode="json") for average in averages(CELLS)]
 
 
-def test_counts_of_examples_are_not_in_the_file(tmp_path: Path) -> None:
-    cell = CELLS[0].model_copy(update={"parts": ((1, 2), (3, 3))})
-    write_results(tmp_path, results([cell]))
-    assert "parts" not in (tmp_path / "results.json").read_text()
-    assert read_results(tmp_path).cells == (CELLS[0],)
+def test_counts_of_examples_have_a_file_of_their_own(tmp_path: Path) -> None:
+    cell = CELLS[0].model_copy(update={"by_example": ((1, 2), (3, 3))})
+    write_results(tmp_path, results([cell, CELLS[-1]]))
+    assert "by_example" not in (tmp_path / "results.json").read_text()
+    assert read_results(tmp_path).cells == (CELLS[0], CELLS[-1])
+    counts = read_examples(tmp_path)
+    assert counts.keys() == {Cell("pos", "eng")}
+    assert np.array_equal(counts[Cell("pos", "eng")], [[1, 3], [2, 3]])
+
+
+def test_a_run_may_lack_counts_of_examples(tmp_path: Path) -> None:
+    assert read_examples(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{", "malformed"),
+        ('{"format_version": 2, "cells": {}}', "format_version 2"),
+        ('{"format_version": 1}', "cells"),
+        ('{"format_version": 1, "cells": {"pos:eng": [1, 2]}}', "two lists"),
+        ('{"format_version": 1, "cells": {"pos": [[1], [2]]}}', "malformed"),
+        ('{"format_version": 1, "cells": {"pos:eng": [[1], ["a"]]}}', "malformed"),
+    ],
+)
+def test_a_malformed_file_of_counts_is_refused(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / EXAMPLES).write_text(text)
+    with pytest.raises(RunError, match=name) as error:
+        read_examples(tmp_path)
+    assert EXAMPLES in str(error.value)
 
 
 def test_a_cell_of_other_data_or_another_kind_is_another_cell() -> None:
@@ -134,7 +161,7 @@ def test_a_cell_of_other_data_or_another_kind_is_another_cell() -> None:
     assert [cell.key.units for cell in WITHOUT] == [None, None]
 
 
-def test_every_number_in_the_file_stands_with_its_kind() -> None:
+def test_every_number_in_the_file_has_its_kind() -> None:
     data = results(CELLS).data()
     for cell in data["cells"]:
         assert {"task", "language", "kind", "metric", "examples", "unit"} <= cell.keys()
@@ -142,7 +169,7 @@ def test_every_number_in_the_file_stands_with_its_kind() -> None:
         assert {"task", "kind", "metric", "cells"} <= average.keys()
 
 
-def test_a_run_without_results_says_how_to_make_them(tmp_path: Path) -> None:
+def test_a_run_without_results_names_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"hyperlect evaluate {tmp_path}"):
         read_results(tmp_path)
 
@@ -150,16 +177,20 @@ def test_a_run_without_results_says_how_to_make_them(tmp_path: Path) -> None:
 def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
     data = {**results(CELLS).data(), "format_version": 2}
     (tmp_path / "results.json").write_text(json.dumps(data))
-    with pytest.raises(RunError, match="format_version: Input should be 1"):
+    with pytest.raises(RunError, match="format_version"):
         read_results(tmp_path)
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     data = results(CELLS).data()
     data["cells"][0]["kind"], data["cells"][1]["examples"] = "sort of known", "many"
-    (tmp_path / "results.json").write_text(json.dumps(data))
-    with pytest.raises(RunError, match=r"(?s)cells\.0\.kind.*cells\.1\.examples"):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(RunError) as error:
         read_results(tmp_path)
-    (tmp_path / "results.json").write_text("{")
-    with pytest.raises(RunError, match="not results that can be read"):
+    problems = error.value.problems
+    assert [problem.key for problem in problems] == ["cells.0.kind", "cells.1.examples"]
+    assert {problem.file for problem in problems} == {str(path)}
+    path.write_text("{")
+    with pytest.raises(RunError, match=r"results\.json"):
         read_results(tmp_path)

@@ -1,257 +1,451 @@
-"""The work itself, with processes that only pretend to train."""
+"""Working through an experiment, in this process and with trainings that are only pretended."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
+from rich.console import Console
 
-from hyperlect.experiment.claim import claim, claim_path
-from hyperlect.experiment.clock import Slice
-from hyperlect.experiment.record import read_experiment
-from hyperlect.experiment.state import State
+from hyperlect.errors import HyperlectError, Interrupted, RunError
+from hyperlect.experiment import Progress, Run, Runner, TimeBudget, make_engine, read_manifest
+from hyperlect.experiment.engines import Ended, Engine, work
+from hyperlect.experiment.runner import last_step, runs_table, summary
+from hyperlect.run_folder import LOCK, RunState
 
-from .made import DEAF, DONE, FAILS, KILLED, LONG, WEIGHTS, finish, planned, ran, runner
+from ..project import held
+from .grids import (
+    CHAIN,
+    FIRST,
+    NAMES,
+    done,
+    finish,
+    planned,
+    pretend,
+    progress_of,
+    run_all,
+    save,
+    statuses,
+    train,
+)
 
-NAMES = [f"mixed/{method}/seed-{seed}" for method in ("hyperx", "adapters") for seed in (1, 2)]
+Patch = pytest.MonkeyPatch
+ONE: dict[str, Any] = {"methods": ["hyperx"], "seeds": [1]}
 
 
-def test_everything_is_run_once(tmp_path: Path) -> None:
+def fail(folder: Path) -> None:
+    print("this was printed")
+    raise RunError("no such thing")
+
+
+def interrupt(folder: Path) -> None:
+    save(folder)
+    raise Interrupted("stopped")
+
+
+class Threads(Engine):
+    """Does the work of several runs at a time, in threads."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__("cpu")
+        self.places = places
+        self.pool = ThreadPoolExecutor(places)
+
+    def submit(self, run: Run) -> Future[Ended]:
+        return self.pool.submit(work, run, self.device)
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+
+def test_everything_is_run_once(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
     experiment = planned(tmp_path)
-    states = runner(experiment).run()
-    assert list(states) == NAMES
-    assert ran(states) == set(NAMES)
-    assert {run.state for run in read_experiment(experiment.folder).runs} == {State.DONE}
-    kept = {p.name for p in (experiment.folder / "mixed" / "hyperx").iterdir()}
-    assert kept == {"seed-1", "seed-2"}  # neither claims nor logs
-
-    again = runner(planned(tmp_path), default=FAILS).run()  # nothing is begun, so nothing fails
-    assert ran(again) == set(NAMES)
+    assert done(run_all(experiment)) == set(NAMES)
+    assert {run.state for run in read_manifest(experiment.folder).runs} == {RunState.DONE}
+    files = {path.name for path in (experiment.folder / NAMES[0]).iterdir()}
+    assert LOCK not in files
+    run_all(planned(tmp_path))
+    assert begun == NAMES
 
 
-def test_finished_results_without_weights_count(tmp_path: Path) -> None:
+def test_finished_results_without_weights_count(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
     experiment = planned(tmp_path)
-    finish(experiment.runs[0].folder, experiment.runs[0].recipe.dump(), ["kept"])
-    states = runner(experiment).run()
-    assert ran(states) == set(NAMES)
-    assert "kept" in (experiment.runs[0].folder / "results.json").read_text()
+    finish(experiment.runs[0].folder, experiment.runs[0].recipe)
+    assert done(run_all(experiment)) == set(NAMES)
+    assert begun == NAMES[1:]
 
 
-def test_the_rest_goes_on_when_one_fails(tmp_path: Path) -> None:
+def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch, {NAMES[1]: fail})
     experiment = planned(tmp_path)
-    states = runner(experiment, {NAMES[1]: FAILS, NAMES[2]: KILLED}).run()
-    assert ran(states) == {NAMES[0], NAMES[3]}
-    assert states[NAMES[1]] is State.FAILED
-    told = (experiment.folder / NAMES[1] / "error.txt").read_text()
-    assert told == f"{NAMES[1]} failed: exit code 1\n\nno such thing\n"
-    assert (
-        "SIGKILL (perhaps for want of memory)"
-        in (experiment.folder / NAMES[2] / "error.txt").read_text()
-    )
+    status = run_all(experiment)
+    assert done(status) == set(NAMES) - {NAMES[1]}
+    assert status[NAMES[1]] == "FAILED"
+    text = (experiment.folder / NAMES[1] / "error.txt").read_text()
+    assert "no such thing" in text
+    assert "this was printed" in text
+    assert "hyperlect train" in text
+    assert "Traceback" not in text  # it is the person's to fix
 
-    still = runner(experiment).run()  # what failed is left alone
-    assert ran(still) == {NAMES[0], NAMES[3]}
-    again = runner(experiment)
-    again.board.retry()
-    assert ran(again.run()) == set(NAMES)
+    run_all(experiment)  # what failed is left alone
+    progress = progress_of(experiment)
+    progress.retry()
+    pretend(monkeypatch)
+    assert done(run_all(experiment)) == set(NAMES)
+    assert begun == NAMES
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError(), ValueError("odd")]
+)
+def test_whatever_a_run_raises_is_its_own_failure(
+    tmp_path: Path, monkeypatch: Patch, error: Exception
+) -> None:
+    def broken(folder: Path) -> None:
+        raise error
+
+    pretend(monkeypatch, {NAMES[0]: broken})
+    experiment = planned(tmp_path)
+    status = run_all(experiment)
+    assert status.pop(NAMES[0]) == "FAILED"
+    assert done(status) == set(NAMES[1:])
+    text = (experiment.folder / NAMES[0] / "error.txt").read_text()
+    assert type(error).__name__ in text
+    assert "Traceback" in text
+
+
+def test_a_failure_that_cannot_be_written_down_is_still_one(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """As where a file lies in the place of the run folder, or the disk is full."""
+    begun = pretend(monkeypatch)
+    experiment = planned(tmp_path)
+    place = experiment.folder / NAMES[0]
+    place.parent.mkdir(parents=True)
+    place.touch()
+    progress = progress_of(experiment)
+    Runner(progress, make_engine("cpu")).run()
+    assert statuses(progress)[NAMES[0]] == "FAILED"
+    assert str(place) in progress.reason(experiment.runs[0])
+    assert begun == NAMES[1:]
+
+
+def test_a_manifest_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    pretend(monkeypatch)
+
+    def full(progress: Progress) -> None:
+        raise RunError("no space left")
+
+    monkeypatch.setattr(Progress, "write", full)
+    assert done(run_all(planned(tmp_path))) == set(NAMES)
+
+
+def test_an_interrupted_run_has_not_failed(tmp_path: Path, monkeypatch: Patch) -> None:
+    """In this process, what stops a run stops the experiment."""
+    begun = pretend(monkeypatch, {NAMES[1]: interrupt})
+    experiment = planned(tmp_path)
+    progress = progress_of(experiment)
+    runner = Runner(progress, make_engine("cpu"))
+    runner.run()
+    assert runner.interrupted
+    assert list(statuses(progress).values()) == ["DONE", "INTERRUPTED", "MISSING", "MISSING"]
     assert not (experiment.folder / NAMES[1] / "error.txt").exists()
+    assert read_manifest(experiment.folder).runs[1].state is RunState.INTERRUPTED
 
-
-def test_what_goes_on_from_another_comes_after_it_and_not_after_a_failure(tmp_path: Path) -> None:
-    recipe = {"recipe": "recipe.yaml"}
-    experiment = planned(
-        tmp_path, settings={"b": {**recipe, "after": "a"}, "a": recipe}, methods=["hyperx"]
-    )
-    needs = f"assert os.path.exists(run.replace('/b/', '/a/') + '/model.safetensors')\n{DONE}"
-    scripts = {
-        "a/hyperx/seed-1": f"{WEIGHTS}\n{DONE}", "a/hyperx/seed-2": FAILS,
-        "b/hyperx/seed-1": needs, "b/hyperx/seed-2": DONE,
-    }  # fmt: skip
-    states = runner(experiment, scripts, processes=2).run()
-    assert states == {
-        "b/hyperx/seed-1": State.DONE, "b/hyperx/seed-2": State.BLOCKED,
-        "a/hyperx/seed-1": State.DONE, "a/hyperx/seed-2": State.FAILED,
-    }  # fmt: skip
-
-
-def test_several_at_a_time(tmp_path: Path) -> None:
-    """Each of two waits for the other, so that they only end when they run together."""
-    experiment = planned(tmp_path, seeds=[1])
-    meet = (
-        "open(run + '/here', 'w').close()\n"
-        "other = run.replace('hyperx', 'x').replace('adapters', 'hyperx').replace('/x/', "
-        "'/adapters/')\nend = time.time() + 30\n"
-        f"while not os.path.exists(other + '/here'): assert time.time() < end\n{DONE}"
-    )
-    assert len(ran(runner(experiment, processes=2, default=meet).run())) == 2
-
-
-def test_a_share_of_the_machine_reaches_the_process(tmp_path: Path) -> None:
-    experiment = planned(tmp_path, seeds=[1], methods=["head"])
-    says = "open(run + '/results.json', 'w').write('{\"cells\": [%s]}' % os.environ['MINE'])"
-    own = runner(experiment, default=says)
-    own.shares = [{"MINE": "17"}]
-    own.run()
-    assert json.loads((experiment.runs[0].folder / "results.json").read_text())["cells"] == [17]
-
-
-class Stopped:
-    """A slice that ends when told to."""
-
-    def __init__(self, until: Callable[[], bool], patience: float = 30) -> None:
-        self.until, self.patience = until, patience
-        self.ended: float | None = None
-
-    def now(self) -> float:
-        if self.ended is None:
-            if not self.until():
-                return 0.0
-            self.ended = time.monotonic()
-        return 1000.0 - self.patience + (time.monotonic() - self.ended)
-
-    def slice(self) -> Slice:
-        made = Slice(1000, self.now)
-        made.margin = self.patience
-        return made
-
-
-def test_a_slice_ends_in_good_order_and_the_next_goes_on(tmp_path: Path) -> None:
-    experiment = planned(tmp_path)
-    scripts = {NAMES[1]: LONG}
-    ready = (experiment.folder / NAMES[1] / "ready").exists
-    states = runner(experiment, scripts, time=Stopped(ready).slice()).run()
-    assert states == dict(
-        zip(NAMES, (State.DONE, State.TRAINING, State.MISSING, State.MISSING), strict=True)
-    )
-    assert not (experiment.folder / NAMES[2]).exists()
-    assert not claim_path(experiment.folder / NAMES[1]).exists()
-    assert (experiment.folder / "mixed/hyperx/seed-1/recipe.yaml").is_file()
-    listed = {run.folder.name: run.state for run in read_experiment(experiment.folder).runs[:2]}
-    assert listed == {"seed-1": State.DONE, "seed-2": State.TRAINING}
-
-    assert ran(runner(experiment, scripts).run()) == set(NAMES)
-    assert "resumed" in (experiment.folder / NAMES[1] / "results.json").read_text()
+    begun.clear()
+    pretend(monkeypatch)
+    (experiment.folder / NAMES[2]).mkdir(parents=True)
+    assert done(run_all(experiment)) == set(NAMES)
     assert not (experiment.folder / NAMES[1] / "checkpoint").exists()  # of no more use
 
 
-def test_what_does_not_stop_is_killed_when_the_slice_is_over(tmp_path: Path) -> None:
-    experiment = planned(tmp_path, methods=["head"], seeds=[1])
-    ready = (experiment.runs[0].folder / "ready").exists
-    states = runner(experiment, default=DEAF, time=Stopped(ready, 0.5).slice()).run()
-    assert states == {"mixed/head/seed-1": State.MISSING}  # asked to stop, so no failure
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_stops_a_run_that_does_not_train_yet(
+    tmp_path: Path, monkeypatch: Patch, name: str
+) -> None:
+    number = getattr(signal, name)
+    handler = signal.getsignal(number)
 
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_work_as_a_slice_does(tmp_path: Path, number: signal.Signals) -> None:
-    experiment = planned(tmp_path)
-    ready = experiment.folder / NAMES[0] / "ready"
-
-    def send() -> None:
-        end = time.monotonic() + 30
-        while not ready.exists() and time.monotonic() < end:
-            time.sleep(0.01)
+    def wait(folder: Path) -> None:
         os.kill(os.getpid(), number)
+        try:
+            time.sleep(60)
+        except Exception:  # code that collects problems must not take it for one
+            pytest.fail("the signal was swallowed")
 
-    sender = threading.Thread(target=send)
-    handlers = signal.getsignal(number)
-    sender.start()
-    states = runner(experiment, default=LONG).run()
-    sender.join()
-    assert states[NAMES[0]] is State.TRAINING
-    assert states[NAMES[1]] is State.MISSING
-    assert signal.getsignal(number) is handlers
+    pretend(monkeypatch, {NAMES[1]: wait})
+    status = run_all(planned(tmp_path))
+    assert list(status.values()) == ["DONE", "MISSING", "MISSING", "MISSING"]
+    assert signal.getsignal(number) is handler
 
 
-def test_a_run_that_was_killed_halfway_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    experiment = planned(tmp_path, methods=["head"], seeds=[1])
+def test_the_time_limit_stops_a_run_in_this_process(tmp_path: Path, monkeypatch: Patch) -> None:
+    def work_on(folder: Path) -> None:
+        save(folder)
+        for _ in range(6000):
+            time.sleep(0.01)
+
+    pretend(monkeypatch, {NAMES[0]: work_on})
+    progress = progress_of(planned(tmp_path))
+    runner = Runner(progress, make_engine("cpu"), TimeBudget("1s"))
+    runner.run()
+    assert not runner.interrupted
+    assert list(statuses(progress).values()) == ["INTERRUPTED", "MISSING", "MISSING", "MISSING"]
+
+
+def test_nothing_is_started_when_the_time_is_nearly_up(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
+    budget = TimeBudget("600", began=time.monotonic() - 545)
+    run_all(planned(tmp_path), budget=budget)
+    assert begun == []
+    run_all(planned(tmp_path), budget=TimeBudget("600", began=time.monotonic() - 500))
+    assert begun == NAMES
+
+
+def test_a_run_that_was_killed_halfway_resumes_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    begun = pretend(monkeypatch)
+    experiment = planned(tmp_path, **ONE)
     (run,) = experiment.runs
-    finish(run.folder, run.recipe.dump())
+    finish(run.folder, run.recipe)
     (run.folder / "results.json").unlink()
-    (run.folder / "checkpoint").mkdir()
-    (run.folder / "checkpoint" / "state.json").touch()
-    claim_path(run.folder).write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "x"}))
-    os.utime(claim_path(run.folder), (0, 0))
-    assert ran(runner(experiment, default=LONG).run()) == {"mixed/head/seed-1"}
-    assert "resumed" in (run.folder / "results.json").read_text()
+    save(run.folder)
+    (run.folder / LOCK).touch()  # of a process that is gone
+    assert done(run_all(experiment)) == {run.name}
+    assert begun == [run.name]
 
 
-def test_a_run_that_never_saved_begins_anew(tmp_path: Path) -> None:
-    experiment = planned(tmp_path, methods=["head"], seeds=[1])
-    finish(experiment.runs[0].folder, experiment.runs[0].recipe.dump())
-    (experiment.runs[0].folder / "results.json").unlink()
-    (experiment.runs[0].folder / "metrics.jsonl").touch()
-    runner(experiment).run()
-    assert not (experiment.runs[0].folder / "metrics.jsonl").exists()
-
-
-def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
-    experiment = planned(tmp_path)
-    held = claim(experiment.folder / NAMES[0])
-    assert held is not None
-    states = runner(experiment).run()
-    assert ran(states) == set(NAMES[1:])
-    assert states[NAMES[0]] is State.MISSING
-    assert held.renew()
-
-
-def test_what_another_process_gives_free_is_done_after_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Say one that outlived its runner for the second that it took to save."""
-    monkeypatch.setattr("hyperlect.experiment.runner.LOOK_EVERY", 0.0)
-    experiment = planned(tmp_path)
-    held = claim(experiment.folder / NAMES[0])
-    assert held is not None
-    free = f"os.remove({str(claim_path(experiment.folder / NAMES[0]))!r}); {DONE}"
-    assert ran(runner(experiment, {NAMES[1]: free}).run()) == set(NAMES)
-
-
-def test_a_record_that_cannot_be_written_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiment = planned(tmp_path)
-
-    def full(*_: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("hyperlect.experiment.runner.write_experiment", full)
-    assert ran(runner(experiment).run()) == set(NAMES)
-
-
-def test_a_claim_that_another_has_taken_is_left_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hyperlect.experiment.runner.RENEW_EVERY", 0.0)
-    experiment = planned(tmp_path, methods=["head"], seeds=[1])
+def test_a_trained_run_is_only_evaluated(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
+    experiment = planned(tmp_path, **ONE)
     (run,) = experiment.runs
-    theirs = json.dumps({"host": "elsewhere", "pid": 1, "token": "theirs"})
-    steal = f"open(run + '.lock', 'w').write('{theirs}'); time.sleep(60)"
-    states = runner(experiment, default=steal).run()
-    assert states == {run.name: State.MISSING}  # no failure: the other does it
-    assert claim_path(run.folder).read_text() == theirs
+    finish(run.folder, run.recipe, weights=True)
+    (run.folder / "results.json").unlink()
+    assert done(run_all(experiment)) == {run.name}
+    assert begun == []
 
 
-def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+def test_a_run_that_never_saved_starts_again(tmp_path: Path, monkeypatch: Patch) -> None:
+    pretend(monkeypatch)
+    experiment = planned(tmp_path, **ONE)
+    (run,) = experiment.runs
+    finish(run.folder, run.recipe)
+    (run.folder / "results.json").unlink()
+    (run.folder / "metrics.jsonl").touch()
+    assert done(run_all(experiment)) == {run.name}
+    assert not (run.folder / "metrics.jsonl").exists()
+
+
+def test_runs_begun_earlier_come_first(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
     experiment = planned(tmp_path)
-    mine = experiment.folder / NAMES[0] / "notes.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    states = runner(experiment).run()
-    assert mine.read_text() == "mine"
-    assert ran(states) == set(NAMES[1:])
-    assert states[NAMES[0]] is State.CHANGED
+    run = experiment.runs[3]
+    finish(run.folder, run.recipe)
+    (run.folder / "results.json").unlink()
+    save(run.folder)
+    run_all(experiment)
+    assert begun == [NAMES[3], *NAMES[:3]]
 
 
-def test_only_what_is_chosen_is_run_but_all_is_recorded(tmp_path: Path) -> None:
+def test_a_run_comes_after_the_one_that_it_starts_from_and_not_after_a_failure(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    experiment = planned(tmp_path, settings=CHAIN, methods=["hyperx"])
+
+    def needs(folder: Path) -> None:
+        assert Path(str(folder).replace("/b/", "/a/"), "model.safetensors").is_file()
+
+    pretend(monkeypatch, {"a/hyperx/seed-2": fail, "b/hyperx/seed-1": needs})
+    assert run_all(experiment, Threads(2)) == {
+        "b/hyperx/seed-1": "DONE", "b/hyperx/seed-2": "BLOCKED",
+        "a/hyperx/seed-1": "DONE", "a/hyperx/seed-2": "FAILED",
+    }  # fmt: skip
+
+
+def test_one_run_of_a_curve_fails_and_the_others_do_not(tmp_path: Path, monkeypatch: Patch) -> None:
+    few = {
+        **FIRST, "after": "a", "curve": {"examples": [2, 3], "draws": [1, 2]},
+        "set": {"few_shot.cells": ["pos:isl"]},
+    }  # fmt: skip
+    experiment = planned(tmp_path, settings={"a": FIRST, "few": few}, **ONE)
+    last = experiment.runs[-1]
+    pretend(monkeypatch, {"/".join(last.folder.parts[-3:]): fail})
+    status = run_all(experiment, Threads(2))
+    assert status.pop(last.name) == "FAILED"
+    assert set(status.values()) == {"DONE"}
+
+
+def test_several_runs_at_a_time(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Each of two waits for the other, so they only end if they run together."""
+    barrier = Barrier(2)
+    names = ["mixed/hyperx/seed-1", "mixed/adapters/seed-1"]
+    pretend(monkeypatch, dict.fromkeys(names, lambda folder: barrier.wait(60)))
+    assert done(run_all(planned(tmp_path, seeds=[1]), Threads(2))) == set(names)
+
+
+def test_a_run_that_another_process_works_on_is_skipped(tmp_path: Path, monkeypatch: Patch) -> None:
+    begun = pretend(monkeypatch)
     experiment = planned(tmp_path)
-    runner(experiment, only=["*/adapters/seed-1"]).run()
-    recorded = {r.folder.relative_to(experiment.folder).as_posix(): r.state
-                for r in read_experiment(experiment.folder).runs}  # fmt: skip
-    assert list(recorded) == NAMES
-    assert ran(recorded) == {"mixed/adapters/seed-1"}
+    with held(experiment.folder / NAMES[0]):
+        status = run_all(experiment)
+    assert done(status) == set(NAMES[1:])
+    assert status[NAMES[0]] == "MISSING"
+    assert begun == NAMES[1:]
+
+
+def test_a_skipped_run_is_looked_at_again(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Its process may only have taken a moment to save after its runner was killed."""
+    experiment = planned(tmp_path)
+    lock = held(experiment.folder / NAMES[0])
+    lock.__enter__()
+    begun = pretend(monkeypatch, {NAMES[1]: lambda folder: lock.__exit__(None, None, None)})
+    assert done(run_all(experiment)) == set(NAMES)
+    assert begun == [*NAMES[1:], NAMES[0]]
+
+
+def test_what_another_process_has_done_meanwhile_is_not_repeated(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    experiment = planned(tmp_path)
+    other = experiment.runs[1]
+    begun = pretend(monkeypatch, {NAMES[0]: lambda folder: finish(other.folder, other.recipe)})
+    assert done(run_all(experiment)) == set(NAMES)
+    assert NAMES[1] not in begun
+
+
+def test_only_what_is_chosen_is_run_but_the_manifest_has_all(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    begun = pretend(monkeypatch)
+    experiment = planned(tmp_path)
+    run_all(experiment, only=["*/adapters/seed-1"])
+    assert begun == ["mixed/adapters/seed-1"]
+    runs = read_manifest(experiment.folder).runs
+    assert [run.folder for run in runs] == [run.folder for run in experiment.runs]
+
+
+class Dying(Threads):
+    """The process of every run is killed."""
+
+    def submit(self, run: Run) -> Future[Ended]:
+        def die() -> Ended:
+            raise RuntimeError("killed")
+
+        return self.pool.submit(die)
+
+
+def test_a_run_whose_process_was_killed_has_failed(tmp_path: Path) -> None:
+    experiment = planned(tmp_path, settings=CHAIN, **ONE)
+    later, first = experiment.runs
+    first.folder.mkdir(parents=True)
+    (first.folder / "log.txt").write_text("so far so good")
+    (first.folder / "recipe.yaml").write_text(first.recipe.dump(first.folder))
+    status = run_all(experiment, Dying(1))
+    assert status == {first.name: "FAILED", later.name: "BLOCKED"}
+    text = (first.folder / "error.txt").read_text()
+    assert "killed" in text
+    assert "so far so good" in text
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("600", 600), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("90s", 90), ("1H", 3600)],
+)
+def test_spans_of_time_are_read(text: str, seconds: int) -> None:
+    budget = TimeBudget(text)
+    assert budget.left + budget.margin == pytest.approx(seconds, abs=1)
+    assert budget.margin == min(30, seconds / 10)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "ten", "10 minutes", "-5", "1.5h"])
+def test_what_is_not_a_span_of_time(text: str) -> None:
+    with pytest.raises(HyperlectError, match="10m"):
+        TimeBudget(text)
+
+
+def test_without_a_time_limit_there_is_no_end() -> None:
+    assert TimeBudget().left == float("inf")
+
+
+def shown(renderable: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(renderable)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_the_table_has_a_line_for_each_method_with_every_status(tmp_path: Path) -> None:
+    settings = {"a": FIRST, "b": {**FIRST, "after": "a", "methods": ["hyperx"]}}
+    experiment = planned(tmp_path, settings=settings)
+    finish(experiment.runs[0].folder, experiment.runs[0].recipe)
+    progress = progress_of(experiment)
+    with held(experiment.runs[2].folder):
+        assert shown(runs_table(progress))[1:] == [
+            "a hyperx 1 done, 2 missing",
+            "a adapters 1 at work, 2 missing",
+            "b hyperx 1 blocked (a/hyperx/seed-1 has results but no weights), 2 missing",
+        ]
+    assert summary(progress) == "1 of 6 runs done, 4 missing, 1 blocked"
+
+
+def test_an_interrupted_run_shows_its_step(tmp_path: Path) -> None:
+    experiment = planned(tmp_path, **ONE)
+    (run,) = experiment.runs
+    finish(run.folder, run.recipe)
+    (run.folder / "results.json").unlink()
+    save(run.folder)
+    (run.folder / "metrics.jsonl").write_text('{"step": 3, "loss": 1}\n{"step": 6}\n{"st')
+    assert last_step(run.folder) == 6
+    assert "1 interrupted at step 6" in shown(runs_table(progress_of(experiment)))[1]
+    assert summary(progress_of(experiment)) == "0 of 1 run done, 1 interrupted"
+
+
+def test_the_runs_of_a_curve_are_counted(tmp_path: Path) -> None:
+    few = {
+        **FIRST, "curve": {"examples": [2, 3], "draws": [1, 2]},
+        "set": {"few_shot.cells": ["pos:isl"]},
+    }  # fmt: skip
+    experiment = planned(tmp_path, settings={"few": few}, methods=["head"], seeds=[1])
+    finish(experiment.runs[0].folder, experiment.runs[0].recipe)
+    assert shown(runs_table(progress_of(experiment)))[1] == "few head 1 done, 3 missing"
+
+
+def test_there_is_a_line_for_each_event(tmp_path: Path, monkeypatch: Patch) -> None:
+    pretend(monkeypatch, {NAMES[1]: fail})
+    file = io.StringIO()
+    experiment = planned(tmp_path, methods=["hyperx"])
+    run_all(experiment, console=Console(file=file, width=300))
+    started, done, _, failed = file.getvalue().splitlines()
+    assert started == f"{NAMES[0]}: started"
+    assert done.startswith(f"{NAMES[0]}: done in ")
+    assert failed.startswith(f"{NAMES[1]}: failed")
+    assert Path(failed.rpartition(" ")[2]).is_file()
+
+
+def test_a_terminal_has_a_live_table(tmp_path: Path, monkeypatch: Patch) -> None:
+    def trained(folder: Path) -> None:
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 4}) + "\n")
+        time.sleep(1)
+        train(folder)
+
+    pretend(monkeypatch, {NAMES[0]: trained})
+    file = io.StringIO()
+    console = Console(file=file, width=100, force_terminal=True)
+    run_all(planned(tmp_path, **ONE), console=console, budget=TimeBudget("1h"))
+    assert "step 4 of 12" in file.getvalue()
+    assert "time limit" in file.getvalue()

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
-from hyperlect.hypernet import HypernetConfig
+from hyperlect.hypernet import RENAMED, HypernetConfig
 
 
 def test_defaults_are_the_published_base_model():
@@ -20,8 +21,8 @@ def test_defaults_are_the_published_base_model():
         "source_hidden": None,
         "sources": ["task", "language", "layer"],
         "unit_source": False,
-        "norm_before": "none",
-        "norm_after": "generated",
+        "pre_norm": "none",
+        "post_norm": "generated",
         "insertion": "feed_forward",
         "activation": "relu",
         "initial_std": 0.02,
@@ -44,49 +45,77 @@ def test_sizes_follow_from_the_sources():
     assert (pair.concatenated, pair.source_size) == (16, 10)
 
 
-def test_survives_json():
-    config = HypernetConfig(
-        sources=("task",), projection=None, norm_before="ordinary", top_layers=3
-    )
-    assert HypernetConfig(**json.loads(json.dumps(config.to_dict()))) == config
+def test_a_configuration_survives_json():
+    config = HypernetConfig(sources=("task",), projection=None, pre_norm="ordinary", top_layers=3)
+    data = json.loads(json.dumps(config.to_dict()))
+    assert HypernetConfig.from_dict(data) == config
     assert HypernetConfig.names() == [field.name for field in fields(HypernetConfig)]
 
 
+def test_field_names_of_earlier_versions_are_read():
+    data = HypernetConfig(pre_norm="ordinary", post_norm="none").to_dict()
+    old = {before: data.pop(now) for before, now in RENAMED.items()}
+    assert old == {"norm_before": "ordinary", "norm_after": "none"}
+    config = HypernetConfig.from_dict(data | old)
+    assert (config.pre_norm, config.post_norm) == ("ordinary", "none")
+
+
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "field"),
     [
-        ({"bottleneck": 0}, "bottleneck must be at least 1, not 0"),
-        ({"projection": -3}, "projection must be at least 1, not -3"),
-        ({"sources": ("task", "task")}, "sources must be distinct names among task, language"),
-        ({"sources": ("task", "script")}, "sources must be distinct names"),
-        ({"sources": ("layer",)}, "sources must hold task or language"),
-        ({"activation": "swish"}, "activation must be one of relu, gelu"),
-        ({"norm_before": "learnt"}, "norm_before must be none, ordinary or generated"),
-        ({"norm_after": True}, "norm_after must be none, ordinary or generated"),
-        ({"start": "zero"}, "start must be published or adapter"),
-        ({"language_dropout": 1.0}, "language_dropout must be at least 0 and below 1"),
-        ({"language_dropout": -0.1}, "language_dropout must be at least 0 and below 1"),
-        ({"initial_std": -1}, "initial_std must be at least 0, not -1"),
-        ({"embedding_std": -0.5}, "embedding_std must be at least 0, not -0.5"),
-        ({"language_std": -1.0}, "language_std must be at least 0, not -1.0"),
-        ({"norm_eps": -1e-5}, "norm_eps must be at least 0, not -1e-05"),
-        ({"top_layers": 0}, "top_layers must be at least 1, not 0"),
-        ({"top_layers": 1, "skip_last_layer": True}, "skip_last_layer leaves no layer"),
-        ({"insertion": "attention"}, "insertion must be feed_forward or layer"),
+        ({"bottleneck": 0}, "bottleneck"),
+        ({"projection": -3}, "projection"),
+        ({"sources": ("task", "task")}, "sources"),
+        ({"sources": ("task", "script")}, "sources"),
+        ({"sources": ("layer",)}, "sources"),
+        ({"activation": "swish"}, "activation"),
+        ({"pre_norm": "learnt"}, "pre_norm"),
+        ({"post_norm": True}, "post_norm"),
+        ({"start": "zero"}, "start"),
+        ({"language_dropout": 1.0}, "language_dropout"),
+        ({"language_dropout": -0.1}, "language_dropout"),
+        ({"initial_std": -1}, "initial_std"),
+        ({"embedding_std": -0.5}, "embedding_std"),
+        ({"language_std": -1.0}, "language_std"),
+        ({"norm_eps": -1e-5}, "norm_eps"),
+        ({"top_layers": 0}, "top_layers"),
+        ({"top_layers": 1, "skip_last_layer": True}, "skip_last_layer"),
+        ({"insertion": "attention"}, "insertion"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict, said: str):
-    with pytest.raises(ValueError, match=said):
+def test_an_impossible_field_is_named(changes: dict[str, Any], field: str):
+    with pytest.raises(ValueError, match=f"^{field}"):
         HypernetConfig(**changes)
 
 
-def test_what_need_not_be_whole_may_be_zero():
+def test_all_impossible_fields_are_named_at_once():
+    with pytest.raises(ValueError, match="bottleneck") as error:
+        HypernetConfig(bottleneck=0, embedding=0, activation="sine")
+    assert "embedding" in str(error.value)
+    assert "activation" in str(error.value)
+
+
+def test_real_numbers_may_be_zero():
     config = HypernetConfig(initial_std=0, embedding_std=0, language_std=0, language_dropout=0)
     assert config.language_std == 0
 
 
-def test_all_faults_are_told_at_once():
-    with pytest.raises(ValueError, match="bottleneck") as error:
-        HypernetConfig(bottleneck=0, embedding=0, activation="sine")
-    assert "embedding must be" in str(error.value)
-    assert "activation must be" in str(error.value)
+@pytest.mark.parametrize(
+    ("changes", "adapted"),
+    [
+        ({}, range(4)),
+        ({"top_layers": 1}, range(3, 4)),
+        ({"top_layers": 4}, range(4)),
+        ({"skip_last_layer": True}, range(3)),
+        ({"top_layers": 2, "skip_last_layer": True}, range(2, 3)),
+    ],
+)
+def test_layers_with_adapters_are_counted_from_the_top(changes: dict[str, Any], adapted: range):
+    assert HypernetConfig(**changes).layers(4) == adapted
+
+
+def test_an_encoder_with_too_few_layers_is_refused():
+    with pytest.raises(ValueError, match="top_layers must be at most 4"):
+        HypernetConfig(top_layers=5).layers(4)
+    with pytest.raises(ValueError, match="skip_last_layer"):
+        HypernetConfig(skip_last_layer=True).layers(1)

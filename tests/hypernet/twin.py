@@ -1,7 +1,7 @@
 """Plain twins: the formulas written out, for one layer of one cell at a time.
 
-What the package batches (cells, layers) is here a loop; what it takes from torch (LayerNorm,
-non-linearities, reshaping linear maps) is here spelled out.
+The package batches cells and layers, and takes LayerNorm and non-linearities from torch. Here they
+are loops and formulas.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from hyperlect.hypernet import Hypernet, HypernetConfig
 WEIGHTS = ("down_weight", "down_bias", "up_weight", "up_bias")
 NORMS = ("after_weight", "after_bias", "before_weight", "before_bias")
 
-# Every published variant and their mixtures, as what differs from the published default.
+# Every published variant and some mixtures, each as the fields that differ from the default.
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
-    "no LayerNorm": {"norm_after": "none"},
-    "ordinary LayerNorm after": {"norm_after": "ordinary"},
-    "generated LayerNorm before": {"norm_after": "none", "norm_before": "generated"},
-    "ordinary LayerNorm before": {"norm_after": "none", "norm_before": "ordinary"},
-    "generated LayerNorm before and after": {"norm_before": "generated"},
-    "ordinary LayerNorm before and after": {"norm_before": "ordinary", "norm_after": "ordinary"},
-    "generated before, ordinary after": {"norm_before": "generated", "norm_after": "ordinary"},
-    "ordinary before, generated after": {"norm_before": "ordinary"},
+    "no LayerNorm": {"post_norm": "none"},
+    "ordinary LayerNorm after": {"post_norm": "ordinary"},
+    "generated LayerNorm before": {"post_norm": "none", "pre_norm": "generated"},
+    "ordinary LayerNorm before": {"post_norm": "none", "pre_norm": "ordinary"},
+    "generated LayerNorm before and after": {"pre_norm": "generated"},
+    "ordinary LayerNorm before and after": {"pre_norm": "ordinary", "post_norm": "ordinary"},
+    "generated before, ordinary after": {"pre_norm": "generated", "post_norm": "ordinary"},
+    "ordinary before, generated after": {"pre_norm": "ordinary"},
     "one generator a layer": {"sources": ("task", "language")},
     "one generator and ordinary LayerNorms a layer": {
-        "sources": ("task", "language"), "norm_before": "ordinary", "norm_after": "ordinary",
+        "sources": ("task", "language"), "pre_norm": "ordinary", "post_norm": "ordinary",
     },
     "one generator a layer, unprojected": {"sources": ("task", "language"), "projection": None},
     "no projection": {"projection": None},
@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "source of length 1, no projection": {"unit_source": True, "projection": None},
     "no language": {"sources": ("task", "layer")},
     "language alone": {"sources": ("language", "layer")},
-    "task alone, one generator a layer": {"sources": ("task",), "norm_before": "generated"},
+    "task alone, one generator a layer": {"sources": ("task",), "pre_norm": "generated"},
     "sources in another order": {"sources": ("layer", "language", "task")},
     "embeddings of several sizes": {
         "task_embedding": 2, "language_embedding": 5, "layer_embedding": 3, "source_hidden": 9,
@@ -48,10 +48,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "silu": {"activation": "silu"},
     "tanh": {"activation": "tanh"},
     "leaky_relu": {"activation": "leaky_relu"},
-    "another epsilon": {"norm_eps": 0.5, "norm_before": "generated"},
+    "another epsilon": {"norm_eps": 0.5, "pre_norm": "generated"},
     "after the layer": {"insertion": "layer"},
     "after the layer, LayerNorm before": {
-        "insertion": "layer", "norm_before": "ordinary", "norm_after": "none", "projection": None,
+        "insertion": "layer", "pre_norm": "ordinary", "post_norm": "none", "projection": None,
     },
     "after the layer, one generator a layer": {
         "insertion": "layer", "sources": ("task", "language"), "activation": "gelu",
@@ -69,13 +69,13 @@ ACTIVATIONS = {
 
 
 def small(**changes: Any) -> HypernetConfig:
-    """A small configuration whose adapters do much, so that a fault in them shows."""
+    """A small configuration whose adapters have a large effect, so that a bug in them shows."""
     sizes = {"bottleneck": 4, "projection": 6, "embedding": 3, "initial_std": 0.3}
     return HypernetConfig(**{**sizes, **changes})
 
 
 def liven(module: torch.nn.Module, seed: int = 0) -> Any:
-    """Move every parameter off its start: zero biases and unit LayerNorms hide faults."""
+    """Move every parameter off its start: zero biases and unit LayerNorms hide bugs."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -85,16 +85,16 @@ def liven(module: torch.nn.Module, seed: int = 0) -> Any:
 
 
 def source(net: Hypernet, task: int, language: int | None, layer: int) -> Tensor:
-    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2; a language of None is the mean of all.
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2; a language of None has the mean of all.
 
-    Scaled to length 1 where it is to be.
+    With `unit_source` it is scaled to length 1.
     """
     rows = {"task": task, "language": language, "layer": layer}
-    parts = []
+    columns = []
     for name in net.config.sources:
         table = net.source.embeddings[name]
-        parts.append(sum(table) / len(table) if rows[name] is None else table[rows[name]])
-    joined = torch.cat(parts)
+        columns.append(sum(table) / len(table) if rows[name] is None else table[rows[name]])
+    joined = torch.cat(columns)
     if net.config.projection is not None:
         first, _, second = net.source.project
         inner = first.weight @ joined + first.bias
@@ -103,28 +103,28 @@ def source(net: Hypernet, task: int, language: int | None, layer: int) -> Tensor
 
 
 def cell(net: Hypernet, task: int, language: int | None, hidden: int) -> list[dict[str, Tensor]]:
-    """The adapter weights of one cell, a dictionary a layer."""
+    """The adapter weights of one cell, one dictionary for each layer."""
     b = net.config.bottleneck
     shapes = {"down_weight": (b, hidden), "up_weight": (hidden, b), "down_bias": (b,)}
-    own = "layer" not in net.config.sources
-    made = []
+    separate = "layer" not in net.config.sources
+    layers = []
     for layer in range(net.source.layers):
         s = source(net, task, language, layer)
         weights = {}
         for name in WEIGHTS + NORMS:
             place = name.partition("_")[0]
-            kind = {"after": net.config.norm_after, "before": net.config.norm_before}.get(place)
+            kind = {"after": net.config.post_norm, "before": net.config.pre_norm}.get(place)
             if kind == "none":
                 continue
             if kind == "ordinary":
-                weights[name] = net.generator.norms[name][layer if own else 0]
+                weights[name] = net.generator.norms[name][layer if separate else 0]
                 continue
             matrix, bias = net.generator.maps[name].weight, net.generator.maps[name].bias
-            if own:
+            if separate:
                 matrix, bias = matrix[layer], bias[layer]
             weights[name] = (matrix @ s + bias).reshape(shapes.get(name, (hidden,)))
-        made.append(weights)
-    return made
+        layers.append(weights)
+    return layers
 
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
@@ -133,7 +133,7 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
 
 
 def adapter(z: Tensor, weights: dict[str, Tensor], activation: str, eps: float) -> Tensor:
-    """A(z) = z + LN(U f(D LN(z) + d) + u), the LayerNorms where there are weights for them."""
+    """A(z) = z + LN(U f(D LN(z) + d) + u), with LayerNorms where it has their weights."""
     inner = z
     if "before_weight" in weights:
         inner = layer_norm(inner, weights["before_weight"], weights["before_bias"], eps)
@@ -153,7 +153,7 @@ def bert(
     config: HypernetConfig,
     dropout: float = 0.0,
 ) -> list[Tensor]:
-    """A BERT with adapters, written out; returns the embeddings' and every layer's output.
+    """A BERT with adapters, written out; returns the output of the embeddings and of every layer.
 
     `dropout` is the rate after the embeddings, the attention and the feed-forward block.
     """
@@ -189,13 +189,17 @@ def bert(
 
 
 def _attention(layer: Any, x: Tensor, attention_mask: Tensor) -> Tensor:
-    own = layer.attention.self
-    heads = own.num_attention_heads
+    attention = layer.attention.self
+    heads = attention.num_attention_heads
 
     def split(projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
 
-    query, key, value = split(own.query(x)), split(own.key(x)), split(own.value(x))
+    query, key, value = (
+        split(attention.query(x)),
+        split(attention.key(x)),
+        split(attention.value(x)),
+    )
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     scores = scores.masked_fill(attention_mask[:, None, None] == 0, -1e30)
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)

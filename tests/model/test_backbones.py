@@ -1,4 +1,4 @@
-"""What holds on the encoders of every family."""
+"""Promises that hold on encoders of every family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hyperlect.model import HyperX
 from tests.hypernet import twin
 from tests.tiny import FAMILY_NAMES, tiny_backbone, tiny_encoder, tiny_tokenizer
 
-from .made import IDS, LANGUAGES, MASK, POSITIONS, TASKS, loss, make, padded
+from .models import IDS, LANGUAGES, MASK, POSITIONS, TASKS, loss, padded, tiny_model
 
 
 def forward(model: HyperX, seed: int = 1, task: str = "pos", language: str = "eng"):
@@ -30,7 +30,7 @@ def forward(model: HyperX, seed: int = 1, task: str = "pos", language: str = "en
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_without_adapters_the_model_is_the_encoder_bit_for_bit(family: str, training: bool):
     plain = tiny_encoder(family).train(training)
-    model = make(family).train(training)
+    model = tiny_model(family).train(training)
     ids, mask = padded(model.backbone)
 
     def same(model: HyperX) -> bool:
@@ -43,11 +43,11 @@ def test_without_adapters_the_model_is_the_encoder_bit_for_bit(family: str, trai
         return all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
     assert same(model)
-    forward(model)  # the adapters act …
-    assert same(model)  # … and are gone
-    model.slots.remove()
+    forward(model)  # the adapters act during the pass alone
     assert same(model)
-    heads_alone = make(family, method="head").train(training)
+    model.hooks.remove()
+    assert same(model)
+    heads_alone = tiny_model(family, method="head").train(training)
     out = forward(heads_alone)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -59,8 +59,8 @@ def test_without_adapters_the_model_is_the_encoder_bit_for_bit(family: str, trai
 
 @pytest.mark.parametrize("insertion", ["feed_forward", "layer"])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_adapters_change_every_layer(family: str, insertion: str):
-    model, plain = make(family, hypernet={"insertion": insertion}), tiny_encoder(family)
+def test_adapters_change_the_output_of_every_layer(family: str, insertion: str):
+    model, plain = tiny_model(family, hypernet={"insertion": insertion}), tiny_encoder(family)
     ids, mask = padded(model.backbone)
     with torch.no_grad():
         expected = plain(input_ids=ids, attention_mask=mask, output_hidden_states=True)
@@ -77,7 +77,7 @@ def test_adapters_change_every_layer(family: str, insertion: str):
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_an_adapter_after_the_layer_is_part_of_its_hidden_states(family: str):
     """hidden_states[i + 1] is what layer i + 1 reads, adapter included."""
-    model = make(family, hypernet={"insertion": "layer"})
+    model = tiny_model(family, hypernet={"insertion": "layer"})
     layers = model.backbone.family.insertion_points(model.backbone.encoder, 2, "layer")
     seen = []
     handle = layers[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -88,8 +88,8 @@ def test_an_adapter_after_the_layer_is_part_of_its_hidden_states(family: str):
 
 @pytest.mark.parametrize("task", [task.name for task in TASKS])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_padding_changes_nothing(family: str, task: str):
-    model = make(family)
+def test_padding_changes_no_state_and_no_score(family: str, task: str):
+    model = tiny_model(family)
     ids, mask = padded(model.backbone)
     length = int(mask[1].sum())
     with torch.no_grad():
@@ -103,39 +103,39 @@ def test_padding_changes_nothing(family: str, task: str):
 
 @pytest.mark.parametrize("train_layer_norms", [False, True])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_a_training_step_moves_what_is_trained_and_nothing_else(
+def test_a_training_step_changes_trained_parameters_and_no_others(
     family: str, train_layer_norms: bool
 ):
-    model = make(family, train_layer_norms=train_layer_norms).train()
+    model = tiny_model(family, train_layer_norms=train_layer_norms).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    own = model.own_parameters()
-    optimizer = torch.optim.AdamW(own.values(), lr=1e-2, weight_decay=0)
+    trained = model.own_parameters()
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0)
     loss(model, "pos", "isl").backward()
     for name, parameter in model.adapters.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
     optimizer.step()
-    moved = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
     norms = {
         f"backbone.encoder.{path}.{name}"
         for path, module in model.backbone.encoder.named_modules()
         if isinstance(module, nn.LayerNorm)
         for name, _ in module.named_parameters()
     }
-    in_backbone = {name for name in moved if name.startswith("backbone.")}
+    in_backbone = {name for name in changed if name.startswith("backbone.")}
     assert in_backbone == (norms if train_layer_norms else set())
-    adapters = {name for name in own if name.startswith("adapters.")}
-    assert moved - in_backbone == adapters | {"heads.pos.linear.weight", "heads.pos.linear.bias"}
-    # Of the embeddings, only the cell's own rows.
+    adapters = {name for name in trained if name.startswith("adapters.")}
+    assert changed - in_backbone == adapters | {"heads.pos.linear.weight", "heads.pos.linear.bias"}
+    # Of the embeddings, only the rows of the cell.
     for source, row in (("task", 0), ("language", LANGUAGES.index("isl"))):
         name = f"adapters.source.embeddings.{source}"
-        changed = (model.state_dict()[name] != before[name]).any(1).nonzero().flatten()
-        assert changed.tolist() == [row]
+        rows = (model.state_dict()[name] != before[name]).any(1).nonzero().flatten()
+        assert rows.tolist() == [row]
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_training_lowers_the_loss_of_every_task(family: str):
-    model = make(family).eval()  # without dropout, so that the loss falls for certain
+    model = tiny_model(family).eval()  # without dropout the loss is sure to fall
     optimizer = torch.optim.AdamW(model.own_parameters().values(), lr=3e-3, weight_decay=0)
     cells = [("pos", "eng"), ("ner", "isl"), ("topic", "tur"), ("mlm", "tur")]
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_the_mlm_head_starts_as_the_encoders_own(family: str, tmp_path: Path):
     tiny_tokenizer(family).save_pretrained(tmp_path)
     whole = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
     backbone = load_backbone(str(tmp_path))
-    config = make(method="head").config
+    config = tiny_model(method="head").config
     model = HyperX(backbone, config).eval()
     ids, mask = padded(backbone)
     with torch.no_grad():
@@ -169,14 +169,14 @@ def test_the_mlm_head_starts_as_the_encoders_own(family: str, tmp_path: Path):
 
 def test_two_models_can_share_one_encoder():
     backbone = tiny_backbone()
-    one, other = make(backbone), make(backbone, hypernet={"insertion": "layer"})
-    assert torch.equal(forward(one).logits, forward(make()).logits)
-    alone = make(hypernet={"insertion": "layer"})
+    one, other = tiny_model(backbone), tiny_model(backbone, hypernet={"insertion": "layer"})
+    assert torch.equal(forward(one).logits, forward(tiny_model()).logits)
+    alone = tiny_model(hypernet={"insertion": "layer"})
     assert torch.equal(forward(other).logits, forward(alone).logits)
 
 
 def test_a_deep_copy_is_a_model_of_its_own():
-    model = make()
+    model = tiny_model()
     copied = copy.deepcopy(model)
     assert torch.equal(forward(copied).logits, forward(model).logits)
     expected = forward(model).logits
@@ -187,8 +187,8 @@ def test_a_deep_copy_is_a_model_of_its_own():
     assert not torch.equal(forward(copied).logits, expected)
 
 
-def test_eval_mode_is_left_as_it_was_found():
-    model = make().train()
+def test_after_eval_mode_the_model_is_in_its_mode_before():
+    model = tiny_model().train()
     with model.eval_mode():
         assert not model.training
         assert model(IDS, MASK, task="pos", language="eng").logits.is_inference()

@@ -1,4 +1,4 @@
-"""What is kept for the backward pass: no more than the trained parameters need."""
+"""Memory: no more is saved for the backward pass than the trained parameters need."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from hyperlect.model import HyperX
 from tests.tiny import FAMILY_NAMES, tiny_backbone
 
-from .made import loss, make, padded
+from .models import loss, padded, tiny_model
 
 LAYERS = 4
 
 
 class Saved:
-    """The storages that operations save for the backward pass, parameters left out.
+    """The storages that operations save for the backward pass, without parameters.
 
     Attributes:
         sizes: bytes by address.
@@ -27,13 +27,13 @@ class Saved:
 
     def __init__(self, model: nn.Module) -> None:
         self.sizes: dict[int, int] = {}
-        self.kept: list[Tensor] = []  # so that no address is used again
-        self._left_out = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        self._left_out |= {b.untyped_storage().data_ptr() for b in model.buffers()}
+        self.kept: list[Tensor] = []  # otherwise an address might be used again
+        self._excluded = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self._excluded |= {b.untyped_storage().data_ptr() for b in model.buffers()}
 
     def note(self, tensor: Tensor) -> Tensor:
         address = tensor.untyped_storage().data_ptr()
-        if address not in self._left_out:
+        if address not in self._excluded:
             self.sizes[address] = tensor.untyped_storage().nbytes()
             self.kept.append(tensor)
         return tensor
@@ -54,8 +54,8 @@ def saving(model: nn.Module) -> Iterator[Saved]:
 
 
 def trained(family: str = "bert", **settings) -> HyperX:
-    """A model in training mode, as the trainer has it: the backbone without dropout."""
-    model = make(tiny_backbone(family, layers=LAYERS), head_dropout=0.0, **settings).train()
+    """Return a model in training mode whose backbone has no dropout, as the trainer has it."""
+    model = tiny_model(tiny_backbone(family, layers=LAYERS), head_dropout=0.0, **settings).train()
     model.backbone.eval()
     return model
 
@@ -95,14 +95,14 @@ def test_below_the_top_layers_the_model_is_the_encoder(family: str):
     _, plain = tiny_backbone(family, layers=LAYERS)(
         *padded(model.backbone), output_hidden_states=True
     )
-    found = states(model)
-    for mine, expected in zip(found[:-1], plain[:-1], strict=True):
+    hidden = states(model)
+    for mine, expected in zip(hidden[:-1], plain[:-1], strict=True):
         assert torch.equal(mine, expected)
-    assert (found[-1] - plain[-1]).abs().max() > 0.1
+    assert (hidden[-1] - plain[-1]).abs().max() > 0.1
     assert model.adapter_weights("pos", "eng").up_weight.shape[0] == 1
 
 
-def test_fewer_adapted_layers_keep_less():
+def test_fewer_adapted_layers_save_less():
     sizes = [saved_bytes(trained(hypernet={"top_layers": top})) for top in (1, 2, 3, 4)]
     assert sizes == sorted(sizes)
     steps = [after - before for before, after in itertools.pairwise(sizes)]
@@ -110,24 +110,24 @@ def test_fewer_adapted_layers_keep_less():
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_a_frozen_backbone_keeps_less_than_one_that_is_trained(family: str):
+def test_a_frozen_backbone_saves_less_than_a_trained_one(family: str):
     frozen, twin = trained(family), trained(family)
     twin.backbone.encoder.requires_grad_(True)
     assert saved_bytes(frozen) < 0.8 * saved_bytes(twin)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_inputs_of_frozen_maps_are_not_kept(frozen: bool):
-    """A linear map needs its input for the gradient of its weight alone."""
+def test_inputs_of_frozen_maps_are_not_saved(frozen: bool):
+    """A linear map needs its input only for the gradient of its weight."""
     model = trained()
     model.backbone.encoder.requires_grad_(not frozen)
     inputs: dict[str, Tensor] = {}
     names = ("query", "key", "value", "intermediate.dense", "output.dense")
     for path, module in model.backbone.encoder.encoder.layer[1:].named_modules():
-        # What goes into attention's output is also what attention goes back by.
+        # Attention itself needs the input of its output map.
         if path.endswith(names) and not path.endswith("attention.output.dense"):
             module.register_forward_pre_hook(
-                lambda _, given, path=path: inputs.update({path: given[0]})
+                lambda _, arguments, path=path: inputs.update({path: arguments[0]})
             )
     with saving(model) as saved:
         loss(model, "pos", "isl")
@@ -144,53 +144,56 @@ def checkpointed(model: HyperX) -> HyperX:
 
 @pytest.mark.parametrize("top", [None, 2])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_activations_computed_again_give_the_same_gradients(family: str, top: int | None):
+def test_recomputed_activations_give_the_same_gradients(family: str, top: int | None):
     settings = {"hypernet": {"top_layers": top}}
     plain, again = trained(family, **settings), checkpointed(trained(family, **settings))
-    found, expected = gradients(again), gradients(plain)
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+    recomputed, expected = gradients(again), gradients(plain)
+    assert recomputed.keys() == expected.keys()
+    for name, gradient in recomputed.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_activations_computed_again_are_not_kept(family: str):
+def test_recomputed_activations_are_not_saved(family: str):
     plain, again = trained(family), checkpointed(trained(family))
     ids, _ = padded(plain.backbone)
-    inputs = LAYERS * ids.numel() * 32 * 4  # of each layer, which checkpoints hold by themselves
+    inputs = LAYERS * ids.numel() * 32 * 4  # of each layer, which checkpoints hold in another way
     assert saved_bytes(again) + inputs < 0.6 * saved_bytes(plain)
 
 
-def test_activations_computed_again_with_dropout_and_layer_norms_that_are_trained():
-    models = [make(train_layer_norms=True).train(), make(train_layer_norms=True).train()]
+def test_recomputing_works_with_dropout_and_trained_layer_norms():
+    models = [
+        tiny_model(train_layer_norms=True).train(),
+        tiny_model(train_layer_norms=True).train(),
+    ]
     models[1].checkpoint_activations()
-    found = []
+    results = []
     for model in models:
         model.train()
         torch.manual_seed(4)
-        found.append(gradients(model))
-    assert found[0].keys() == found[1].keys()
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6, msg=name)
+        results.append(gradients(model))
+    assert results[0].keys() == results[1].keys()
+    for name, gradient in results[0].items():
+        torch.testing.assert_close(gradient, results[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_several_batches_may_wait_for_their_backward_passes():
-    """The second run of each uses the weights of its own first run, whatever ran since."""
+def test_several_forward_passes_may_come_before_their_backward_passes():
+    """The second run of a layer uses the weights of its first, whatever is active by then."""
     plain, again = trained(), checkpointed(trained())
     cells = [("pos", "isl"), ("ner", "eng"), ("topic", "tur")]
-    found = []
+    results = []
     for model in (plain, again):
         losses = [loss(model, *cell) for cell in cells]
-        with model.slots.filled(None):
+        with model.hooks.active(model.generate([("mlm", "eng")])[0].unbind()):
             for value in losses:
                 value.backward()
-        found.append([p.grad.clone() for p in model.adapters.parameters()])
-    for mine, expected in zip(*found, strict=True):
+        results.append([p.grad.clone() for p in model.adapters.parameters()])
+    for mine, expected in zip(*results, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_evaluation_is_as_without(family: str):
+def test_evaluation_does_not_recompute(family: str):
     plain, again = trained(family).eval(), checkpointed(trained(family)).eval()
     with torch.no_grad():
         assert torch.equal(loss(plain, "pos", "isl"), loss(again, "pos", "isl"))

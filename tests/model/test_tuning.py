@@ -1,4 +1,4 @@
-"""Baselines that train the encoder itself."""
+"""finetune and factorised: baselines that train the encoder itself."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 
 from hyperlect.backbone import load_backbone
 from hyperlect.grid import Cell
-from hyperlect.methods import TUNING
+from hyperlect.methods import METHODS
 from hyperlect.model import HyperX
 from hyperlect.recipe import load_recipe
 from hyperlect.tasks import Task, TaskType
 
 from ..project import train, write_project
-from .made import IDS, MASK, TASKS, make
+from .models import IDS, MASK, TASKS, tiny_model
 
 
-@pytest.mark.parametrize("method", TUNING)
+@pytest.mark.parametrize("method", [m for m in METHODS if METHODS[m].trains_encoder])
 def test_the_whole_encoder_or_its_top_layers_are_trained(method: str):
-    model = make(method=method)
+    model = tiny_model(method=method)
     everything = {
         f"backbone.encoder.{name}" for name, _ in model.backbone.encoder.named_parameters()
     }
-    own = model.own_parameters()
-    assert everything < own.keys()
-    assert all(parameter.requires_grad for parameter in own.values())
-    top = make(method=method, hypernet={"top_layers": 1})
+    trained = model.own_parameters()
+    assert everything < trained.keys()
+    assert all(parameter.requires_grad for parameter in trained.values())
+    top = tiny_model(method=method, hypernet={"top_layers": 1})
     tuned = {name for name in top.own_parameters() if name.startswith("backbone.")}
     last = top.backbone.family.layer.format(i=top.backbone.layers - 1)
     assert tuned == {name for name in everything if f".{last}." in name}
@@ -35,8 +35,8 @@ def test_the_whole_encoder_or_its_top_layers_are_trained(method: str):
     assert free == tuned
 
 
-def test_at_first_it_is_the_encoder():
-    model = make(method="finetune").eval()
+def test_finetuning_starts_as_the_encoder():
+    model = tiny_model(method="finetune").eval()
     plain, _ = model.backbone(IDS, MASK)
     assert torch.equal(model(IDS, MASK, task="pos", language="eng").last_hidden_state, plain)
     assert model.generate([("pos", "eng")]) is None
@@ -47,8 +47,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_project(tmp_path_factory.mktemp("project"), ("pos", "ner", "topic", "mlm"))
 
 
-@pytest.mark.parametrize("method", TUNING)
-def test_what_was_trained_comes_back(project: Path, tmp_path: Path, method: str):
+@pytest.mark.parametrize("method", [m for m in METHODS if METHODS[m].trains_encoder])
+def test_a_trained_encoder_comes_back(project: Path, tmp_path: Path, method: str):
     run = train(project, tmp_path / "run", f"method={method}", "training.batching=mixed")
     model = HyperX.from_pretrained(run)
     before = load_backbone(str(project.parent / "backbone")).encoder.state_dict()
@@ -57,8 +57,8 @@ def test_what_was_trained_comes_back(project: Path, tmp_path: Path, method: str)
     assert any("layer.0" in name for name in changed)
     assert any("word_embeddings" in name for name in changed)
     again = HyperX.from_pretrained(run)
-    found = [m.predict(["the dog sees"], task="pos", language="isl") for m in (model, again)]
-    assert found[0] == found[1]
+    first, second = (m.predict(["the dog sees"], "pos", "isl") for m in (model, again))
+    assert first == second
 
 
 def test_factorised_heads_differ_by_language(project: Path, tmp_path: Path):
@@ -76,20 +76,20 @@ def test_factorised_heads_differ_by_language(project: Path, tmp_path: Path):
     assert model.latents.means["language"].abs().sum(1).gt(0).any()
 
 
-def test_only_heads_that_read_latents_teach_them():
-    """Trees and raw text leave a language's latent vector where it started, at zero."""
+def test_only_heads_that_read_latents_train_them():
+    """Trees and raw text leave the latent vector of a language at its start, zero."""
     trained = (Cell("pos", "eng"), Cell("dep", "deu"), Cell("mlm", "fin"))
     dep = Task("dep", TaskType.PARSING, ("obj", "nsubj"))
     languages = ("eng", "deu", "fin")
     options = {"tasks": (*TASKS, dep), "languages": languages, "trained": trained}
-    model = make(method="factorised", **options)
+    model = tiny_model(method="factorised", **options)
     sources = {code: model.language_source(code) for code in languages}
     assert sources == {"eng": "own vector", "deu": "zero vector", "fin": "zero vector"}
-    assert make(**options).language_source("deu") == "own vector"
+    assert tiny_model(**options).language_source("deu") == "own vector"
 
 
-def test_settings_that_do_nothing_are_noted(project: Path):
+def test_settings_without_effect_are_noted(project: Path):
     recipe = load_recipe(project, ["method=finetune", "hypernet.bottleneck=8"])
-    assert any("but top_layers do nothing" in note for note in recipe.notes())
+    assert any(note.startswith("hypernet") and "top_layers" in note for note in recipe.notes())
     plain = load_recipe(project, ["method=finetune", "hypernet.top_layers=1"])
     assert plain.hypernet.top_layers == 1

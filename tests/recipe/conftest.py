@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperlect.errors import RecipeError
+from hyperlect.errors import Problem, RecipeError
 from hyperlect.recipe import Recipe, load_recipe
 
 FILES = ("a.conllu", "b.conllu", "c.conllu", "d.tsv", "e.txt")
@@ -36,7 +36,7 @@ training: {steps: 100, warmup: 10, learning_rate: 1e-3}
 """
 
 Load = Callable[..., Recipe]
-Faulty = Callable[..., list[str]]
+Faults = Callable[..., list[Problem]]
 
 
 @pytest.fixture
@@ -60,14 +60,22 @@ def load(folder: Path) -> Load:
 
 
 @pytest.fixture
-def faults(load: Load) -> Faulty:
-    """Return the faults of a recipe, one text each."""
+def faults(load: Load, folder: Path) -> Faults:
+    """Return what is wrong with a recipe."""
 
-    def found(*overrides: str, text: str = GOOD) -> list[str]:
-        with pytest.raises(RecipeError) as caught:
+    def problems(*overrides: str, text: str = GOOD) -> list[Problem]:
+        with pytest.raises(RecipeError) as error:
             load(*overrides, text=text)
-        heading, *lines = str(caught.value).split("\n")
-        assert "toy.yaml" in heading
-        return [line.removeprefix("  - ") for line in lines]
+        for problem in error.value.problems:
+            assert problem.file == (
+                "" if problem.key.startswith("--set") else str(folder / "toy.yaml")
+            )
+            assert str(problem) in str(error.value)
+            assert "pydantic" not in problem.message
+        return list(error.value.problems)
 
-    return found
+    return problems
+
+
+def places(problems: list[Problem]) -> list[tuple[int | None, str]]:
+    return [(problem.line, problem.key) for problem in problems]

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a recipe."""
+"""What must hold between the keys of a recipe."""
 
 # ruff: noqa: E501 (a case a line)
 
@@ -8,55 +8,83 @@ from pathlib import Path
 
 import pytest
 
+from hyperlect.data.readers import Source
 from hyperlect.grid import Cell
 
-from .conftest import GOOD, Faulty, Load
+from .conftest import GOOD, Faults, Load, places
 
 SPANS = "pos: {type: spans, labels: %s, label_map: {DATE: %s}}"
 HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: {test: test}}}\n  "
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "key", "hint"),
     [
-        ("task: pos", "task: poss", 'data.0.task: there is no task "poss" under tasks. Did you mean "pos"?'),
-        ("{train: a.conllu, dev: b.conllu}", "{test: a.conllu}", "tasks.pos: has no training data"),
-        ("pos: {type: tagging}", "pos: {type: tagging, share: 0.8}", "the shares of pos, mlm sum to 1"),
-        ("pos: {type: tagging}", "pos: {type: tagging, share: 0.1}\n  keys: {type: mlm}", "PyTorch keeps this name"),
-        ("format: text", "format: conlu", 'Did you mean "conllu"?'),
-        ("format: tsv", "format: conllu", "conllu cannot hold a task of type classification; use one of tsv"),
-        ("{text: sentence, label: topic}", "{text: sentence}", "data.1.fields: do not say which column holds the label"),
-        ("label: topic}", "lable: topic, label: t}", 'Did you mean "label"?'),
-        ("label: topic}", "label: 2}", "must be the column's name, not 2"),
-        ("dev: b.conllu", "dev: a.conllu", "is dev data here and train data of pos:eng"),
-        ("c.conllu", "../files/a.conllu", "is test data here and train data of pos:eng"),
-        ("train: a.conllu", "train: [a.conllu, a.conllu]", "is already among the train data of pos:eng"),
-        ("{test: c.conllu}", "{}", "data.0.cells.fo: has neither train nor dev nor test files"),
-        ("mlm: {", "mlm: {labels: [a], ", "tasks.mlm.labels: a task of type mlm has no labels"),
-        ("warmup: 10", "warmup: 100", "must be less than training.steps (100), not 100"),
-        ("warmup: 10", "patience: 2", "training.patience: counts evaluations"),
-        ("warmup: 10", "select_by: unseen language", 'no cell of kind "unseen language" has dev files'),
-        ("warmup: 10", "select_by: suprvised", 'Did you mean "supervised"?'),
-        ("warmup: 10", "select_by: [pos:en, pos:fo]", "training.select_by.1: pos:fao has no dev files"),
-        ("warmup: 10", "select_by: [pos]", "training.select_by: must be supervised"),
-        ("pos: {type: tagging}", SPANS % ("[B-PER]", "O"), 'list entity types, not tags: "PER"'),
-        ("pos: {type: tagging}", SPANS % ("[PER, O]", "O"), "O stands for no entity"),
-        ("pos: {type: tagging}", SPANS % ("[PER]", "PRE"), '"PRE" is no label of this task. Did you mean "PER"?'),
-        ("type: tagging", "type: parsing, labels: depre", "tasks.pos.labels: must be a list of labels, upos or deprel"),
-        ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset: is missing"),
-        ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset: goes with format hub, not tsv"),
-        ("format: text", "format: text\n    comment: '#'", "data.2.comment: goes with format columns, not text"),
-        ("name: toy", "name: toy\nbackbone: builtin:e5-smal", 'backbone: Unknown built-in backbone "e5-smal". Did you mean "e5-small"?'),
-        ("name: toy", "name: toy\nmethod: mad-x\nhypernet: {skip_last_layer: true, top_layers: 1}", "leaves no layer"),
-        ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "must hold task"),
-        ("name: toy", "name: toy\nhypernet: {bottleneck: true}", "bottleneck is true, which does not fit here"),
-        ("name: toy", "name: toy\nhypernet: {embedding_std: -1}", "embedding_std must be at least 0"),
+        ("task: pos", "task: poss", "data.0.task", 'Did you mean "pos"?'),
+        ("{train: a.conllu, dev: b.conllu}", "{test: a.conllu}", "tasks.pos", "only_tasks"),
+        ("pos: {type: tagging}", "pos: {type: tagging, share: 0.8}", "tasks.pos.share", "pos, mlm sum to 1"),
+        ("pos: {type: tagging}", "pos: {type: tagging, share: 0.1}\n  keys: {type: mlm}", "tasks.keys", "PyTorch"),
+        ("pos: {type: tagging}", "pos: {type: tagging}\n  a b: {type: mlm}", "tasks.a b", "letters"),
+        ("format: text", "format: conlu", "data.2.format", 'Did you mean "conllu"?'),
+        ("format: tsv", "format: conllu", "data.1.format", "tsv, csv, jsonl, hub"),
+        ("{text: sentence, label: topic}", "{text: sentence}", "data.1.fields", "fields: {text: …, label: …}"),
+        ("label: topic}", "lable: topic, label: t}", "data.1.fields.lable", 'Did you mean "label"?'),
+        ("label: topic}", "label: 2}", "data.1.fields.label", "not 2"),
+        ("dev: b.conllu", "dev: a.conllu", "data.0.cells.en.dev.0", "train data of pos:eng"),
+        ("c.conllu", "../files/a.conllu", "data.0.cells.fo.test.0", "train data of pos:eng"),
+        ("train: a.conllu", "train: [a.conllu, a.conllu]", "data.0.cells.en.train.1", "pos:eng"),
+        ("{test: c.conllu}", "{}", "data.0.cells.fo", "neither"),
+        ("mlm: {", "mlm: {labels: [a], ", "tasks.mlm.labels", "mlm"),
+        ("warmup: 10", "warmup: 100", "training.warmup", "training.steps (100)"),
+        ("warmup: 10", "patience: 2", "training.patience", "training.evaluate_every"),
+        ("warmup: 10", "select_by: unseen language", "training.select_by", "unseen language"),
+        ("warmup: 10", "select_by: suprvised", "training.select_by", 'Did you mean "supervised"?'),
+        ("warmup: 10", "select_by: [pos:en, pos:fo]", "training.select_by.1", "pos:fao"),
+        ("warmup: 10", "select_by: [pos]", "training.select_by.0", "task:language"),
+        ("warmup: 10", "select_by: []", "training.select_by", "empty"),
+        ("pos: {type: tagging}", SPANS % ("[B-PER]", "O"), "tasks.pos.labels", '"PER"'),
+        ("pos: {type: tagging}", SPANS % ("[PER, O]", "O"), "tasks.pos.labels", "remove"),
+        ("pos: {type: tagging}", SPANS % ("[PER]", "PRE"), "tasks.pos.label_map.DATE", 'Did you mean "PER"?'),
+        ("pos: {type: tagging}", "pos: {type: tagging, labels: [a, b, a]}", "tasks.pos.labels", '"a"'),
+        ("type: tagging", "type: tagging, labels: []", "tasks.pos.labels", "empty"),
+        ("type: tagging", "type: parsing, labels: depre", "tasks.pos.labels", '"depre"'),
+        ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset", "required"),
+        ("format: tsv", "format: tsv\n    dataset: x", "data.1.dataset", "hub"),
+        ("format: text", "format: text\n    comment: '#'", "data.2.comment", "columns"),
+        ("format: text", "format: text\n    strip_prefix: true", "data.2.strip_prefix", "columns"),
+        ("format: conllu", "format: conllu\n    quoting: minimal", "data.0.quoting", "tsv"),
+        ("format: tsv", "format: tsv\n    quoting: double", "data.1.quoting", "minimal"),
+        ("{test: c.conllu}", "{test: c.conllu, config: x}", "data.0.cells.fo.config", "hub"),
+        ("name: toy", "name: toy\nbackbone: builtin:e5-smal", "backbone", 'Did you mean "e5-small"?'),
+        ("name: toy", "name: toy\nfolder: nowhere", "folder", "nowhere"),
+        ("name: toy", "name: toy\nmethod: mad-x\nhypernet: {skip_last_layer: true, top_layers: 1}", "hypernet", "leaves no layer"),
+        ("name: toy", "name: toy\nmethod: task-hypernet\nhypernet: {sources: [language, layer]}", "hypernet", "must hold task"),
+        ("name: toy", "name: toy\nhypernet: {bottleneck: true}", "hypernet.bottleneck", "number"),
+        ("name: toy", "name: toy\nhypernet: {embedding_std: -1}", "hypernet", "embedding_std"),
     ],
 )  # fmt: skip
-def test_one_fault(faults: Faulty, old: str, new: str, expected: str) -> None:
+def test_one_fault(faults: Faults, old: str, new: str, key: str, hint: str) -> None:
     assert old in GOOD
-    found = [fault for fault in faults(text=GOOD.replace(old, new, 1)) if expected in fault]
-    assert len(found) == 1
+    problems = faults(text=GOOD.replace(old, new, 1))
+    assert len([fault for fault in problems if fault.key == key and hint in fault.message]) == 1
+
+
+def test_options_of_formats_and_tasks_reach_the_sources(load: Load) -> None:
+    text = GOOD.replace("format: tsv", "format: tsv\n    quoting: minimal")
+    text = text.replace("{type: tagging}", "{type: spans, scheme: bioes, unlabelled: ignore}")
+    text = text.replace("format: conllu", "format: columns\n    strip_prefix: true")
+    recipe = load(text=text)
+    [topic], [words] = (
+        recipe.cells("train")[Cell("topic", "eng")],
+        recipe.cells("train")[Cell("pos", "eng")],
+    )
+    assert (topic.quoting, topic.strip_prefix, topic.unlabelled) == ("minimal", False, "error")
+    assert (words.quoting, words.strip_prefix, words.unlabelled) == ("none", True, "ignore")
+    task = recipe.task("pos", ["B-PER"])
+    assert (task.scheme, task.unlabelled) == ("bioes", "ignore")
+    plain = load()
+    assert plain.cells("train")[Cell("topic", "eng")][0].quoting == Source("tsv", "x").quoting
+    assert (plain.task("pos").scheme, plain.task("pos").unlabelled) == ("iob2", "error")
 
 
 def test_madx_says_what_it_will_not_have(load: Load) -> None:
@@ -72,36 +100,33 @@ def test_madx_says_what_it_will_not_have(load: Load) -> None:
     assert not [note for note in recipe.notes() if note.startswith("method")]
 
 
-def test_madx_needs_text_and_labels_and_two_steps(faults: Faulty) -> None:
+def test_madx_needs_text_and_labels_and_two_steps(faults: Faults) -> None:
     without_text = GOOD[: GOOD.index("  - task: mlm")] + GOOD[GOOD.index("training:") :]
     without_text = without_text.replace("  mlm: {type: mlm, share: 0.2}\n", "")
-    (fault,) = faults("method=mad-x", text=without_text)
-    assert "method: mad-x trains language adapters on raw text; give a task" in fault
-    (fault,) = faults("method=mad-x", "training={steps: 1}")
-    assert "training.steps: must be at least 2 with mad-x" in fault
-    (fault,) = faults(
-        "method=mad-x",
-        "data.0.cells.fo={dev: c.conllu}",
-        "training.select_by=unseen language",
+    assert places(faults("method=mad-x", text=without_text)) == [(None, "--set method")]
+    one_step = faults("method=mad-x", "training={steps: 1}")
+    assert places(one_step) == [(None, "--set training.steps")]
+    none_applies = faults(
+        "method=mad-x", "data.0.cells.fo={dev: c.conllu}", "training.select_by=unseen language"
     )
-    assert "training.select_by: mad-x applies to none of the cells to select by" in fault
+    assert places(none_applies) == [(None, "--set training.select_by")]
     only_text = """format_version: 1
 name: toy
 method: mad-x
 tasks: {mlm: {type: mlm}}
 data: [{task: mlm, format: text, cells: {isl: {train: files/e.txt}}}]
 """
-    (fault,) = faults(text=only_text)
-    assert "method: mad-x trains task adapters on labelled data; add some" in fault
+    assert places(faults(text=only_text)) == [(3, "method")]
 
 
-def test_test_data_is_recognised_behind_a_link(faults: Faulty, folder: Path) -> None:
+def test_test_data_is_recognised_behind_a_link(faults: Faults, folder: Path) -> None:
     (folder / "files" / "link.conllu").symlink_to(folder / "files" / "a.conllu")
     [fault] = faults(text=GOOD.replace("c.conllu", "link.conllu"))
-    assert "test data here and train data of pos:eng" in fault
+    assert (fault.line, fault.key) == (13, "data.0.cells.fo.test.0")
+    assert "pos:eng" in fault.message
 
 
-def test_splits_on_the_hub_are_told_apart(load: Load, faults: Faulty) -> None:
+def test_splits_on_the_hub_are_told_apart(load: Load, faults: Faults) -> None:
     block = HUB % "dataset: o/d, config: c, " + "- task: mlm"
     recipe = load(text=GOOD.replace("- task: mlm", block))
     [source] = recipe.cells("test")[Cell("topic", "deu")]
@@ -109,7 +134,8 @@ def test_splits_on_the_hub_are_told_apart(load: Load, faults: Faulty) -> None:
     [fault] = faults(
         text=GOOD.replace("- task: mlm", block.replace("{test: test}", "{test: x, dev: x}"))
     )
-    assert "o/d/c/x is test data here and dev data of topic:deu" in fault
+    assert fault.key == "data.2.cells.deu.test.0"
+    assert "o/d/c/x" in fault.message
 
 
 def test_raw_text_may_come_from_a_treebank(load: Load) -> None:
@@ -123,19 +149,27 @@ def test_notes_on_what_is_no_fault(load: Load) -> None:
     assert [note.split(":")[0] for note in notes] == ["hypernet", "data", "data"]
 
 
+def test_notes_on_what_the_encoder_has_to_fit(load: Load) -> None:
+    recipe = load("hypernet.top_layers=50", "max_length=5000")
+    both = recipe.notes(layers=12, longest=512)
+    assert [note.split(":")[0] for note in both[:2]] == ["hypernet.top_layers", "max_length"]
+    assert recipe.notes(layers=50, longest=5000) == recipe.notes() == both[2:]
+
+
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("fields", "key", "hint"),
     [
-        ("columns", "fields: do not say which column holds the word and the head and the label"),
-        ("columns\n    fields: {word: 2}", "fields: do not say which column holds the head"),
-        ("columns\n    fields: {head: h}", "fields.head: must be the column's number, counted from 1"),
-        ("jsonl\n    fields: {words: w, labels: l}", "fields: do not say which column holds the heads"),
-        ("conllu\n    fields: {word: form}", "conllu has no such field for parsing"),
+        ("columns", "fields", "word and the head and the label"),
+        ("columns\n    fields: {word: 2}", "fields", "head"),
+        ("columns\n    fields: {head: h}", "fields.head", "number"),
+        ("jsonl\n    fields: {words: w, labels: l}", "fields", "heads"),
+        ("conllu\n    fields: {word: form}", "fields.word", "parsing"),
     ],
-)  # fmt: skip
-def test_trees_need_heads(faults: Faulty, fields: str, expected: str) -> None:
+)
+def test_trees_need_heads(faults: Faults, fields: str, key: str, hint: str) -> None:
     text = GOOD.replace("type: tagging", "type: parsing").replace("conllu", fields, 1)
-    assert [fault for fault in faults(text=text) if expected in fault]
+    messages = [fault.message for fault in faults(text=text) if fault.key == f"data.0.{key}"]
+    assert [message for message in messages if hint in message]
 
 
 def test_treebanks_have_trees_in_their_columns(load: Load) -> None:

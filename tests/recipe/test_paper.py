@@ -39,7 +39,7 @@ def test_all_that_a_recipe_names_is_on_the_hub(
 ) -> None:
     check_recipe(RECIPES[name], [f"backbone={backbone}"], encode=True)
     shown = capsys.readouterr().out
-    assert "No faults found." in shown
+    assert "No mistakes found." in shown
     assert backbone in shown
 
 

@@ -7,13 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from hyperlect.data.examples import Source
+from hyperlect.data.readers import Source
 from hyperlect.errors import UnknownNameError
 from hyperlect.grid import Cell, Grid, Kind
 from hyperlect.hypernet.config import HypernetConfig
-from hyperlect.recipe import Recipe, check_table, documentation, load_recipe
+from hyperlect.recipe import documentation, load_recipe
 from hyperlect.tasks import PARSERS, UPOS, TaskType
 
 from .conftest import GOOD, Load
@@ -41,7 +40,7 @@ def test_grid_and_tasks(load: Load) -> None:
     recipe = load("tasks.pos.labels=upos")
     assert recipe.grid().kind(FAROESE) is Kind.UNTOUCHED
     assert recipe.grid().kind(Cell("pos", "isl")) is Kind.TEXT_ONLY
-    assert recipe.task_types()["mlm"] is TaskType.MLM
+    assert recipe.task("mlm").type is TaskType.MLM
     assert recipe.task("pos").labels == UPOS
     assert recipe.task("topic", ["ignored"]).labels == ("sport", "travel")
     assert load().task("pos", ["VERB", "NOUN"]).labels == ("NOUN", "VERB")
@@ -123,17 +122,3 @@ def test_every_key_is_documented() -> None:
     hypernet = {key.removeprefix("hypernet.") for key in keys if key.startswith("hypernet.")}
     assert hypernet == {field.name for field in dataclasses.fields(HypernetConfig)}
     assert {"data.*.cells.*.dev", "tasks.*.label_map", "training.select_by"} <= set(keys)
-
-
-def printed(recipe: Recipe, counts: dict[tuple[str, Cell], int]) -> list[str]:
-    console = Console(width=80, record=True, color_system=None)
-    console.print(check_table(recipe, counts))  # type: ignore[arg-type]
-    return console.export_text().splitlines()
-
-
-def test_the_table_shows_counts_and_kinds(load: Load) -> None:
-    counts = {("train", ENGLISH): 120, ("dev", ENGLISH): 30, ("test", FAROESE): 12_345}
-    rows = {line.split()[0]: line.split() for line in printed(load(), counts) if line.strip()}
-    assert rows["eng"] == ["eng", "English", "●", "120/30/–", "●", "?/–/–"]
-    assert rows["fao"] == ["fao", "Faroese", "○", "12k"]
-    assert rows["isl"] == ["isl", "Icelandic", "●", "?/–/–"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hyperlect.data.examples import SPLITS, Split
+from hyperlect.cli.check import check_table
+from hyperlect.data.readers import SPLITS, Split
 from hyperlect.grid import Cell, Kind
-from hyperlect.recipe import Recipe, check_table, load_recipe
+from hyperlect.recipe import Recipe, load_recipe
 from tests.project import touch_files
 
 FOLDER = Path(__file__).parents[2] / "recipes"

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from hyperlect.errors import BackboneError, RunError
 from hyperlect.model import HyperX
 from hyperlect.released import convert_checkpoint
+from hyperlect.released.convert import find_checkpoint
 from hyperlect.tasks import TaskType
 from tests.released.folders import checkpoint, write_encoder, write_state
 from tests.released.twin import DECODER, HIDDEN, IDS, MASK, REAL, VARIANTS, saved, twin_forward
@@ -131,10 +132,10 @@ def test_another_encoder_is_refused_tensor_by_tensor(tmp_path: Path):
 def test_encoders_that_cannot_be_meant(tmp_path: Path):
     checkpoint(tmp_path)
     save_tiny(tmp_path / "roberta", "xlm-roberta")
-    with pytest.raises(BackboneError, match="The released code has BERT alone"):
+    with pytest.raises(BackboneError, match="name a BERT"):
         convert(tmp_path, backbone=str(tmp_path / "roberta"))
     save_tiny(tmp_path / "headless", "bert")
-    with pytest.raises(BackboneError, match="no whole MLM head"):
+    with pytest.raises(BackboneError, match="MLM head"):
         convert(tmp_path, backbone=str(tmp_path / "headless"))
     with pytest.raises(RunError, match="--backbone"):
         convert(tmp_path, "model_name_or_path=null")
@@ -164,7 +165,7 @@ def test_a_wrong_argument_shows_in_the_tensors(tmp_path: Path):
         convert(tmp_path, "after_layer_output=true")
 
 
-def test_what_weights_do_not_show_is_told(tmp_path: Path):
+def test_what_weights_do_not_show_is_reported(tmp_path: Path):
     checkpoint(tmp_path)
     text = (tmp_path / "arguments.json").read_text()
     (tmp_path / "arguments.json").write_text(text.replace('"after_layer_output": false, ', ""))
@@ -176,3 +177,87 @@ def test_what_weights_do_not_show_is_told(tmp_path: Path):
     assert [path.name for path in done.unread] == ["hyperx_args.bin"]
     with pytest.raises(RunError, match="is in use"):
         convert(tmp_path)
+
+
+# What lies in a checkpoint folder
+
+ONES = torch.ones(2)
+
+
+def save_tensors(path: Path, content: object = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"bert.a": ONES, "cls.weight": ONES} if content is None else content, path)
+
+
+def names_in(folder: Path, *tasks: str) -> list[str]:
+    return [name for name, _ in find_checkpoint(folder).tensors(tasks)]
+
+
+def test_files_of_tasks_and_what_else_lies_there(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "ner_model" / "pytorch_model.bin")
+    save_tensors(tmp_path / "pos.pt")
+    others = ("hyperx_args.bin", "trainer_args.bin", "optimizer.pt", "rng_state.pth", "README.md")
+    for name in others:
+        (tmp_path / name).write_text("not to be read")
+    assert names_in(tmp_path, "ner", "pos") == [
+        "taskmodels_dict.pos.bert.a", "taskmodels_dict.pos.cls.weight",
+        "taskmodels_dict.ner.bert.a", "taskmodels_dict.ner.cls.weight",
+    ]  # fmt: skip
+    seen = find_checkpoint(tmp_path)
+    assert [path.name for path in seen.pickles] == ["hyperx_args.bin", "trainer_args.bin"]
+    assert all(str(path) in seen.hint for path in seen.pickles)
+    assert "--arguments" in seen.hint
+
+
+def test_a_file_of_no_task_and_a_task_without_a_file(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "ner_model" / "pytorch_model.bin")
+    with pytest.raises(RunError, match=r"lacks the weights of pos: pos_model/pytorch_model.bin"):
+        names_in(tmp_path, "ner", "pos")
+    with pytest.raises(RunError, match=r"but of which\? .* the tasks are pos"):
+        names_in(tmp_path, "pos")
+
+
+def test_folders_without_weights(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        find_checkpoint(tmp_path / "x")
+    with pytest.raises(RunError, match="holds no weights"):
+        find_checkpoint(tmp_path)
+    save_tensors(tmp_path / "checkpoint-5000" / "ner_model" / "pytorch_model.bin")
+    with pytest.raises(RunError, match="Name one of its checkpoints: checkpoint-5000"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "a.bin").write_text("")
+    with pytest.raises(RunError, match="is a file; name the folder"):
+        find_checkpoint(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"bert.a": ONES, "epoch": 3}, "epoch is a int"),
+        ([ONES], "holds a list, not a state dict"),
+        (torch.nn.Linear(1, 1), "cannot be read as a file of tensors alone"),
+    ],
+)
+def test_files_that_hold_more_than_tensors(tmp_path: Path, content: object, reason: str) -> None:
+    save_tensors(tmp_path / "ner_model" / "pytorch_model.bin", content)
+    with pytest.raises(RunError, match=reason):
+        names_in(tmp_path, "ner")
+
+
+def test_what_a_pickle_would_run_is_not_run(tmp_path: Path) -> None:
+    save_tensors(
+        tmp_path / "ner_model" / "pytorch_model.bin", {"bert.a": Trap(tmp_path / "sprung")}
+    )
+    with pytest.raises(RunError, match="cannot be read"):
+        names_in(tmp_path, "ner")
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)

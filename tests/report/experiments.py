@@ -24,7 +24,7 @@ def add(
     method: str,
     seed: int,
     scores: Scores,
-    part: str = "",
+    piece: str = "",
     point: tuple[int, int] | None = None,
     after: str = "",
 ) -> None:
@@ -33,17 +33,17 @@ def add(
     With a `point` (number of examples, draw) it is part of a curve of all its cells.
     """
     cells_of_curve = [f"{task}:{language}" for task, language in scores]
-    run = record(folder, setting, method, seed, part, point, after, cells_of_curve)
+    run = list_run(folder, setting, method, seed, piece, point, after, cells_of_curve)
     cells, examples = [], {}
     for (task, language), right in scores.items():
         kind = "supervised" if point else KINDS[language]
-        made = cell(task, language, kind, METRICS[task], 0.0)
+        result = cell(task, language, kind, METRICS[task], 0.0)
         if right is None:
-            made |= {"score": None, "note": "no raw text", "examples": 40, "units": 0}
+            result |= {"score": None, "note": "no raw text", "examples": 40, "units": 0}
         else:
-            made |= {"score": 100 * sum(right) / len(right), "examples": len(right)}
+            result |= {"score": 100 * sum(right) / len(right), "examples": len(right)}
             examples[f"{task}:{language}"] = [list(right), [1] * len(right)]
-        cells.append(made)
+        cells.append(result)
     write_results(
         run, cells, method=method, seed=seed, seconds=60.0 * seed, trained_parameters=1_500_000
     )
@@ -52,12 +52,12 @@ def add(
     (run / "recipe.yaml").write_text("")
 
 
-def record(
+def list_run(
     folder: Path,
     setting: str,
     method: str,
     seed: int,
-    part: str = "",
+    piece: str = "",
     point: tuple[int, int] | None = None,
     after: str = "",
     cells: Sequence[str] = (),
@@ -68,11 +68,11 @@ def record(
     if path.is_file():
         data = json.loads(path.read_text())
     on_curve = f"examples-{point[0]}/draw-{point[1]}" if point else ""
-    pieces = (setting, part, method, on_curve, f"seed-{seed}")
-    place = "/".join(piece for piece in pieces if piece)
+    pieces = (setting, piece, method, on_curve, f"seed-{seed}")
+    place = "/".join(filter(None, pieces))
     run: dict[str, Any] = {
         "setting": setting,
-        "part": part,
+        "part": piece,
         "method": method,
         "seed": seed,
         "folder": place,

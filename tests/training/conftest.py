@@ -1,4 +1,4 @@
-"""Looking into training: what trainers, batches and gradients there were."""
+"""A look into training: its trainers, batches and gradients."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import hyperlect.training.run as run_module
 import hyperlect.training.trainer as trainer_module
 from hyperlect.data.batching import Batch
 from hyperlect.training import Trainer
-from hyperlect.training.loss import BatchLoss
 
 
 @dataclass
 class Watched:
-    """What happened in the trainings of a test.
+    """What happened in the trainings of a test, and what is to happen.
 
     Attributes:
         trainers: every trainer that was made.
@@ -48,7 +47,7 @@ class Crash(Exception):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     seen = Watched()
-    plain_loss = trainer_module.batch_loss
+    batch_losses = trainer_module.batch_losses
 
     class Watching(Trainer):
         def __post_init__(self) -> None:
@@ -63,9 +62,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
                 seen.crashes.remove(self.state.step)
                 raise Crash
 
-    def loss(model: Any, batch: Batch) -> BatchLoss:
+    def note(model: Any, batch: Batch, weights: Any) -> Any:
         seen.batches.append(batch)
-        return plain_loss(model, batch)
+        return batch_losses(model, batch, weights)
 
     def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         trainer = seen.trainers[-1]
@@ -75,7 +74,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
         seen.gradients.append({name for name, g in gradients.items() if g.any()})
 
     monkeypatch.setattr(run_module, "Trainer", Watching)
-    monkeypatch.setattr(trainer_module, "batch_loss", loss)
+    monkeypatch.setattr(trainer_module, "batch_losses", note)
     handle = register_optimizer_step_pre_hook(before_step)
     yield seen
     handle.remove()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hyperlect.run_folder import load_tensors
+from hyperlect.run_folder import load_tensors, save_tensors
 
 CLOCKS = ("seconds", "tokens_per_second")
 
@@ -26,7 +29,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def events(run: Path, clocks: bool = True) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; if not `clocks`, without what no two runs have in common."""
+    """Return the lines of metrics.jsonl; unless `clocks`, without times, which always differ."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     read = [json.loads(line) for line in lines]
     if clocks:
@@ -40,5 +43,22 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def state(run: Path) -> dict[str, Any]:
-    """The state of a run's checkpoint."""
+    """Return the state of a run's checkpoint."""
     return read(run / "checkpoint" / "state.json")
+
+
+@contextmanager
+def first_gradients(path: Path) -> Iterator[None]:
+    """Write the gradients of the first step inside the block, by the number of the parameter."""
+
+    def write(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if not path.exists():
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            gradients = {str(n): p.grad for n, p in enumerate(parameters) if p.grad is not None}
+            save_tensors(gradients, path)
+
+    handle = register_optimizer_step_pre_hook(write)
+    try:
+        yield
+    finally:
+        handle.remove()

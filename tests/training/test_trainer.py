@@ -1,22 +1,24 @@
-"""The loop: it learns, it leaves the backbone alone, and what it does is what was asked for."""
+"""The training loop: it learns, it keeps the backbone, and it stops when it is asked to."""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import hyperlect.training.trainer as trainer_module
 from hyperlect import HyperX
 from hyperlect.backbone import load_backbone
-from hyperlect.data.batching import make_batch
 from hyperlect.errors import HyperlectError
 from hyperlect.hypernet.generator import Generator
-from hyperlect.training.loss import BatchLoss, batch_loss
+from hyperlect.training import StopRequest, make_accelerator
 from hyperlect.training.schedule import learning_rate
 
 from ..project import TRAINING, train, write_project
@@ -39,10 +41,10 @@ def losses(run: Path, task: str) -> list[float]:
     return [e["loss"][task] for e in events(run) if e["event"] == "train" and task in e["loss"]]
 
 
-def test_the_loss_goes_down_and_the_task_is_learnt(tagging: Path, tmp_path: Path) -> None:
+def test_the_loss_falls_and_the_task_is_learnt(tagging: Path, tmp_path: Path) -> None:
     run = train(tagging, tmp_path / "run", "training.steps=100", "training.log_every=10")
-    found = losses(run, "pos")
-    assert found[-1] < 0.5 * found[0]
+    of_pos = losses(run, "pos")
+    assert of_pos[-1] < 0.5 * of_pos[0]
     dev = [event for event in events(run) if event["event"] == "dev"][-1]
     assert dev["scores"]["pos:eng"] > 85
 
@@ -77,7 +79,7 @@ def test_a_seed_decides_the_initial_weights(project: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "method", ["hyperx", "task-hypernet", "language-hypernet", "adapters", "mad-x", "head"]
 )
-def test_the_backbone_stays_as_it_is_bit_for_bit(
+def test_the_backbone_does_not_change_by_a_bit(
     project: Path, tmp_path: Path, watched: Watched, method: str
 ) -> None:
     train(project, tmp_path / "run", f"method={method}", "training.backbone_dropout=true")
@@ -86,13 +88,12 @@ def test_the_backbone_stays_as_it_is_bit_for_bit(
     assert same(dict(before), dict(after))
 
 
-def test_its_layer_norms_and_nothing_else_of_it_are_trained_where_asked_for(
+def test_its_layer_norms_alone_are_trained_on_request(
     project: Path, tmp_path: Path, watched: Watched
 ) -> None:
     run = train(project, tmp_path / "run", "training.train_layer_norms=true")
     before = load_backbone(str(project.parent / "backbone")).encoder.state_dict()
-    trained = watched.trainers[0].model
-    after = trained.backbone.encoder.state_dict()
+    after = watched.trainers[0].model.backbone.encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if "LayerNorm" in name}
     loaded = HyperX.from_pretrained(run).backbone.encoder.state_dict()
@@ -102,13 +103,13 @@ def test_its_layer_norms_and_nothing_else_of_it_are_trained_where_asked_for(
 def test_every_parameter_of_the_hypernetwork_has_a_gradient_in_every_step(
     project: Path, tmp_path: Path, watched: Watched
 ) -> None:
-    # At a greater rate the few units of such small adapters may all die.
+    # At a higher rate the few units of such small adapters may all die.
     train(project, tmp_path / "run", "training.learning_rate=1e-5", "hypernet.bottleneck=16")
     adapters = {name for name in watched.trainers[0].parameters if name.startswith("adapters.")}
     assert adapters
     for batch, names in zip(watched.batches, watched.gradients, strict=True):
         assert adapters <= names
-        # and of the heads, only the one of the task
+        # Of the heads, those of the batch's tasks.
         heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
         assert heads == set(batch.tasks)
 
@@ -121,8 +122,8 @@ def test_rates_follow_the_schedule(project: Path, tmp_path: Path, watched: Watch
         for step in range(int(steps))
     ]
     assert watched.rates == expected
-    told = {e["step"]: e["learning_rate"] for e in events(run) if e["event"] == "train"}
-    assert told == {step: expected[step - 1] for step in told}
+    logged = {e["step"]: e["learning_rate"] for e in events(run) if e["event"] == "train"}
+    assert logged == {step: expected[step - 1] for step in logged}
 
 
 def test_gradients_are_clipped(project: Path, tmp_path: Path, watched: Watched) -> None:
@@ -141,11 +142,18 @@ def test_accumulated_batches_make_one_step(project: Path, tmp_path: Path, watche
     assert len(watched.rates) == steps == state(run)["step"]
 
 
-def test_accumulated_gradients_are_those_of_the_mean_loss(tmp_path: Path, watched: Watched) -> None:
-    recipe = write_project(tmp_path, ("topic",), {"head_dropout": 0.0, "clip": None})
+@pytest.mark.parametrize(("task", "batches"), [("topic", 6), ("ner", 7), ("dep", 6)])
+def test_accumulated_gradients_are_those_of_one_large_batch(
+    tmp_path: Path, watched: Watched, task: str, batches: int
+) -> None:
+    """Of one epoch, whose longest sentence has 70 words and the others 5 to 9."""
+    recipe = write_project(tmp_path, (task,), {"head_dropout": 0.0, "clip": None})
     one = ("training.steps=1", "training.warmup=0")
-    train(recipe, tmp_path / "one", *one, "training.batch_size=24")
-    train(recipe, tmp_path / "six", *one, "training.batch_size=4", "training.accumulate=6")
+    train(recipe, tmp_path / "one", *one, "training.batch_size=60")
+    train(recipe, tmp_path / "many", *one, f"training.accumulate={batches}")
+    whole, *small = watched.batches
+    assert len(small) == batches
+    assert whole.tasks[task].units == sum(batch.tasks[task].units for batch in small)
     assert watched.norms[1] == pytest.approx(watched.norms[0], rel=1e-3)
 
 
@@ -156,8 +164,8 @@ def test_each_batch_is_of_one_cell(project: Path, tmp_path: Path, watched: Watch
     for batch in watched.batches:
         (cell,) = set(batch.cells)
         rows = trainer.rows[cell]
-        longest = max(len(rows[index]["input_ids"]) for index in batch.rows)
-        assert batch.input_ids.shape == (len(batch.rows), longest)
+        longest = max(len(rows[index]["input_ids"]) for index in batch.indices)
+        assert batch.input_ids.shape == (len(batch.indices), longest)
 
 
 MIXED = ("training.batching=mixed", "training.batch_size=8")
@@ -171,15 +179,15 @@ def test_mixed_batches_are_of_many_cells(project: Path, tmp_path: Path, watched:
     assert {cell for batch in watched.batches for cell in batch.cells} == set(
         watched.trainers[0].rows
     )
-    told = [set(event["loss"]) for event in events(run) if event["event"] == "train"]
-    assert told == [{"pos", "ner", "topic", "mlm"}] * 4
+    logged = [set(event["loss"]) for event in events(run) if event["event"] == "train"]
+    assert logged == [{"pos", "ner", "topic", "mlm"}] * 4
 
 
-def test_mixed_batches_teach(tagging: Path, tmp_path: Path) -> None:
+def test_mixed_batches_teach_too(tagging: Path, tmp_path: Path) -> None:
     more = ("training.steps=60", "training.log_every=10", "training.accumulate=2")
     run = train(tagging, tmp_path / "run", *MIXED, *more)
-    found = losses(run, "pos")
-    assert found[-1] < 0.5 * found[0]
+    of_pos = losses(run, "pos")
+    assert of_pos[-1] < 0.5 * of_pos[0]
 
 
 def test_batches_keep_to_a_budget_of_sub_words(
@@ -194,30 +202,7 @@ def test_batches_keep_to_a_budget_of_sub_words(
         assert sum(sizes) / len(sizes) > 60
 
 
-@pytest.mark.parametrize("method", ["hyperx", "adapters", "head"])
-def test_accumulated_gradients_of_mixed_batches_are_those_of_the_rows(
-    tmp_path: Path, watched: Watched, method: str
-) -> None:
-    """A row weighs the same in one great batch and in small ones, whatever stands beside it."""
-    train(write_project(tmp_path, ("topic", "nli")), tmp_path / "run", f"method={method}")
-    trainer = watched.trainers[0]
-    model, (nli, topic) = trainer.model.eval(), sorted(trainer.rows)
-    rows = [(nli if row % 3 else topic, row) for row in range(24)]
-    gradients = []
-    for parts in ([rows], [[row] for row in rows], [rows[:8], rows[8:16], rows[16:]]):
-        batches = [make_batch(trainer.rows, part, model.tasks, model.tokenizer) for part in parts]
-        model.zero_grad()
-        with model.generated_once([nli, topic]):
-            for batch in batches:
-                (batch_loss(model, batch).total / len(parts)).backward()
-        gradients.append({n: p.grad for n, p in trainer.parameters.items() if p.grad is not None})
-    for other in gradients[1:]:
-        assert other.keys() == gradients[0].keys()
-        for name, gradient in other.items():
-            torch.testing.assert_close(gradient, gradients[0][name], rtol=1e-3, atol=1e-5)
-
-
-def test_activations_computed_again_change_nothing(
+def test_recomputed_activations_change_nothing(
     project: Path, tmp_path: Path, watched: Watched
 ) -> None:
     steps = ("training.steps=6", "training.evaluate_every=3", *MIXED)
@@ -230,14 +215,14 @@ def test_activations_computed_again_change_nothing(
         torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-2, atol=1e-3)
 
 
-def test_weights_are_generated_once_a_step(
+def test_weights_are_generated_once_for_each_step(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    made: list[int] = []
+    generated: list[int] = []
     plain = Generator.forward
 
     def forward(self: Generator, source: torch.Tensor) -> Any:
-        made.append(len(source))
+        generated.append(len(source))
         return plain(self, source)
 
     monkeypatch.setattr(Generator, "forward", forward)
@@ -248,26 +233,62 @@ def test_weights_are_generated_once_a_step(
         {cell for batch in watched.batches[start : start + 3] for cell in batch.cells}
         for start in range(0, 12, 3)
     ]
-    assert made == [len(each) for each in cells]
+    assert generated == [len(each) for each in cells]
 
 
 def test_a_task_gets_its_fixed_share_of_the_steps(tmp_path: Path, watched: Watched) -> None:
     recipe = write_project(tmp_path, ("pos", "mlm"), {"steps": 120})
     train(recipe, tmp_path / "run", "tasks.mlm.share=0.75")
-    drawn = Counter(task for batch in watched.batches for task in set(batch.tasks))
+    drawn = Counter(task for batch in watched.batches for task in batch.tasks)
     assert drawn["mlm"] == pytest.approx(90, abs=3 * math.sqrt(120 * 0.75 * 0.25))
 
 
-def test_divergence_stops_training_with_a_reason(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(model: Any, batch: Any) -> BatchLoss:
-        weight = next(p for p in model.parameters() if p.requires_grad)
-        total = weight.sum() * math.nan
-        return BatchLoss(total, {batch.tasks[0]: total.detach()})
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_in_bf16_the_generator_computes_and_learns_in_fp32(
+    project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+) -> None:  # fmt: skip
+    """Else weights and gradients would depend on the number of micro-batches."""
+    autocast: list[bool] = []
+    dtypes: set[torch.dtype] = set()
+    plain = Generator.forward
 
-    monkeypatch.setattr(trainer_module, "batch_loss", broken)
-    with pytest.raises(HyperlectError, match="at step 1: training has diverged"):
+    def forward(self: Generator, source: Tensor) -> Any:
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        source.register_hook(lambda _: autocast.append(torch.is_autocast_enabled("cpu")))
+        weights = plain(self, source)
+        dtypes.update(tensor.dtype for _, tensor in weights.items())
+        return weights
+
+    monkeypatch.setattr(Generator, "forward", forward)
+    monkeypatch.setattr(trainer_module.Trainer, "_evaluate", lambda *_: None)
+    changes = ("training.precision=bf16", "training.steps=3", f"training.accumulate={accumulate}")
+    train(project, tmp_path / "run", *changes)
+    assert len(autocast) == 6
+    assert not any(autocast)
+    assert dtypes == {torch.float32}
+
+
+def broken(factor: float, at: int, watched: Watched) -> Any:
+    """Spoil the loss, or its gradient alone, of one step."""
+    batch_losses = trainer_module.batch_losses
+
+    def spoil(model: Any, batch: Any, weights: Any) -> Any:
+        losses, total = batch_losses(model, batch, weights)
+        if len(watched.batches) != at:
+            return losses, total
+        if math.isnan(factor):
+            losses = {task: loss * factor for task, loss in losses.items()}
+        return losses, total * factor
+
+    return spoil
+
+
+def test_divergence_ends_training_with_a_reason(
+    project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "batch_losses", broken(math.nan, 1, watched))
+    with pytest.raises(HyperlectError, match=r"nan at step 1\b.*training\.learning_rate"):
         train(project, tmp_path / "run")
 
 
@@ -275,15 +296,8 @@ def test_divergence_stops_training_with_a_reason(
 def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
     project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, clip: str
 ) -> None:
-    plain = trainer_module.batch_loss
-
-    def broken(model: Any, batch: Any) -> BatchLoss:
-        loss = plain(model, batch)
-        infinite = len(watched.batches) == 3
-        return loss._replace(total=loss.total * math.inf) if infinite else loss
-
-    monkeypatch.setattr(trainer_module, "batch_loss", broken)
-    with pytest.raises(HyperlectError, match="gradient at step 3 is not finite"):
+    monkeypatch.setattr(trainer_module, "batch_losses", broken(math.inf, 3, watched))
+    with pytest.raises(HyperlectError, match=r"gradient at step 3\b"):
         train(project, tmp_path / "run", f"training.clip={clip}", "training.save_every=2")
     (trainer,) = watched.trainers
     assert all(bool(p.isfinite().all()) for p in trainer.parameters.values())
@@ -292,7 +306,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The selection scores of coming evaluations, to be filled in."""
+    """The selection scores of the evaluations to come, which a test fills in."""
     scripted: list[float | None] = []
     monkeypatch.setattr(trainer_module, "selection_score", lambda _: scripted.pop(0))
     return scripted
@@ -305,16 +319,16 @@ def test_the_weights_of_the_best_evaluation_are_kept(
     run = train(tagging, tmp_path / "run", "training.evaluate_every=3")
     marks = [event["best"] for event in events(run) if event["event"] == "dev"]
     assert marks == [True, True, False, False]
-    # What was best after six steps is what a run that ends there would have kept …
+    # A run that ends after the best six steps keeps the same weights.
     scores += [3.0, 5.0]
     short = ("training.evaluate_every=3", "training.decay=constant")
     scores += [3.0, 5.0, 4.0, 5.0]
     ends = train(tagging, tmp_path / "ends", *short, "training.steps=6")
-    goes_on = train(tagging, tmp_path / "goes-on", *short, "training.steps=12")
-    assert same(weights(ends), weights(goes_on))
+    continues = train(tagging, tmp_path / "continues", *short, "training.steps=12")
+    assert same(weights(ends), weights(continues))
 
 
-def test_training_stops_where_patience_ends(
+def test_training_stops_when_patience_ends(
     tagging: Path, tmp_path: Path, scores: list[float | None]
 ) -> None:
     scores += [5.0, 4.0, 5.0, 9.0]
@@ -334,17 +348,17 @@ def test_without_a_score_the_last_weights_are_kept(
     assert state(run)["best"] is None
 
 
-def test_dropout_of_the_frozen_backbone_is_on_only_where_asked_for(
+def test_dropout_of_the_frozen_backbone_is_on_only_on_request(
     tagging: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[tuple[bool, bool]] = []
-    plain = trainer_module.batch_loss
+    batch_losses = trainer_module.batch_losses
 
-    def loss(model: HyperX, batch: Any) -> BatchLoss:
+    def note(model: HyperX, *rest: Any) -> Any:
         modes.append((model.training, model.backbone.encoder.training))
-        return plain(model, batch)
+        return batch_losses(model, *rest)
 
-    monkeypatch.setattr(trainer_module, "batch_loss", loss)
+    monkeypatch.setattr(trainer_module, "batch_losses", note)
     steps = ("training.steps=4", "training.warmup=0", "training.evaluate_every=2")
     train(tagging, tmp_path / "off", *steps)
     assert modes == [(True, False)] * 4
@@ -359,8 +373,8 @@ def test_trees_are_learnt_beside_tags(form: str, enough: float, tmp_path: Path) 
         recipe, tmp_path / "run", "training.steps=120", "training.batching=mixed",
         "training.log_every=10", "training.batch_size=8",
     )  # fmt: skip
-    found = losses(run, "dep")
-    assert found[-1] < 0.5 * found[0]
+    of_dep = losses(run, "dep")
+    assert of_dep[-1] < 0.5 * of_dep[0]
     dev = [event for event in events(run) if event["event"] == "dev"][-1]
     assert dev["scores"]["dep:eng"] > enough
     model = HyperX.from_pretrained(run)
@@ -368,3 +382,54 @@ def test_trees_are_learnt_beside_tags(form: str, enough: float, tmp_path: Path) 
     (tree,) = model.predict([["Anna", "sees", "the", "cat"]], "dep", "isl")
     assert tree.heads == (0, 1, 1, 1)
     assert tree.labels[0] == "root"
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_to_stop_and_handlers_are_restored(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    accelerator = make_accelerator("cpu")
+    with StopRequest() as stop:
+        assert not stop.agreed(accelerator)
+        signal.raise_signal(number)
+        assert stop.agreed(accelerator)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_acts_at_once() -> None:
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_sigterm_never_acts_at_once() -> None:
+    with StopRequest() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert stop.asked
+
+
+def test_handlers_are_restored_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="broken"), StopRequest():
+        raise ValueError("broken")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with StopRequest() as stop:
+                assert not stop.asked
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not errors

@@ -1,11 +1,10 @@
 """Run by torchrun in each of two processes; see test_processes.
 
-    two_processes.py TEXTS ROWS MIXED FOLDER
+    two_processes.py TEXTS UNEVEN MIXED FOLDER
 
-Trains the recipe TEXTS into FOLDER/together, ROWS into FOLDER/rows-together, and MIXED into
+Trains the recipe TEXTS into FOLDER/texts, UNEVEN into FOLDER/uneven and MIXED into
 FOLDER/straight; trains MIXED into FOLDER/run, where a signal reaches one process alone, and
-resumes it. Writes which rows of TEXTS
-each process learnt from.
+resumes it. Writes which rows of TEXTS each process learnt from, and the first gradients.
 """
 
 from __future__ import annotations
@@ -20,33 +19,36 @@ from typing import Any
 import torch.distributed
 
 import hyperlect.training.trainer as trainer_module
+from hyperlect.errors import Interrupted
 from hyperlect.recipe import load_recipe
-from hyperlect.training import Interrupted, Trainer, resume, start
+from hyperlect.training import Trainer, resume, start
+from tests.training.runs import first_gradients
 
-TEXTS, ROWS, MIXED, FOLDER = map(Path, sys.argv[1:])
+TEXTS, UNEVEN, MIXED, FOLDER = map(Path, sys.argv[1:])
 RANK = int(os.environ["RANK"])
 STOP_AFTER = 3
 
 
 def main() -> None:
     seen: list[Any] = []
-    plain_loss, plain_between = trainer_module.batch_loss, Trainer._between_steps
+    batch_losses, between_steps = trainer_module.batch_losses, Trainer._between_steps
+    stopped: list[bool] = []
 
-    def loss(model: Any, batch: Any) -> Any:
-        seen.append([sorted(set(map(str, batch.cells))), batch.rows])
-        return plain_loss(model, batch)
+    def note(model: Any, batch: Any, weights: Any) -> Any:
+        seen.append([sorted(set(map(str, batch.cells))), batch.indices])
+        return batch_losses(model, batch, weights)
 
-    def between_steps(self: Trainer, monitor: Any) -> None:
-        if self.run.name == "run" and RANK == 1 and self.state.step == STOP_AFTER and not told:
-            told.append(True)
+    def stop_one_process(self: Trainer, monitor: Any) -> None:
+        if self.run.name == "run" and RANK == 1 and self.state.step == STOP_AFTER and not stopped:
+            stopped.append(True)
             signal.raise_signal(signal.SIGTERM)
-        plain_between(self, monitor)
+        between_steps(self, monitor)
 
-    told: list[bool] = []
-    trainer_module.batch_loss, Trainer._between_steps = loss, between_steps
-    start(load_recipe(TEXTS), FOLDER / "together", "cpu")
+    trainer_module.batch_losses, Trainer._between_steps = note, stop_one_process
+    start(load_recipe(TEXTS), FOLDER / "texts", "cpu")
     (FOLDER / f"rows-{RANK}.json").write_text(json.dumps(seen))
-    start(load_recipe(ROWS), FOLDER / "rows-together", "cpu")
+    with first_gradients(FOLDER / f"gradients-{RANK}.safetensors"):
+        start(load_recipe(UNEVEN), FOLDER / "uneven", "cpu")
     start(load_recipe(MIXED), FOLDER / "straight", "cpu")
     try:
         start(load_recipe(MIXED), FOLDER / "run", "cpu")

@@ -1,17 +1,5 @@
-"""Loading an encoder, and where adapters act in each family of encoders."""
+"""Loading an encoder, where adapters act in each family of encoders, and the hooks for them."""
 
 from .backbone import Backbone, MlmStart, encoder_digest
-from .families import FAMILIES, Family, family_of
-from .loading import load_backbone
-from .slots import AdapterSlots
-
-__all__ = [
-    "FAMILIES",
-    "AdapterSlots",
-    "Backbone",
-    "Family",
-    "MlmStart",
-    "encoder_digest",
-    "family_of",
-    "load_backbone",
-]
+from .families import FAMILIES, AdapterHooks, Family, family_of
+from .loading import BUILTIN, encoder_limits, load_backbone

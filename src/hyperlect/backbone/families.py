@@ -1,26 +1,33 @@
-"""The table of encoder families: where adapters act in each, and where its MLM head lies.
+"""The table of encoder families: where adapters act in each; and the hooks that make them act.
 
-A family that is not here is not supported; adding one is adding a row (and a row to the table of
-tiny models in the tests, which check it in every way).
+A family that is not here is not supported. To add one, add a row (and a row to the tiny models of
+the tests, which then check it in every way).
 """
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import BackboneError, nearest
+from ..hypernet import AdapterWeights, RowGroups, adapt, adapt_rows
 
 
 @dataclass(frozen=True)
 class MlmNames:
-    """Paths of the parts of a family's own masked-language-modelling head, inside its MLM model.
+    """Paths of the layers of a family's own masked-language-modelling head, inside its MLM model.
 
     Attributes:
         dense, norm: the transformation before the decoder.
         bias: the decoder's bias.
-        activation: the configuration field that names the non-linearity, or its fixed name.
+        activation: the configuration field that names the non-linearity; ``=gelu`` is a fixed name.
     """
 
     dense: str
@@ -34,13 +41,15 @@ class Family:
     """One encoder architecture.
 
     Attributes:
-        model_type: transformers' name for it (`config.model_type`).
+        model_type: its name in transformers (`config.model_type`).
         title: the name that people know.
         layer: path of layer {i} in the base model.
         feed_forward: path of the module whose output is the feed-forward block's, after dropout
             and before the residual sum.
         mlm: where its MLM head lies.
         pooler: whether the base model takes ``add_pooling_layer=False``.
+        padded_positions: whether positions are numbered from ``pad_token_id`` + 1, so that the
+            first ones of the table are never used.
     """
 
     model_type: str
@@ -49,6 +58,7 @@ class Family:
     feed_forward: str
     mlm: MlmNames
     pooler: bool = False
+    padded_positions: bool = False
 
     def insertion_points(self, encoder: nn.Module, layers: int, insertion: str) -> list[nn.Module]:
         """Return the module of each layer whose output the adapter changes.
@@ -70,16 +80,14 @@ _BERT_MLM = MlmNames(
     bias="cls.predictions.bias",
     activation="hidden_act",
 )
-_ROBERTA_MLM = MlmNames(
-    dense="lm_head.dense", norm="lm_head.layer_norm", bias="lm_head.bias", activation="=gelu"
-)
+_ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
         Family("bert", "BERT and MiniLM", _BERT_LAYER, _BERT_OUTPUT, _BERT_MLM, pooler=True),
-        Family("xlm-roberta", "XLM-R", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, pooler=True),
-        Family("roberta", "RoBERTa", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, pooler=True),
+        Family("xlm-roberta", "XLM-R", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, True, True),
+        Family("roberta", "RoBERTa", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, True, True),
         Family("deberta-v2", "DeBERTa-v2 and v3", _BERT_LAYER, _BERT_OUTPUT, _BERT_MLM),
         Family(
             "modernbert",
@@ -101,11 +109,111 @@ FAMILIES: dict[str, Family] = {
 
 def family_of(model_type: str) -> Family:
     """Return the family of a model type. Raises `BackboneError` that lists the supported ones."""
-    try:
-        return FAMILIES[model_type]
-    except KeyError:
+    if model_type not in FAMILIES:
         supported = ", ".join(f"{f.title} ({f.model_type})" for f in FAMILIES.values())
         raise BackboneError(
             f'Encoders of the type "{model_type}" are not supported.'
             f"{nearest(model_type, FAMILIES)} Supported: {supported}."
-        ) from None
+        )
+    return FAMILIES[model_type]
+
+
+Active = tuple[Sequence[AdapterWeights], RowGroups | None]
+
+
+class _OfThread(threading.local):
+    """What is active in each thread, so that threads may share a model. Nothing is, in a copy."""
+
+    active: Active | None = None
+
+    def __reduce__(self) -> tuple[type[_OfThread], tuple[()]]:
+        return _OfThread, ()
+
+
+class AdapterHooks:
+    """Hooks one adapter for each layer into an encoder, and applies the active weights.
+
+    The encoder is neither subclassed nor changed. While no weights are active, the hooks return
+    nothing, and the encoder computes exactly what it does without them, bit for bit.
+
+    Args:
+        modules: the insertion point of each layer.
+        activation: the adapters' non-linearity.
+        eps: epsilon of the adapters' LayerNorms.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], activation: str, eps: float) -> None:
+        self.modules = list(modules)
+        self.activation = activation
+        self.eps = eps
+        # With a dictionary by thread, torch.compile would compile again in every step.
+        self._in_thread = _OfThread()
+        self._handles: list[RemovableHandle] = []
+        self.insert()
+
+    def insert(self) -> None:
+        """Put the hooks in, if they are not in."""
+        if not self._handles:
+            # A partial of a method, not a closure: a deep copy of the model then has hooks that
+            # read the copy's weights, not the original's.
+            self._handles = [
+                module.register_forward_hook(functools.partial(self._adapt, layer))
+                for layer, module in enumerate(self.modules)
+            ]
+
+    def remove(self) -> None:
+        """Take the hooks out; the encoder is as it was before."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    @contextmanager
+    def active(
+        self, layers: Sequence[AdapterWeights], groups: RowGroups | None = None
+    ) -> Iterator[None]:
+        """Apply weights inside the block, in this thread only.
+
+        Args:
+            layers: the weights of each layer: of one cell, without leading dimensions, or of
+                several cells, leading dimension (C,).
+            groups: which rows of the batch belong to which of several cells.
+
+        Raises:
+            BackboneError: the hooks have been removed, so nothing would apply the weights.
+        """
+        if not self._handles:
+            raise BackboneError(
+                "The adapters were removed from the encoder (hooks.remove()). Put them back with "
+                "hooks.insert()."
+            )
+        with self._hold((layers, groups)):
+            yield
+
+    @contextmanager
+    def _hold(self, active: Active | None) -> Iterator[None]:
+        before, self._in_thread.active = self._in_thread.active, active
+        try:
+            yield
+        finally:
+            self._in_thread.active = before
+
+    def rerun_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return contexts for `torch.utils.checkpoint`: its second run sees the first's weights.
+
+        The second run comes in the backward pass, when other weights or none may be active.
+        """
+        return nullcontext(), self._hold(self._in_thread.active)
+
+    def _adapt(self, layer: int, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """The hook of one layer; None leaves the output as it is."""
+        active = self._in_thread.active
+        if active is None:
+            return None
+        # The layers of some families return a tuple that begins with the hidden states.
+        hidden: Tensor = output if isinstance(output, Tensor) else output[0]
+        layers, groups = active
+        if groups is None:
+            hidden = adapt(hidden, layers[layer], self.activation, self.eps)
+        else:
+            hidden = adapt_rows(hidden, layers[layer], groups, self.activation, self.eps)
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])

@@ -1,14 +1,112 @@
-"""The command line: one file a verb, each of which parses, calls and prints."""
+"""The command line: one file a verb, which parses, calls and prints. Here is what they share.
+
+Start it with `hyperlect`, or with `python -m hyperlect.cli` (as for `accelerate launch`).
+"""
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
 
-from .app import main
+import typer
+from rich.console import Console
+from rich.text import Text
 
-__all__ = ["main"]
+PACKAGE = Path(__file__).parent.parent
+verbosity = 0
+"""-1 after --quiet, 1 after --verbose."""
 
-# torch takes large blocks from the system anew each time: the gradients of a generator, 75 MB at
-# every step, cost more time for their memory's first touch than for their arithmetic. In huge pages
-# they do not (docs/performance.md). torch reads this when it first allocates.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that training made.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting of the recipe, as training.steps=200; repeatable.",
+    ),
+]
+
+
+def out() -> Console:
+    """Return the console for results (stdout)."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console for progress, remarks and errors (stderr)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=verbosity < 0)
+
+
+def complain(message: str) -> None:
+    """Print an error, however quiet the command line is."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), message))
+
+
+def warn(message: str, console: Console | None = None) -> None:
+    """Print a warning."""
+    (console or err()).print(Text.assemble(("Warning: ", "bold yellow"), message))
+
+
+def remark(message: str) -> None:
+    """Print a remark on stderr."""
+    err().print(Text(message, style="dim"))
+
+
+def quiet_libraries() -> None:
+    """Silence the libraries' messages and telemetry; hyperlect's own warnings are shown.
+
+    These variables are set for this process only, and only where the user has not set them. It
+    must come before the libraries are imported, since they read them then.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if Path(filename).is_relative_to(PACKAGE):
+            warn(str(message))
+
+    warnings.showwarning = show
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Import the slow libraries while a line says so, and turn their progress bars off.
+
+    Put only imports inside: the line would mix with other progress.
+    """
+    with err().status("Starting …"):
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        yield

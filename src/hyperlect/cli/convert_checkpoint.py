@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import libraries, out, remark
+from . import libraries, out, remark
 
 
 def convert_checkpoint(
@@ -16,7 +16,6 @@ def convert_checkpoint(
         typer.Argument(
             metavar="CHECKPOINT",
             help="The folder that the released code wrote, with TASK_model/pytorch_model.bin.",
-            show_default=False,
         ),
     ],
     backbone: Annotated[
@@ -24,37 +23,30 @@ def convert_checkpoint(
         typer.Option(
             metavar="ID|FOLDER",
             help="The encoder it was trained on. [dim]default: model_name_or_path[/]",
-            show_default=False,
         ),
     ] = None,
     revision: Annotated[
-        str | None,
-        typer.Option(help="The encoder's branch, tag or commit on the hub.", show_default=False),
+        str | None, typer.Option(help="The encoder's branch, tag or commit on the hub.")
     ] = None,
     arguments: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="The arguments it was trained with, by their names there, as JSON or YAML.",
-            show_default=False,
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
+    overrides: Annotated[
+        list[str],
         typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One such argument, as adapter_dim=256; may be repeated.",
-            show_default=False,
+            "--set", metavar="KEY=VALUE", help="One such argument, as adapter_dim=256; repeatable."
         ),
-    ] = None,
+    ] = [],  # noqa: B006
     run: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="RUN",
             help="The run folder to make. [dim]default: runs/ and the checkpoint's name[/]",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -62,7 +54,7 @@ def convert_checkpoint(
 
     Arguments that are not given have that code's defaults. Its own files of them
     are pickles, which can run code, and are never read. Weights must fit exactly,
-    and the encoder in them must be the backbone, but for trained LayerNorms.
+    and the encoder in them must be the backbone, except for trained LayerNorms.
 
     \b
     Examples:
@@ -73,19 +65,19 @@ def convert_checkpoint(
     run = run or Path("runs") / checkpoint.resolve().name
     with libraries():
         from ..released import convert_checkpoint as convert
-    done = convert(checkpoint, run, backbone, revision, arguments, changes or ())
-    for path in done.unread:
+    result = convert(checkpoint, run, backbone, revision, arguments, overrides)
+    for path in result.unread:
         remark(f"{path} is a pickle and was not read.")
-    for key, value in done.assumed.items():
-        taken = str(value).lower()
+    for key, value in result.assumed.items():
+        default = str(value).lower()
         remark(
-            f"{key} was not given: taken as {taken}. Were that wrong, weights would not show it."
+            f"{key} was not given: {default} was assumed. The weights cannot show an error here."
         )
-    config, console = done.model.config, out()
+    config, console = result.model.config, out()
     norms = " and the encoder's trained LayerNorms" if config.train_layer_norms else ""
-    tasks, languages = (", ".join(names) for names in (done.model.tasks, config.languages))
+    tasks, languages = (", ".join(names) for names in (result.model.tasks, config.languages))
     console.print(f"{run} holds adapters and heads{norms}: {tasks} in {languages}.", markup=False)
     console.print("\nNext:")
     console.print(f"  hyperlect check {run}", markup=False)
-    options = f"--task {done.task} --language {config.languages[0]} sentences.txt"
+    options = f"--task {result.task} --language {config.languages[0]} sentences.txt"
     console.print(f"  hyperlect predict {run} {options}", markup=False)

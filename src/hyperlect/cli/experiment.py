@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from .shared import Device, DeviceOption, complain, err, libraries, out, remark
+from ..errors import listed
+from . import Device, DeviceOption, complain, libraries, out, remark, warn
 
 if TYPE_CHECKING:
-    from ..experiment import Board, State
+    from ..experiment import Progress
 
 FAILED, UNFINISHED, INTERRUPTED = 1, 3, 130
+ADVICE = {
+    "failed": "Fix the cause, then try again with --retry.",
+    "changed": "Restore the recipe, name another folder with --out, or use --redo to run it again.",
+    "blocked": "Retry or redo the run that blocks. If its weights are gone, remove its folder.",
+}
 
 
 def experiment(
@@ -22,120 +29,109 @@ def experiment(
         Path,
         typer.Argument(
             metavar="GRID.yaml|FOLDER",
-            help="The experiment's file; or a folder that holds one, or else recipes, of which "
-            "all are run.",
-            show_default=False,
+            help="An experiment's file, or a folder with one; or a folder of recipes.",
         ),
     ],
     folder: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Where the runs go. [dim]default: runs/ and the experiment's name[/]",
-            show_default=False,
-        ),
+        typer.Option("--out", metavar="DIR", help="Where the runs go. [dim]default: runs/NAME[/]"),
     ] = None,
     show: Annotated[
         bool,
-        typer.Option("--list", "--dry-run", help="Check everything, show the runs, run nothing."),
+        typer.Option("--list", "--dry-run", help="Check everything, list the runs, run nothing."),
     ] = False,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SETTING/METHOD",
-            help="Only runs whose name begins so; * stands for anything; may be repeated.",
-            show_default=False,
+            help="Only runs whose name begins so, as mixed/hyperx; * is anything; repeatable."
         ),
     ] = None,
     processes: Annotated[
         int | None,
         typer.Option(
-            min=1,
             metavar="N",
-            help="Runs at a time. [dim]default: one; one a GPU where there are several[/]",
-            show_default=False,
+            min=1,
+            help="Runs at a time, in processes. [dim]default: one, or one a GPU[/]",
         ),
     ] = None,
-    slice_: Annotated[
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on a Ray cluster; local starts one here."),
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", min=0, help="With --ray: GPUs for each run; 0.25 for four on one."
+        ),
+    ] = None,
+    time_limit: Annotated[
         str | None,
         typer.Option(
-            "--slice",
-            metavar="TIME",
-            help="Work for so long (10m, 1h30m), save, and stop; the same command goes on.",
-            show_default=False,
+            metavar="TIME", help="Work for 10m, 1h30m or 600 seconds, then save and stop."
         ),
     ] = None,
+    slice_: Annotated[str | None, typer.Option("--slice", hidden=True)] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try again what failed before, from where it was.")
+        bool, typer.Option("--retry", help="Try failed runs again, from their last checkpoint.")
     ] = False,
     redo: Annotated[
-        bool,
-        typer.Option(
-            "--redo", help="Remove and run anew what was made by a recipe that has changed since."
-        ),
+        bool, typer.Option("--redo", help="Remove and run again what a changed recipe had made.")
     ] = False,
     methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M,M",
-            help="For a folder of recipes: the methods. [dim]default: each recipe's own[/]",
-            show_default=False,
-        ),
+        str | None, typer.Option(metavar="M,M", help="For a folder of recipes: the methods.")
     ] = None,
     seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N",
-            help="For a folder of recipes: the seeds. [dim]default: each recipe's own[/]",
-            show_default=False,
-        ),
+        str | None, typer.Option(metavar="N,N", help="For a folder of recipes: the seeds.")
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Run recipes with several methods and seeds, and go on where it stopped.
+    """Run recipes with several methods and seeds, and continue where it stopped.
 
-    What is done is never repeated: call it again after an interruption or a
-    failure, or with more methods and seeds. What fails is named at the end;
-    the rest goes on. docs/experiments.md says how to write GRID.yaml.
+    What is done is never repeated. Use the same command again after an
+    interruption or a failure, or with more methods and seeds. A run that fails
+    does not stop the others; it is named at the end. docs/experiments.md says
+    how to write GRID.yaml.
 
-    Exit codes: 0 all done; 3 something is left that the same command goes on
-    with, 130 after Ctrl-C; 1 nothing is left but what failed; 2 the experiment
-    is faulty.
+    Exit codes: 0 all done; 1 all done but what failed; 2 a mistake in the
+    command, the file or a recipe; 3 the same command continues with the rest;
+    130 the same after Ctrl-C.
 
     \b
     Examples:
       hyperlect experiment recipes/small/grid.yaml --list
       hyperlect experiment recipes/small/grid.yaml --processes 2
       hyperlect experiment mine/ --methods hyperx,adapters --seeds 1,2,3
-      hyperlect experiment grid.yaml --only mixed/hyperx --slice 10m
+      hyperlect experiment grid.yaml --only mixed/hyperx --time-limit 10m
+      hyperlect experiment grid.yaml --ray auto --gpus-per-run 0.25
     """
-    began = time.monotonic()  # importing the libraries is part of the slice
+    began = time.monotonic()  # importing the libraries counts
     with libraries():
-        from ..experiment import Board, Runner, Screen, Slice, check_owner, choose, plan, slots
-        from ..experiment import seconds as read_seconds
-    limit = Slice(None if slice_ is None else read_seconds(slice_), began=began)
-    planned = plan(source, folder, _names(methods), _numbers(seeds))
-    check_owner(planned)
-    board = Board(planned, choose(planned, only or ()))
-    if redo and not show:
-        for run in board.redo():
-            remark(f"{run.name}: removed, to be run anew")
-    if retry and not show:
-        board.retry()
+        from .. import experiment as room
+    if slice_ is not None:
+        warn("--slice is called --time-limit now. The next version will not know --slice.")
+    budget = room.TimeBudget(time_limit or slice_, began)
+    planned = room.plan(source, folder, _names(methods), _numbers(seeds))
+    room.check_owner(planned)
+    progress = room.Progress(planned, room.choose(planned, only or ()))
     interrupted = False
     if show:
-        states = board.states()
-        _table(board, states)
+        out().print(room.runs_table(progress))
     else:
-        screen, shares = Screen(err()), slots(processes, device.value)
-        runner = Runner(board, shares, limit, screen, device.value)
-        states = runner.run()
-        interrupted = runner.asked > 0
-    code = _summary(board, states)
+        engine = room.make_engine(device.value, processes, ray, gpus_per_run, planned.variables)
+        for run in progress.redo() if redo else ():
+            remark(f"{run.name}: removed, to be run again")
+        if retry:
+            progress.retry()
+        # Runs in this process keep what is printed to sys.stderr, so the console has its own.
+        console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        runner = room.Runner(progress, engine, budget, console)
+        runner.run()
+        interrupted = runner.interrupted
+    out().print(f"{room.summary(progress)}: {planned.folder}", markup=False)
+    code = _report(progress)
     if code == UNFINISHED:
-        again = "Without --list the command" if show else "The same command"
-        remark(f"{again} goes on with what is left.")
+        command = "Without --list the command" if show else "The same command"
+        remark(f"{command} continues with the rest.")
     raise typer.Exit(INTERRUPTED if interrupted and code == UNFINISHED else code)
 
 
@@ -144,43 +140,24 @@ def _names(text: str | None) -> list[str]:
 
 
 def _numbers(text: str | None) -> list[int]:
-    numbers = _names(text)
-    if not all(number.isdigit() for number in numbers):
-        raise typer.BadParameter(f"write numbers with commas between, not {text}")
-    return [int(number) for number in numbers]
+    if not all(name.isdigit() for name in _names(text)):
+        raise typer.BadParameter(f"write numbers separated by commas, not {text}")
+    return list(map(int, _names(text)))
 
 
-def _table(board: Board, states: Mapping[str, State]) -> None:
-    from ..experiment import runs_table
+def _report(progress: Progress) -> int:
+    """Say what failed and why, and what else keeps runs from being done. Returns the exit code."""
+    from ..experiment.manifest import LEFT
 
-    out().print(runs_table(board, states))
-
-
-def _summary(board: Board, states: Mapping[str, State]) -> int:
-    """Say what was done, what failed and why, and what is left. Returns the exit code."""
-    from ..experiment import ERROR, LEFT, State, counted, told
-
-    runs = board.chosen
-    out().print(f"{counted(board, states)}: {board.experiment.folder}", markup=False)
-    failed = [run for run in runs if states[run.name] is State.FAILED]
-    for run in failed:
-        complain(f"{run.name} failed; see {run.folder / ERROR}")
-    if failed:
-        remark("Once mended, try again with --retry.")
-    changed = [run for run in runs if states[run.name] is State.CHANGED]
-    for run in changed:
-        complain(told(run, board.changed[run.name]))
-    if changed:
-        remark("Put the recipe back, name another folder with --out, or run them anew with --redo.")
-    blocked: dict[str, list[str]] = {}
-    for run in runs:
-        if states[run.name] is State.BLOCKED:
-            blocked.setdefault(board.obstacle(run), []).append(run.name)
-    for why, names in blocked.items():
-        others = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
-        complain(f"{names[0]}{others} blocked: {why}")
-    if blocked:
-        remark("Retry or redo what blocks; where weights are gone, remove the folder.")
-    if any(states[run.name] in LEFT for run in runs):
+    statuses = {run: progress.status(run) for run in progress.chosen}
+    problems: dict[tuple[str, str], list[str]] = {}
+    for run, status in statuses.items():
+        if status in ADVICE:
+            problems.setdefault((status, progress.reason(run)), []).append(run.name)
+    for (problem, reason), names in problems.items():
+        complain(f"{listed(names, 1)}: {problem}; {reason}")
+    for problem in dict.fromkeys(problem for problem, _ in problems):
+        remark(ADVICE[problem])
+    if LEFT.intersection(statuses.values()):
         return UNFINISHED
-    return 0 if all(states[run.name] is State.DONE for run in runs) else FAILED
+    return FAILED if problems else 0

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .inputs import Given
-from .outputs import Form, Writer, explained
-from .predict import load
-from .shared import PACKAGE, Device, DeviceOption, err, libraries, out, remark
+from . import PACKAGE, Device, DeviceOption, err, libraries, out, remark
+from .check import check_table
+from .evaluate import results_table
+from .predict import explained, load, readable
 from .train import start_run
 
 RECIPE = PACKAGE / "data" / "sample" / "quickstart.yaml"
@@ -32,15 +32,11 @@ def quickstart(
     run: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            metavar="RUN",
-            help=f"The run folder to make. [dim]default: {RUN}[/]",
-            show_default=False,
+            "--out", metavar="RUN", help=f"The run folder to make. [dim]default: {RUN}[/]"
         ),
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Train fewer or more steps than the recipe says."),
+        int | None, typer.Option(min=1, help="Train fewer or more steps than the recipe says.")
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
@@ -58,9 +54,9 @@ def quickstart(
     run = run or free(RUN)
     console = out()
     with libraries():
-        from ..evaluation import evaluate_run, results_table
-        from ..preparation import read_corpora
-        from ..recipe import check_table, load_recipe
+        from ..evaluation import evaluate_run
+        from ..recipe import load_recipe
+        from ..recipe.corpora import read_corpora
         from ..report import write_report
     recipe = load_recipe(RECIPE, overrides(steps))
     counts = read_corpora(recipe).counts()
@@ -98,8 +94,7 @@ def show_sentence(run: Path, device: Device, console: Console) -> None:
     model = load(str(run), device)
     (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
     console.print(explained(prediction), style="dim", markup=False)
-    given = Given(list(prediction.words), SENTENCE)
-    Writer(Form.TEXT, model.task(TASK), console).write(prediction, given)
+    console.print(readable(prediction, model.task(TASK)))
 
 
 def _title(console: Console, title: str, remark: str) -> None:

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import HyperlectError
+from ..errors import HyperlectError, Interrupted, RunError
 from ..grid import Cell
-from .shared import Device, DeviceOption, err, libraries, out, remark, run_folder
+from ..run_folder import RECIPE, TRAINING, is_run, is_trained, require_run
+from . import Device, DeviceOption, SetOption, err, libraries, out, remark
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
 
 CONTENTS = {
-    "model.json, model.safetensors": "the trained model; the backbone is loaded from its own place",
+    "model.json, model.safetensors": "the trained model; the backbone stays in its own place",
     "recipe.yaml, versions.json": "what was trained, and with which libraries",
     "metrics.jsonl, log.txt, tensorboard": "how training went",
-    "checkpoint": "what --resume needs; may be deleted once training is over",
+    "checkpoint": "for --resume; may be deleted once training is over",
 }
 
 
 def train(
     recipe: Annotated[
-        Path | None,
-        typer.Argument(metavar="RECIPE", help="The recipe's YAML file.", show_default=False),
+        Path | None, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.")
     ] = None,
     run: Annotated[
         Path | None,
@@ -35,30 +35,18 @@ def train(
             "--out",
             metavar="RUN",
             help="The run folder to make. [dim]default: runs/ and the recipe's name[/]",
-            show_default=False,
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one setting of the recipe, as training.steps=200; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    overrides: SetOption = [],  # noqa: B006
     resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN", help="Go on with a run that was interrupted.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Train a recipe into a run folder.
 
-    Ctrl-C stops after the step at hand and saves everything; --resume goes on
-    from there, to the same numbers.
+    Ctrl-C stops after the current step and saves everything. --resume continues
+    from there, to the same numbers; --set then says where the data lies now.
 
     \b
     Examples:
@@ -67,24 +55,20 @@ def train(
       hyperlect train --resume runs/mine-2
     """
     if (recipe is None) == (resume is None):
-        raise HyperlectError("Name a recipe to train, or a run to go on with: --resume RUN.")
+        raise HyperlectError("Name a recipe to train, or a run to continue: --resume RUN.")
     if recipe is None:
-        if run or changes:
-            raise HyperlectError(
-                "--out and --set go with a new run; one that is resumed keeps its recipe."
-            )
-        resume_run(run_folder(Path(str(resume))), device)
+        if run:
+            raise HyperlectError("--out is for a new run; a resumed run keeps its folder.")
+        _resume(require_run(Path(str(resume))), overrides, device)
         return
-    if recipe.is_dir() and (recipe / "recipe.yaml").is_file():
-        raise HyperlectError(
-            f"{recipe} is a run folder. To go on with it: hyperlect train --resume {recipe}"
-        )
+    if recipe.is_dir() and is_run(recipe):
+        raise RunError(f"{recipe} is a run folder. Resume it: hyperlect train --resume {recipe}")
     with libraries():
         from ..recipe import load_recipe
-    loaded = load_recipe(recipe, changes or ())
+    loaded = load_recipe(recipe, overrides)
     run = run or Path("runs") / loaded.name
     start_run(loaded, run, device)
-    tell(run, loaded)
+    _describe(run, loaded)
 
 
 def start_run(recipe: Recipe, run: Path, device: Device) -> None:
@@ -93,22 +77,25 @@ def start_run(recipe: Recipe, run: Path, device: Device) -> None:
         from ..training import start
     for note in recipe.notes():
         remark(note)
-    with _stopping():
+    with _interruptible():
         start(recipe, run, device, err())
 
 
-def resume_run(run: Path, device: Device) -> None:
-    """Go on with a run, and tell what came of it."""
+def _resume(run: Path, overrides: list[str], device: Device) -> None:
     with libraries():
         from ..recipe import load_recipe
         from ..training import resume
-    with _stopping():
-        resume(run, device, err())
-    tell(run, load_recipe(run / "recipe.yaml", check_files=False))
+    if is_trained(run):
+        remark(f"{run} is finished: {TRAINING} is there. Nothing is left to train.")
+        return
+    recipe = load_recipe(run / RECIPE, overrides)
+    with _interruptible():
+        resume(run, device, err(), recipe)
+    _describe(run, recipe)
 
 
-def tell(run: Path, recipe: Recipe) -> None:
-    """Say what lies in a finished run folder, and what to do next."""
+def _describe(run: Path, recipe: Recipe) -> None:
+    """List the contents of a finished run folder, and what to do next."""
     from accelerate import PartialState
 
     if not PartialState().is_main_process:
@@ -118,31 +105,29 @@ def tell(run: Path, recipe: Recipe) -> None:
     width = max(map(len, CONTENTS))
     for names, meaning in CONTENTS.items():
         console.print(f"  {names:{width}}  [dim]{meaning}[/]")
-    commands = next_commands(run, recipe)
-    if commands:
-        console.print("\nNext:")
-    for command in commands:
+    console.print("\nNext:")
+    for command in next_commands(run, recipe):
         console.print(f"  hyperlect {command}", markup=False)
 
 
 def next_commands(run: Path, recipe: Recipe) -> list[str]:
-    """Return what one would do with a trained run."""
-    scored = [f"evaluate {run}", f"report {run}"] if recipe.cells("test") else []
+    """Return commands to use a trained run with."""
+    commands = [f"check {run}"]
+    if recipe.cells("test"):
+        commands = [f"evaluate {run}", f"report {run}"]
     grid = recipe.grid()
     cells = [cell for cell in sorted(grid.trained) if cell.task not in grid.text_tasks]
-    if not cells:
-        return scored
-    task = cells[0].task
-    untrained = [c for c in cells if Cell(task, c.language) not in grid.trained]
-    language = (untrained or cells)[0].language
-    return [*scored, f"predict {run} --task {task} --language {language} sentences.txt"]
+    if cells:
+        task = cells[0].task
+        untrained = [c for c in cells if Cell(task, c.language) not in grid.trained]
+        language = (untrained or cells)[0].language
+        commands.append(f"predict {run} --task {task} --language {language} sentences.txt")
+    return commands
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
-    """Leave with 130, as a shell does after Ctrl-C, where training was interrupted."""
-    from ..training import Interrupted
-
+def _interruptible() -> Iterator[None]:
+    """Exit with 130, as a shell does after Ctrl-C, if training was interrupted."""
     try:
         yield
     except Interrupted as stop:

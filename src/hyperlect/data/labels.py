@@ -1,236 +1,238 @@
-"""Labels: from those in the data to the inventory of a task."""
+"""Labels: from those in the data to the label set of a task."""
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..errors import DataError, Problems, listed, nearest
-from ..tasks import OUTSIDE, Task, TaskType, inventory
-from .arrow import arrow_column
+from ..errors import DataError, Problems, counted, listed, nearest
+from ..tasks import OUTSIDE, Task, TaskType, label_set
+from .corpus import arrow_column, places
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Ids = NDArray[np.int64]
 
+IGNORED = -100
+"""The id of a word without a label, where the task says that such words are ignored."""
+_UNKNOWN = -1
+
+_TWINS = {"true": "True", "false": "False", "True": "true", "False": "false"}
+"""One value as JSON and as Python write it."""
+_OTHER_SCHEMES = re.compile(r"[MELSU]-.+")
+_OTHER_TAGS = re.compile(r"(?:([BIESLU])[_:/](.+)|(.+)[-_:/]([BIESLU]))")
+
 
 @dataclass(frozen=True)
-class _Found:
+class _Labels:
     """The labels of a corpus, one after the other.
 
     Attributes:
-        distinct: every label that occurs, in order of first occurrence.
+        examples: the corpus.
+        distinct: every label that occurs, in order of first occurrence; an empty text for none.
         codes: (labels,), each an index into `distinct`.
         rows: (labels,), the example of each.
         starts: (examples + 1,), where the labels of each example begin.
     """
 
+    examples: Dataset
     distinct: list[str]
     codes: Ids
     rows: Ids
     starts: Ids
 
+    @classmethod
+    def of(cls, examples: Dataset, task: Task) -> _Labels:
+        if task.type.reads_words:
+            lists = arrow_column(examples, "labels").combine_chunks()
+            counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+            encoded = pc.list_flatten(lists).dictionary_encode()
+        else:
+            texts = arrow_column(examples, "label").combine_chunks().fill_null("")
+            counts, encoded = np.ones(len(examples), np.int64), texts.dictionary_encode()
+        return cls(
+            examples,
+            encoded.dictionary.to_pylist(),
+            encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+            np.repeat(np.arange(len(counts)), counts),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+    def note(self, problems: Problems, at: int, what: str, task: Task | None = None) -> None:
+        """Note a label: ``word 3, "Anna", has the label "I-PER" (7 times), which …``.
+
+        Args:
+            problems: takes the note.
+            at: the place of the label among all.
+            what: is said about it.
+            task: of which it is no label: how often it occurs, and what may be meant, is added.
+        """
+        row, label = int(self.rows[at]), self.distinct[self.codes[at]]
+        ((file, line),) = places(self.examples, [row])
+        words, word = self.examples[row]["words"], int(at - self.starts[row])
+        times = int((self.codes == self.codes[at]).sum())
+        often = f" ({times:,} times)" if times > 1 and task else ""
+        has = f'has the label "{label}"{often}, which {what}' if label else f"has no label{often}"
+        named = f'word {word + 1}, "{words[word]}",' if words else "the text"
+        hint = _hint(label, task) if label and task else ""
+        problems.add(f"{named} {has}.{hint}", line, file=file)
+
 
 def label_ids(examples: Dataset, task: Task) -> tuple[Ids, Ids]:
-    """Look up every label of a corpus in the inventory of a task, after the task's label map.
+    """Look up every label of a corpus in the label set of a task, after the task's label map.
 
-    An ``I-X`` that continues no span of type X is read as ``B-X``, as conlleval reads it: such
-    tags occur in published corpora, and in IOB1 they are the rule. A warning counts them.
+    Spans are turned into IOB2 from the scheme that the task names. In IOB2 data an ``I-X`` that
+    continues no span of type X is read as ``B-X``, as conlleval reads it: such tags occur in
+    published corpora. A warning counts them.
 
     Args:
         examples: rows as `corpus.read_corpus` gives them.
         task: any but raw text.
 
     Returns:
-        All label ids one after the other, and where those of each example begin (one more entry
-        than examples).
+        All label ids one after the other (`IGNORED` for a word without a label), and where those
+        of each example begin (one more entry than examples).
 
     Raises:
         DataError: examples without labels, or labels that the task does not know, each with file
             and line.
     """
-    found = _labels_in(examples, task.type)
-    _check_all_labelled(examples, task, found)
+    labels = _Labels.of(examples, task)
     known = {label: index for index, label in enumerate(task.labels)}
-    table = np.array([known.get(task.map_label(label), -1) for label in found.distinct], np.int64)
-    ids = table[found.codes]
-    if task.type is TaskType.SPANS:
-        strays = _stray_tags(found)
-        begun = [task.map_label(f"B{label[1:]}") for label in found.distinct]
-        ids[strays] = np.array([known.get(label, -1) for label in begun], np.int64)[
-            found.codes[strays]
+    mapped = [task.map_label(label) for label in labels.distinct]
+    table = [known.get(label, known.get(_TWINS.get(label, label), _UNKNOWN)) for label in mapped]
+    if task.unlabelled == "ignore":
+        table = [
+            index if label else IGNORED for index, label in zip(table, labels.distinct, strict=True)
         ]
-        _warn_of_strays(examples, task, found, strays)
-    _check_all_known(examples, task, found, ids)
-    return ids, found.starts
+    ids = np.array(table, np.int64)[labels.codes]
+    if task.type is TaskType.SPANS:
+        begins = [known.get(f"B{tag[1:]}", _UNKNOWN) if tag[:2] == "I-" else 0 for tag in mapped]
+        strays = _stray_tags(labels, task, np.array([tag != OUTSIDE for tag in mapped], bool))
+        ids[strays] = np.array(begins, np.int64)[labels.codes[strays]]
+    if ignored := int((ids == IGNORED).sum()):
+        without = f"{ignored:,} of {counted(len(ids), 'word')} have no label"
+        file = examples[0]["file"]
+        warnings.warn(f"{file}: {without}, so they are not trained or scored.", stacklevel=2)
+    _check(labels, task, ids)
+    return ids, labels.starts
 
 
-def inventory_of(
-    corpora: Iterable[Dataset], task_type: TaskType, label_map: Mapping[str, str] | None = None
-) -> tuple[str, ...]:
-    """Gather the label inventory of a task from the corpora of all its training cells.
+def label_set_of(corpora: Iterable[Dataset], task: Task) -> tuple[str, ...]:
+    """Gather the label set of a task from the corpora of all its training cells.
 
     Args:
         corpora: rows as `corpus.read_corpus` gives them.
-        task_type: the type of the task.
-        label_map: the task's label map.
+        task: its type, label map and scheme count.
 
     Returns:
-        The mapped labels in the order of `tasks.inventory`.
+        The mapped labels in the order of `tasks.label_set`.
 
     Raises:
-        DataError: a label of a span task is not IOB2 (``O``, ``B-X``, ``I-X``); each is named
-            with the file and line where it first occurs. Or there is one label alone, but for
-            parsing, whose trees are learned without any.
+        DataError: a label of a span task is not a tag of its scheme; each is named with the file
+            and line where it first occurs. Or there is no label, or one alone, but for parsing,
+            whose trees are learned without any.
     """
-    if task_type is TaskType.MLM:
-        return ()
-    reader = Task("", task_type, label_map=label_map or {})
-    gathered: set[str] = set()
+    mapped: set[str] = set()
+    least = {TaskType.MLM: 0, TaskType.PARSING: 1}.get(task.type, 2)
     problems = Problems()
-    for examples in corpora:
-        found = _labels_in(examples, task_type)
-        for code, label in enumerate(found.distinct):
-            mapped = reader.map_label(label)
-            gathered.add(mapped)
-            if task_type is TaskType.SPANS and not _is_iob2(mapped):
-                at = int(np.argmax(found.codes == code))
-                problems.add(f"{_place(examples, found, at)} {_counted(found, code)}")
-    problems.raise_if_any(
-        DataError,
-        "Labels of spans must be IOB2 tags (O, B-PER, I-PER); these are not. Name the right "
-        "column, or map them:",
-    )
-    if len(gathered) == 1 and task_type is not TaskType.PARSING:
-        raise DataError(
-            f'The only label in its training data is "{gathered.pop()}", so there is nothing to '
-            "learn. Name the column that holds the labels."
-        )
-    return inventory(task_type, gathered)
-
-
-def column(examples: Dataset, name: str) -> Any:
-    """Return one column of a corpus as an Arrow array."""
-    return arrow_column(examples, name).combine_chunks()
-
-
-def places(examples: Dataset, rows: Ids) -> list[str]:
-    """Return ``file:line`` of some examples."""
-    files, lines = (column(examples, name).take(pa.array(rows)) for name in ("file", "line"))
-    return [
-        f"{file}:{line}" for file, line in zip(files.to_pylist(), lines.to_pylist(), strict=True)
-    ]
-
-
-def _labels_in(examples: Dataset, task_type: TaskType) -> _Found:
-    if task_type.reads_words:
-        lists = column(examples, "labels")
-        counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-        encoded = pc.list_flatten(lists).dictionary_encode()
-    else:
-        single = column(examples, "label")
-        counts = pc.is_valid(single).to_numpy(zero_copy_only=False).astype(np.int64)
-        encoded = single.drop_null().dictionary_encode()
-    return _Found(
-        encoded.dictionary.to_pylist(),
-        encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        np.repeat(np.arange(len(counts)), counts),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-    )
-
-
-def _is_iob2(label: str) -> bool:
-    return label == OUTSIDE or (label[:2] in ("B-", "I-") and len(label) > 2)
-
-
-def _stray_tags(found: _Found) -> Ids:
-    """Return where an ``I-X`` follows neither ``B-X`` nor ``I-X`` of the same sentence."""
-    if not len(found.codes):
-        return np.empty(0, np.int64)
-    entities = np.unique([label[2:] for label in found.distinct], return_inverse=True)[1]
-    inside = np.array([label.startswith("I-") for label in found.distinct])
-    outside = np.array([label[:2] not in ("B-", "I-") for label in found.distinct])
-    before, after = found.codes[:-1], found.codes[1:]
-    begins = np.ones(len(found.codes), bool)
-    begins[1:] = (
-        (found.rows[1:] != found.rows[:-1])
-        | outside[before]
-        | (entities[before] != entities[after])
-    )
-    return np.flatnonzero(begins & inside[found.codes])
-
-
-def _warn_of_strays(examples: Dataset, task: Task, found: _Found, strays: Ids) -> None:
-    kept = [at for at in strays if task.map_label(found.distinct[found.codes[at]]) != OUTSIDE]
-    if kept:
-        warnings.warn(
-            f"{_place(examples, found, kept[0])}, which continues no such span; it is read as "
-            f"B-, the beginning of one. There {_are(len(kept))} in this corpus of "
-            f"{len(examples)} sentences.",
-            stacklevel=3,
-        )
-
-
-def _are(count: int) -> str:
-    return "is one such tag" if count == 1 else f"are {count} such tags"
-
-
-def _check_all_labelled(examples: Dataset, task: Task, found: _Found) -> None:
-    """Raise where an example lacks labels; a reader has checked that there is one a word."""
-    lengths = np.diff(found.starts)
-    if task.type.reads_words:
-        wanted = pc.list_value_length(column(examples, "words")).to_numpy(zero_copy_only=False)
-    else:
-        wanted = np.ones(len(examples), np.int64)
-    problems = Problems()
-    rows = np.flatnonzero(lengths != wanted)
-    for row, place in zip(rows, places(examples, rows), strict=True):
-        have = f"{lengths[row]} labels for {wanted[row]} words" if lengths[row] else "no label"
-        problems.add(f"{place}: {have}")
-    problems.raise_if_any(DataError, f"Examples of the task {task.name} without labels:")
-
-
-def _check_all_known(examples: Dataset, task: Task, found: _Found, ids: Ids) -> None:
-    """Raise one error that names each unknown label once, where it first occurs."""
-    unknown = np.flatnonzero(ids < 0)
-    problems = Problems()
-    codes, first = np.unique(found.codes[unknown], return_index=True)
-    for code, at in sorted(zip(codes, unknown[first], strict=True), key=lambda pair: pair[1]):
-        mapped = task.map_label(found.distinct[code])
+    for examples in corpora if least else ():
+        labels = _Labels.of(examples, task)
+        for code, label in enumerate(labels.distinct):
+            if label and task.type is TaskType.SPANS and task.split_tag(label) is None:
+                at = int(np.argmax(labels.codes == code))
+                labels.note(problems, at, f"is not a tag of the scheme {task.scheme}", task)
+            elif label:
+                mapped.add(task.map_label(label))
+    if not problems and len(mapped) < least:
+        only = f'the only label in its training data is "{mapped.pop()}"' if mapped else ""
         problems.add(
-            f"{_place(examples, found, at)} {_counted(found, code)}.{nearest(mapped, task.labels)}"
+            f"{only or 'its training data has no label'}, so there is nothing to learn. Name the "
+            "column that holds the labels",
+            key=f"tasks.{task.name}",
         )
-    problems.raise_if_any(
-        DataError,
-        f"Labels that the task {task.name} does not know. Mend them, map them (label_map), or list "
-        f"all there are under tasks.{task.name}.labels{_KINDS_ALONE.get(task.type, '')}. Known: "
-        f"{listed(task.labels)}.",
+    problems.raise_if_any(DataError, f"The task {task.name} cannot be learned:")
+    return label_set(task.type, mapped)
+
+
+def _stray_tags(labels: _Labels, task: Task, kept: NDArray[np.bool_]) -> Ids:
+    """Return where an inside tag begins a span, and warn where the scheme has no such tags.
+
+    Args:
+        labels, task: of spans.
+        kept: of each distinct label, whether its entity type is not dropped.
+    """
+    tags = [task.split_tag(label) or ("", label) for label in labels.distinct]
+    # Words without a label are skipped: what stands before and after them is one sequence.
+    has_label = np.array([label != "" for label in labels.distinct], bool)
+    labelled = np.flatnonzero(has_label[labels.codes])
+    codes, rows = labels.codes[labelled], labels.rows[labelled]
+    inside, ends = (
+        np.array([prefix in prefixes for prefix, _ in tags], bool)[codes]
+        for prefixes in (("I", "M", "E", "L"), ("", "E", "L", "S", "U"))
     )
+    entities = np.unique([entity for _, entity in tags], return_inverse=True)[1][codes]
+    begins = np.ones(len(codes), bool)
+    begins[1:] = (rows[1:] != rows[:-1]) | (entities[1:] != entities[:-1]) | ends[:-1]
+    strays: Ids = labelled[begins & inside]
+    odd = strays[kept[labels.codes[strays]]]
+    if len(odd) and task.scheme in ("iob2", "bioes"):
+        first = Problems()
+        labels.note(
+            first, int(odd[0]), "continues no such span and is read as B-, the beginning of one"
+        )
+        count = f"{counted(len(odd), 'such tag')} in {counted(len(labels.starts) - 1, 'sentence')}"
+        warnings.warn(f"{first.items[0]} Found {count}.", stacklevel=3)
+    return strays
 
 
-_KINDS_ALONE = {TaskType.SPANS: " (entity types, without B- and I-)"}
+def _check(labels: _Labels, task: Task, ids: Ids) -> None:
+    """Raise one error for all examples without labels and all labels that the task lacks."""
+    problems = Problems()
+    if task.type.reads_words:
+        sizes = pc.list_value_length(arrow_column(labels.examples, "words")).to_numpy()
+        lengths = np.diff(labels.starts)
+        rows = np.flatnonzero(lengths != sizes)
+        for row, (file, line) in zip(rows, places(labels.examples, rows), strict=True):
+            count = f"{counted(lengths[row], 'label')} for {counted(sizes[row], 'word')}"
+            problems.add(count if lengths[row] else "no label", line, file=file)
+    unknown = np.flatnonzero(ids == _UNKNOWN)
+    firsts = np.sort(unknown[np.unique(labels.codes[unknown], return_index=True)[1]])
+    if any(labels.distinct[code] for code in labels.codes[firsts]):
+        kinds = ", as entity types without B- and I-" if task.type is TaskType.SPANS else ""
+        problems.add(
+            f"the labels are {listed(task.labels)}. Fix the others in the data, map them "
+            f"(label_map), or list them here{kinds}",
+            key=f"tasks.{task.name}.labels",
+        )
+    for at in firsts:
+        labels.note(problems, int(at), f"the task {task.name} does not know", task)
+    problems.raise_if_any(DataError, f"The labels of the task {task.name} cannot be used:")
 
 
-def _counted(found: _Found, code: int) -> str:
-    times = int((found.codes == code).sum())
-    return "(once)" if times == 1 else f"({times} times)"
-
-
-def _place(examples: Dataset, found: _Found, at: int) -> str:
-    """Say where a label is and which: ``file:line: word 3, "Anna", has the label "I-PER"``."""
-    row = int(found.rows[at])
-    (place,) = places(examples, np.array([row]))
-    label = found.distinct[found.codes[at]]
-    words = examples[row]["words"]
-    if not words:
-        return f'{place}: the label "{label}"'
-    word = int(at - found.starts[row])
-    return f'{place}: word {word + 1}, "{words[word]}", has the label "{label}"'
+def _hint(label: str, task: Task) -> str:
+    """Say what a label that the task does not know is probably meant to be, and what to do."""
+    if task.type is not TaskType.SPANS:
+        return nearest(task.map_label(label), task.labels)
+    if tag := task.split_tag(label):  # of another entity type
+        close = nearest(task.map_entity(tag[1]), {known[2:] for known in task.labels} - {""})
+        return close if label == tag[1] else close.replace('"', f'"{tag[0]}-', 1)
+    if label in ("0", "o", "-", "_"):
+        return f' Write the letter O, or map it: label_map: {{"{label}": O}}.'
+    if _OTHER_SCHEMES.fullmatch(label):
+        return f" Are the tags BIOES? Write scheme: bioes under tasks.{task.name}."
+    if len(label.rstrip("-")) == 1:
+        return f' Map it to a tag with an entity type: label_map: {{"{label}": {label[0]}-TYPE}}.'
+    if match := _OTHER_TAGS.fullmatch(label):
+        meant = f"{match[1] or match[4]}-{match[2] or match[3]}"
+        return f' Did you mean "{meant}"? Map it: label_map: {{"{label}": {meant}}}.'
+    close = nearest(label, task.labels) if "-" in label else ""
+    return close or f" Do the tags lack B- and I-? Write scheme: io under tasks.{task.name}."

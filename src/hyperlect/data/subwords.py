@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, groupby
 from typing import Any
 
 from ..errors import DataError
-from .windows import balanced_windows, cut
 
 
 @dataclass(frozen=True)
 class Window:
-    """One input of the encoder: all of an example, or a part of a long one.
+    """One input of the encoder: a whole example, or one stretch of a long one.
 
     Attributes:
         input_ids: sub-words with the special tokens around them.
-        token_type_ids: one a sub-word; used only where the tokenizer makes them.
+        token_type_ids: one for each sub-word; used only if the tokenizer makes them.
         positions: where the first sub-word of each of its words is; empty for whole texts.
         words: which words of the example these are.
-        sizes: of how many sub-words each of its words is made; those of a word are neighbours.
+        sizes: the number of sub-words of each of its words, which are neighbours.
+        truncated: whether the text was cut, since it is longer than a window.
     """
 
     input_ids: list[int]
     token_type_ids: list[int]
-    positions: list[int]
-    words: range
+    positions: list[int] = field(default_factory=list)
+    words: range = range(0)
     sizes: list[int] = field(default_factory=list)
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Frame:
 
     @property
     def size(self) -> int:
-        """How many special tokens there are."""
+        """The number of special tokens."""
         return sum(map(len, self.ids))
 
     def around(self, *texts: list[int]) -> tuple[list[int], list[int]]:
@@ -66,9 +70,9 @@ class Frame:
 class Subwords:
     """Splits words, texts and pairs into sub-words with one tokenizer.
 
-    The fast tokenizer's backend is used directly, so that nothing depends on which class
-    transformers wraps it in. Unicode is normalised to NFC first: decomposed text would come out
-    as many more sub-words.
+    The fast tokenizer's backend is used directly, so that nothing depends on the class that
+    transformers wraps it in. Unicode is normalised to NFC first: decomposed text would give many
+    more sub-words. A control token written in a text, such as ``<mask>``, is text.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -84,31 +88,59 @@ class Subwords:
         self.single, self.double = _frame(self.backend, "a"), _frame(self.backend, "a", "a")
         if max_length <= self.double.size + 1:
             raise DataError(
-                f"A length of {max_length} sub-words leaves no room beside the "
-                f"{self.double.size} special tokens. Choose a greater one."
+                f"max_length is {max_length}, which leaves no room beside the {self.double.size} "
+                "special tokens. Choose a greater one."
             )
         self.special = frozenset(tokenizer.all_special_ids)
         self.word_prefix = _word_prefix(self.backend)
         stand_ins = (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id)
         self.unknown = next(token for token in stand_ins if token is not None)
+        tokens = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, tokens)))
 
     @property
     def capacity(self) -> int:
         """How many sub-words of one text fit into a window."""
         return self.max_length - self.single.size
 
+    @cached_property
+    def _literal(self) -> Any:
+        """A backend that knows no control tokens, neither as such nor as pieces of its vocabulary.
+
+        It takes a second to make for a large vocabulary, so it serves only texts that need it.
+        """
+        from tokenizers import Tokenizer
+
+        state = json.loads(self.backend.to_str())
+        control = {token["content"] for token in state["added_tokens"] if token["special"]}
+        state["added_tokens"] = [t for t in state["added_tokens"] if not t["special"]]
+        vocabulary = state["model"].get("vocab")
+        if isinstance(vocabulary, list):  # Unigram, which would find the piece whole
+            state["model"]["vocab"] = [
+                [f"\ue000{piece}" if piece in control else piece, score]
+                for piece, score in vocabulary
+            ]
+        state["post_processor"] = None
+        return Tokenizer.from_str(json.dumps(state))
+
+    def _encode(self, texts: Sequence[Any], words: bool = False) -> list[Any]:
+        """Encode texts, or lists of words, without special tokens."""
+        options = {"is_pretokenized": words, "add_special_tokens": False}
+        encodings: list[Any] = self.backend.encode_batch(texts, **options)
+        for number, text in enumerate(texts):
+            if any(map(self._control.search, text if words else [text])):
+                encodings[number] = self._literal.encode(text, **options)
+        return encodings
+
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[Window]]:
         """Encode sentences given as words; each word is in exactly one window of its sentence.
 
         A word without any sub-word (a lone control character) becomes the unknown token, for it
-        must be scored like every other; of a word longer than a window the first sub-words stay.
+        must be scored like every other. A word longer than a window keeps its first sub-words.
         """
         spelled = [[self.word_prefix + nfc(word) for word in sentence] for sentence in sentences]
-        encodings = self.backend.encode_batch(
-            spelled, is_pretokenized=True, add_special_tokens=False
-        )
         result = []
-        for sentence, encoding in zip(sentences, encodings, strict=True):
+        for sentence, encoding in zip(sentences, self._encode(spelled, words=True), strict=True):
             pieces: list[list[int]] = [[] for _ in sentence]
             for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
                 pieces[word].append(token)
@@ -127,47 +159,46 @@ class Subwords:
         return Window(*self.single.around(tokens), positions, span, sizes)
 
     def texts(self, texts: Sequence[str]) -> list[list[Window]]:
-        """Encode texts, one window each; what does not fit is cut off."""
-        encodings = self._encode(texts)
-        cut = (encoding.ids[: self.capacity] for encoding in encodings)
-        return [[Window(*self.single.around(tokens), [], range(0))] for tokens in cut]
+        """Encode texts, one window each; the end of a longer one is cut off."""
+        result = []
+        for encoding in self._encode([nfc(text) for text in texts]):
+            ids = self.single.around(encoding.ids[: self.capacity])
+            result.append([Window(*ids, truncated=len(encoding.ids) > self.capacity)])
+        return result
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[list[Window]]:
-        """Encode pairs of texts, one window each; of one that does not fit the longer is cut."""
-        firsts = self._encode([first for first, _ in pairs])
-        seconds = self._encode([second for _, second in pairs])
+        """Encode pairs of texts, one window each; if too long, the longer text is cut."""
+        firsts = self._encode([nfc(first) for first, _ in pairs])
+        seconds = self._encode([nfc(second) for _, second in pairs])
         room = self.max_length - self.double.size
         result = []
         for first, second in zip(firsts, seconds, strict=True):
             kept = min(len(first.ids), max(room - len(second.ids), room - room // 2))
-            texts = first.ids[:kept], second.ids[: room - kept]
-            result.append([Window(*self.double.around(*texts), [], range(0))])
+            ids = self.double.around(first.ids[:kept], second.ids[: room - kept])
+            truncated = len(first.ids) + len(second.ids) > room
+            result.append([Window(*ids, truncated=truncated)])
         return result
 
     def lines(self, lines: Sequence[str]) -> list[list[Window]]:
         """Encode raw lines for language modelling, long ones as several windows between words.
 
-        Windows that hold nothing but special and unknown tokens are left out: there is nothing
-        to predict in them.
+        Windows that hold nothing but special and unknown tokens are left out: there is nothing to
+        predict in them.
         """
         result = []
-        for encoding in self._encode(lines):
+        for encoding in self._encode([nfc(line) for line in lines]):
             words = (len(list(run)) for _, run in groupby(encoding.word_ids))
-            sizes = list(cut(words, self.capacity))
+            sizes = list(_cut(words, self.capacity))
             bounds = [0, *accumulate(sizes)]
             spans = balanced_windows(sizes, self.capacity)
             texts = [encoding.ids[bounds[span.start] : bounds[span.stop]] for span in spans]
-            result.append(
-                [
-                    Window(*self.single.around(tokens), [], range(0))
-                    for tokens in texts
-                    if not self.special.issuperset(tokens)
-                ]
-            )
+            windows = [
+                Window(*self.single.around(tokens))
+                for tokens in texts
+                if not self.special.issuperset(tokens)
+            ]
+            result.append(windows)
         return result
-
-    def _encode(self, texts: Sequence[str]) -> Any:
-        return self.backend.encode_batch([nfc(text) for text in texts], add_special_tokens=False)
 
 
 def nfc(text: str) -> str:
@@ -178,7 +209,7 @@ def nfc(text: str) -> str:
 def plain_backend(tokenizer: Any) -> Any:
     """Return the `tokenizers.Tokenizer` of a fast tokenizer, with truncation and padding off.
 
-    Either may be on from its file or an earlier call; transformers sets both anew at every call.
+    Its file or an earlier call may have turned them on; transformers sets both at every call.
     """
     backend = tokenizer.backend_tokenizer
     if backend.truncation is not None:
@@ -186,6 +217,51 @@ def plain_backend(tokenizer: Any) -> Any:
     if backend.padding is not None:
         backend.no_padding()
     return backend
+
+
+def balanced_windows(lengths: Sequence[int], capacity: int) -> list[range]:
+    """Split a sequence into the fewest runs that fit, as even as possible.
+
+    Args:
+        lengths: of each item, none above `capacity`.
+        capacity: the greatest sum of one run.
+
+    Returns:
+        Runs of indices, in order; the greatest sum among them is the least possible. None for
+        an empty sequence.
+    """
+    if not lengths:
+        return []
+    if sum(lengths) <= capacity:
+        return [range(len(lengths))]
+    fewest = len(_fill(lengths, capacity))
+    low, high = max(*lengths, -(-sum(lengths) // fewest)), capacity
+    while low < high:
+        middle = (low + high) // 2
+        if len(_fill(lengths, middle)) <= fewest:
+            high = middle
+        else:
+            low = middle + 1
+    return _fill(lengths, low)
+
+
+def _fill(lengths: Sequence[int], capacity: int) -> list[range]:
+    """Fill one run after the other, which takes the fewest runs."""
+    runs = []
+    start = total = 0
+    for index, length in enumerate(lengths):
+        if total + length > capacity and index > start:
+            runs.append(range(start, index))
+            start, total = index, 0
+        total += length
+    return [*runs, range(start, len(lengths))]
+
+
+def _cut(lengths: Iterable[int], capacity: int) -> Iterator[int]:
+    """Cut every length above the capacity into several, in order."""
+    for length in lengths:
+        for start in range(0, length, capacity):
+            yield min(capacity, length - start)
 
 
 def _frame(backend: Any, *texts: str) -> Frame:
@@ -208,7 +284,7 @@ def _frame(backend: Any, *texts: str) -> Frame:
 
 
 def _word_prefix(backend: Any) -> str:
-    """Find what a word given alone needs before it to be split as it is inside a sentence.
+    """Return what a word given alone needs before it to be split as it is inside a sentence.
 
     WordPiece and most Unigram tokenizers need nothing. Byte-level BPE (RoBERTa, ModernBERT)
     writes the space before a word into its first sub-word, and adds none by itself.
@@ -223,7 +299,7 @@ def _word_prefix(backend: Any) -> str:
 
 
 def unknown_share(rows: Sequence[Sequence[int]], tokenizer: Any) -> float:
-    """Return the share of sub-words, special ones aside, that a tokenizer has no piece for."""
+    """Return the share of sub-words, special ones excluded, that are unknown to a tokenizer."""
     special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     counted = [index for row in rows for index in row if index not in special]
     return counted.count(tokenizer.unk_token_id) / len(counted) if counted else 0.0

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ..errors import Problems, RunError
-from ..grid import Kind
-from ..run_folder import write_json
+from ..grid import Cell, Kind
+from ..run_folder import EXAMPLES, RESULTS, read_json, write_json
 from ..tasks import TaskType
-from .metrics import Parts
 
-FILE = "results.json"
+EXAMPLES_VERSION = 1
 
 
 class CellKey(NamedTuple):
-    """A cell as results are compared: one of other test data is another cell.
+    """A cell as results are compared: one with other test data is another cell.
 
-    So is one of another kind, but where kinds change, as along a few-shot curve: there it is None.
+    So is one of another kind, except where kinds change, as along a few-shot curve: there it is
+    None.
     """
 
     task: str
@@ -37,15 +39,15 @@ class CellResult(BaseModel):
     """The result of one cell; `score` is a percentage, or a perplexity.
 
     Attributes:
-        task, language, kind, metric: what was measured, and of what kind the cell is.
-        score: None where the method does not apply to the cell, or its data holds nothing to find.
-        examples: sentences or texts.
-        units, unit: what the score counts over: words, spans, texts, masked sub-words.
+        task, language, kind, metric: what was measured, and the kind of the cell.
+        score: None if the method does not apply to the cell, or its data holds nothing to score.
+        examples: the number of sentences or texts.
+        units, unit: what the score counts: words, spans, texts, masked sub-words.
         details: other scores.
-        language_source: whose vector stood for the language.
-        note: why there is no score, where there is none.
-        parts: numerator and denominator of each example, as in `metrics.Score`. They are kept in a
-            file of their own.
+        language_source: whose vector represented the language.
+        note: why there is no score.
+        by_example: numerator and denominator of each example, as in `metrics.Score`. They are kept
+            in a file of their own.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,7 +63,7 @@ class CellResult(BaseModel):
     details: dict[str, float] = {}
     language_source: str = ""
     note: str = ""
-    parts: Parts = Field(default=(), exclude=True, repr=False)
+    by_example: Sequence[tuple[int, int]] = Field(default=(), exclude=True, repr=False)
 
     @property
     def scored(self) -> bool:
@@ -75,7 +77,7 @@ class CellResult(BaseModel):
 
     @property
     def value(self) -> float:
-        """The score, NaN when there is none."""
+        """The score, NaN if there is none."""
         return math.nan if self.score is None else self.score
 
     @property
@@ -90,7 +92,7 @@ class Average(BaseModel):
 
     Attributes:
         task, kind, metric: of the cells.
-        mean: over those that have a score; None where none has.
+        mean: over those with a score; None if none has one.
         cells: how many have one.
         not_applicable: how many have none, since the method does not apply to them.
     """
@@ -106,7 +108,7 @@ class Average(BaseModel):
 
 
 class Results(BaseModel):
-    """What results.json holds: the scores of a run, and what was trained.
+    """The content of results.json: the scores of a run, and what was trained.
 
     Attributes:
         name, method, backbone, seed, steps: of the recipe.
@@ -138,14 +140,13 @@ class Results(BaseModel):
     @property
     def tasks(self) -> dict[str, str]:
         """Task → metric, in the order of the results, perplexities last."""
-        found = {cell.task: cell.metric for cell in self.cells}
-        return dict(sorted(found.items(), key=lambda item: is_perplexity(item[1])))
+        metrics = {cell.task: cell.metric for cell in self.cells}
+        return dict(sorted(metrics.items(), key=lambda item: is_perplexity(item[1])))
 
     @property
     def kinds(self) -> list[Kind]:
         """The kinds that occur, from the best known cells to the least known."""
-        found = {cell.kind for cell in self.cells}
-        return [kind for kind in Kind if kind in found]
+        return [kind for kind in Kind if any(cell.kind is kind for cell in self.cells)]
 
     def data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -163,32 +164,32 @@ def averages(cells: Iterable[CellResult]) -> list[Average]:
     for cell in cells:
         groups[cell.task, cell.kind].append(cell)
     tasks = list(dict.fromkeys(task for task, _ in groups))
-    found = []
-    for task in tasks:
-        for kind in Kind:
-            if group := groups.get((task, kind)):
-                scores = [cell.score for cell in group if cell.score is not None]
-                average = Average(
-                    task=task,
-                    kind=kind,
-                    metric=group[0].metric,
-                    mean=sum(scores) / len(scores) if scores else None,
-                    cells=len(scores),
-                    not_applicable=len(group) - len(scores),
-                )
-                found.append(average)
-    return found
+    result = []
+    for task, kind in ((task, kind) for task in tasks for kind in Kind if (task, kind) in groups):
+        group = groups[task, kind]
+        scores = [cell.score for cell in group if cell.score is not None]
+        result.append(
+            Average(
+                task=task,
+                kind=kind,
+                metric=group[0].metric,
+                mean=sum(scores) / len(scores) if scores else None,
+                cells=len(scores),
+                not_applicable=len(group) - len(scores),
+            )
+        )
+    return result
 
 
 def selection_score(cells: Iterable[CellResult]) -> float | None:
     """Return the number by which a checkpoint is chosen: higher is better.
 
     It is the mean over tasks of the mean over each task's cells. Perplexities do not add up with
-    percentages: they count, negated, only where there is nothing else. Cells without a score do
-    not count.
+    percentages: they count, negated, only if there is nothing else. Cells without a score do not
+    count.
 
     Returns:
-        None where there is no score.
+        None if there is no score.
     """
     by_task: dict[str, list[float]] = defaultdict(list)
     perplexities: list[float] = []
@@ -205,29 +206,68 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
 
 
 def selection_text(score: float) -> str:
-    """Write a number that `selection_score` gave, with what it is."""
+    """Write the result of `selection_score` with its name."""
     return f"perplexity {-score:.2f}" if score < 0 else f"average {score:.2f}"
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write results.json into a run folder."""
-    write_json(folder / FILE, results.data())  # a run with results is done, so no half of them
+    """Write results.json into a run folder, and examples.json beside it.
+
+    The latter holds two lists of counts for each cell, as `Score.examples` has them, for tests of
+    whether two runs differ by chance. Cells without such counts (perplexities, and cells that a
+    method does not apply to) are left out.
+    """
+    cells = {
+        str(Cell(result.task, result.language)): [
+            list(column) for column in zip(*result.by_example, strict=True)
+        ]
+        for result in results.cells
+        if result.by_example
+    }
+    data = {"format_version": EXAMPLES_VERSION, "cells": cells}
+    write_json(folder / EXAMPLES, data, indent=None)
+    write_json(folder / RESULTS, results.data())  # last: it says that the run is done
+
+
+def read_examples(folder: Path) -> dict[Cell, NDArray[np.int64]]:
+    """Read a run's examples.json.
+
+    Returns:
+        By cell (2, examples): numerators and denominators. Empty if the run has no such file.
+
+    Raises:
+        RunError: it is malformed, or of another version.
+    """
+    path, remedy = folder / EXAMPLES, "Evaluate the run again."
+    if not path.is_file():
+        return {}
+    data = read_json(path, remedy, version=EXAMPLES_VERSION)
+    try:
+        cells = {
+            Cell(*name.rsplit(":", 1)): np.asarray(counts, dtype=np.int64)
+            for name, counts in data["cells"].items()
+        }
+        if any(counts.ndim != 2 or len(counts) != 2 for counts in cells.values()):
+            raise ValueError("a cell must have two lists of counts")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is malformed ({error!r}). {remedy}") from None
+    return cells
 
 
 def read_results(folder: Path) -> Results:
     """Read a run's results.json.
 
     Raises:
-        RunError: there is none, or it is malformed; all faults are told at once.
+        RunError: there is none, or it is malformed; all problems are named at once.
     """
-    path, remedy = folder / FILE, f"Make it with: hyperlect evaluate {folder}"
+    path, remedy = folder / RESULTS, f"Make it with: hyperlect evaluate {folder}"
     if not path.is_file():
         raise RunError(f"{path} does not exist: this run has no scores yet. {remedy}")
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        problems = Problems()
-        for fault in error.errors():
-            where = ".".join(str(part) for part in fault["loc"]) or "the file"
-            problems.add(f"{where}: {fault['msg']}")
-        raise RunError(problems.text(f"{path} is not results that can be read. {remedy}")) from None
+        problems = Problems(str(path))
+        for detail in error.errors():
+            problems.add(detail["msg"], key=".".join(map(str, detail["loc"])))
+        problems.raise_if_any(RunError, f"{path} cannot be read. {remedy}")
+        raise

@@ -1,249 +1,315 @@
-"""The runs of an experiment: an experiment's file, or a folder of recipes → a list of runs.
+"""The runs of an experiment, and what differs from the recipe that a run folder was made with.
 
-Every recipe is resolved and checked here, before anything runs.
+An experiment's file, or a folder of recipes, becomes a list of runs. Every recipe is resolved and
+checked here, before anything runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ..errors import Problems, RecipeError, RunError, listed, unknown
-from ..methods import METHODS, Method
+from ..data.readers import SPLITS
+from ..errors import HyperlectError, Problem, Problems, RecipeError, RunError, listed, nearest
 from ..recipe import Recipe, load_recipe
-from .curve import Point
-from .design import Design, design_of_folder, is_design, load_design
+from ..run_folder import ERROR, LOCK, RECIPE, RunState, is_run, is_trained, relative, run_state
+from .config import ExperimentConfig, Point, config_of_folder, is_experiment, load_config
 
-SHOWN = 4
-Key = tuple[str, str, str, int, Point | None]
-"""A run's place in the design: setting, part, method, seed, and place on a curve."""
+IGNORED = frozenset({"name", "description", "training.log_every", "training.save_every"})
+"""Keys of a recipe that change no number."""
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One run of an experiment.
 
     Attributes:
-        setting, part, method, seed: its place in the design; `part` is empty where there are none.
+        name: says which it is, and where it lies in the experiment: ``mixed/hyperx/seed-1``.
+        setting, part, method, seed: its place in the config; `part` is empty where there are none.
+        point: its point on a curve; None where the setting has none.
         folder: the run folder.
-        file: its recipe's file.
+        file: the file of its recipe.
         changes: what is set in the recipe, as ``--set`` takes it.
-        recipe: the recipe that results (without where it starts from).
-        design: the experiment's file; None for a folder of recipes.
-        after: the folder of the run whose weights it goes on from.
-        point: its place on a curve; None where the setting has none.
+        recipe: the recipe that results, but for the run that it starts from.
+        after: that run; None for none.
     """
 
+    name: str
     setting: str
     part: str
-    method: Method
+    method: str
     seed: int
+    point: Point | None
     folder: Path
     file: Path
     changes: tuple[str, ...]
     recipe: Recipe
-    design: Path | None = None
-    after: Path | None = None
-    point: Point | None = None
-
-    @property
-    def name(self) -> str:
-        """The run's name, which is also its folder's place: ``mixed/hyperx/seed-1``."""
-        return place(self.key)
-
-    @property
-    def key(self) -> Key:
-        """The run's place in the design."""
-        return self.setting, self.part, self.method, self.seed, self.point
+    after: Run | None
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """All that is set in the recipe, the run to start from included."""
-        return self.changes if self.after is None else (*self.changes, f"start_from={self.after}")
+        if self.after is None:
+            return self.changes
+        return (*self.changes, f"start_from={relative(self.after.folder, self.recipe.folder)}")
+
+    def before(self) -> Iterator[Run]:
+        """Yield the run that it starts from, the one that that starts from, and so on."""
+        if self.after is not None:
+            yield self.after
+            yield from self.after.before()
+
+    @property
+    def can_start(self) -> bool:
+        """Whether the run that it starts from is trained, if there is one."""
+        return self.after is None or is_trained(self.after.folder)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment: its name, the folder of its runs, and the runs in the order of the design."""
+    """An experiment.
+
+    Attributes:
+        name, description: as its file says.
+        folder: where its runs lie.
+        runs: in the order of the config.
+        variables: the environment variables that its files name → their values, or defaults.
+    """
 
     name: str
     description: str
     folder: Path
     runs: tuple[Run, ...]
-
-
-def place(key: Key) -> str:
-    """Return where a run lies in the experiment's folder."""
-    setting, part, method, seed, point = key
-    on_curve = point.place if point else ""
-    return "/".join(filter(None, (setting, part, method, on_curve, f"seed-{seed}")))
+    variables: Mapping[str, str]
 
 
 def plan(
-    source: Path,
-    out: Path | None = None,
-    methods: Sequence[str] = (),
-    seeds: Sequence[int] = (),
+    source: Path, out: Path | None = None, methods: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> Experiment:
     """Work out the runs of an experiment, and check the recipe of each.
 
     Args:
         source: an experiment's file; or a folder, which holds one or else recipes.
-        out: the folder for the runs; runs/ and the experiment's name by default.
+        out: the folder for the runs; by default runs/ and the experiment's name.
         methods, seeds: those to run the recipes of a folder with.
 
     Raises:
         RecipeError: with the faults of the file, or of all recipes.
-        UnknownNameError: there is no such method.
+        RunError: `source` is a run folder.
     """
-    chosen = _methods(methods)
-    file = find_design(source)
+    file = _experiment_file(source)
     if file is None:
-        design, folder = design_of_folder(source, chosen, tuple(seeds) or None), source
+        config, base = config_of_folder(source, methods, seeds), source
     elif methods or seeds:
         raise RecipeError(
-            f"{file} says which methods and seeds there are. To run some of them, use --only; "
+            f"{file} says which methods and seeds there are. To run some of them, use --only. "
             "--methods and --seeds go with a folder of recipes."
         )
     else:
-        design, folder = load_design(file), file.parent
+        config, base = load_config(file), file.parent
     # Absolute, because it stands in recipes (start_from) that lie elsewhere.
-    out = (out or Path("runs") / design.name).absolute()
-    runs = tuple(replace(run, design=file) for run in _runs(design, folder.absolute(), out))
-    return Experiment(design.name, design.description, out, runs)
+    out = (out or Path("runs") / config.name).absolute()
+    runs = _Planner(config, base, out).runs()
+    files = {run.file for run in runs} | ({file} if file else set())
+    texts = "".join(path.read_text(encoding="utf-8-sig") for path in files)
+    named = {name: os.environ.get(name) or default for name, default in _VARIABLE.findall(texts)}
+    return Experiment(config.name, config.description, out, runs, named)
 
 
-def is_run_folder(folder: Path) -> bool:
-    """Whether a folder is that of a single run."""
-    return all((folder / name).is_file() for name in ("recipe.yaml", "versions.json"))
+def _experiment_file(source: Path) -> Path | None:
+    """Return the experiment's file that a path names or holds; None for a folder of recipes."""
+    if is_run(source):
+        raise RunError(f"{source} is a run folder. Name an experiment's file, or its folder.")
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if is_experiment(path))
+        if len(files) > 1:
+            names = listed([path.name for path in files])
+            raise RecipeError(f"{source} holds several experiments. Name one of them: {names}.")
+        return files[0] if files else None
+    if not source.is_file():
+        raise RecipeError(f"There is no {source}. Name an experiment's file or a folder.")
+    if not is_experiment(source):
+        raise RecipeError(
+            f"{source} has no settings, so it is not an experiment's file. For one recipe use "
+            f"hyperlect train {source}; for all of a folder, hyperlect experiment {source.parent}"
+        )
+    return source
 
 
-def find_design(source: Path) -> Path | None:
-    """Return the experiment's file that a path names or holds; None for a folder of recipes.
+def choose(experiment: Experiment, patterns: Sequence[str]) -> tuple[Run, ...]:
+    """Return the runs whose names fit a pattern, and those that they start from.
+
+    Args:
+        experiment: whose runs; all of them without patterns.
+        patterns: a beginning of the name up to a slash, with ``*`` for anything: ``mixed``,
+            ``mixed/hyperx``, ``*/seed-1``.
 
     Raises:
-        RecipeError: it is no such file, or a folder with several.
+        HyperlectError: a pattern fits no run.
     """
-    if source.is_file():
-        if is_design(source):
-            return source
-        raise RecipeError(
-            f"{source} has no settings, so it is not an experiment's file. One recipe alone: "
-            f"hyperlect train {source}. All recipes of its folder: hyperlect experiment "
-            f"{source.parent}"
-        )
-    if not source.is_dir():
-        raise RecipeError(
-            f"There is no {source}. Name an experiment's file or a folder of recipes."
-        )
-    if is_run_folder(source):
-        raise RunError(f"{source} is a run folder. Name an experiment's file or one of recipes.")
-    found = sorted(path for path in source.iterdir() if is_design(path))
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise RecipeError(f"{source} holds several experiments; name one of them: {names}.")
-    return found[0] if found else None
+    wanted = set() if patterns else set(experiment.runs)
+    for pattern in patterns:
+        stem = pattern.rstrip("/")
+        fitting = [run for run in experiment.runs if fnmatchcase(f"{run.name}/", f"{stem}/*")]
+        if not fitting:
+            paths = [Path(run.name) for run in experiment.runs]
+            known = {place.as_posix() for path in paths for place in (path, *path.parents)}
+            hint = nearest(stem, sorted(known)) or f" One of them is {experiment.runs[0].name}."
+            raise HyperlectError(f'No run fits "{pattern}".{hint}')
+        for run in fitting:
+            wanted |= {run, *run.before()}
+    return tuple(run for run in experiment.runs if run in wanted)
 
 
-def _methods(names: Sequence[str]) -> tuple[Method, ...] | None:
-    for name in names:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
-    return tuple(m for name in names for m in get_args(Method) if m == name) or None
+@dataclass
+class _Planner:
+    """Makes the runs of a config, whose files start from a folder, in another folder."""
 
+    config: ExperimentConfig
+    base: Path
+    out: Path
+    by_name: dict[str, Run] = field(default_factory=dict)
 
-def _runs(design: Design, folder: Path, out: Path) -> tuple[Run, ...]:
-    runs: dict[Key, Run] = {}
-    faults: dict[str, list[str]] = {}
-    for setting, section in design.settings.items():
-        file = Path(os.path.normpath(folder / Path(section.recipe).expanduser()))
-        methods: tuple[Method | None, ...] = section.methods or design.methods or (None,)
-        for part in section.parts or ("",):
-            for method in methods:
+    def runs(self) -> tuple[Run, ...]:
+        faults: dict[Problem, list[str]] = {}  # what several recipes share is reported once
+        for setting in self.config.in_order():
+            section = self.config.settings[setting]
+            methods: Sequence[str | None] = section.methods or self.config.methods or [None]
+            for part, method in product(section.parts or [""], methods):
                 try:
-                    recipe = _recipe(file, design, (setting, part, method))
+                    recipe = self.recipe(setting, part, method)
+                    seeds = section.seeds or self.config.seeds or [recipe.training.seed]
+                    for point, seed in product(section.points, seeds):
+                        self.add(setting, part, recipe, point, seed)
                 except RecipeError as error:
-                    name = "/".join(filter(None, (setting, part, method)))
-                    faults.setdefault(str(error), []).append(name)
-                    continue
-                for point in section.points:
-                    changes = _changes(design, setting, part, recipe.method, point)
-                    for seed in section.seeds or design.seeds or (recipe.training.seed,):
-                        key = (setting, part, recipe.method, seed, point)
-                        runs[key] = _run(recipe, file, changes, out, key)
-    _raise(faults)
-    return tuple(_linked(run, design, runs) for run in runs.values())
+                    for problem in error.problems or [Problem(str(error))]:
+                        faults.setdefault(problem, []).append(_path(setting, part, method))
+        problems = Problems()
+        for problem, names in faults.items():
+            message = f"{problem.message} (in {listed(names, 4)})"
+            problems.add(message, problem.line, problem.key, problem.file)
+        problems.raise_if_any(RecipeError, "The experiment cannot be run as it is:")
+        for run in self.by_name.values():
+            start = self.config.settings[run.setting].after
+            if start and run.after is None:
+                raise RecipeError(f"{run.name} starts from a run of {start} that does not exist.")
+        order = list(self.config.settings)
+        return tuple(sorted(self.by_name.values(), key=lambda run: order.index(run.setting)))
+
+    def recipe(self, setting: str, part: str, method: str | None) -> Recipe:
+        """Load and check the recipe of a setting, part and method, at its first point."""
+        section, file = self.config.settings[setting], self.config.file(setting, self.base)
+        recipe = load_recipe(file, self.changes(setting, part, method, section.points[0]))
+        if method is None and recipe.method in self.config.method_set | section.method_set:
+            return self.recipe(setting, part, recipe.method)
+        if section.curve and recipe.few_shot is None:
+            raise RecipeError(f"{file}: few_shot.cells names no cell of its tasks for the curve")
+        return recipe
+
+    def add(self, setting: str, part: str, recipe: Recipe, point: Point | None, seed: int) -> None:
+        """Add one run. Its recipe differs from the checked one in name, seed and point alone."""
+        method, start = recipe.method, self.config.settings[setting].after
+        on_curve = f"examples-{point.examples}/draw-{point.draw}" if point else ""
+        name, after = _path(setting, part, method, on_curve, f"seed-{seed}"), None
+        if start is not None:
+            part_before = part if self.config.settings[start].parts else ""
+            after = self.by_name.get(_path(start, part_before, method, f"seed-{seed}"))
+        changes = (*self.changes(setting, part, method, point), f"training.seed={seed}")
+        update: dict[str, Any] = {"name": _recipe_name(setting, part, point)}
+        update["training"] = recipe.training.model_copy(update={"seed": seed})
+        if point and recipe.few_shot:
+            update["few_shot"] = recipe.few_shot.model_copy(update=asdict(point))
+        place = (name, setting, part, method, seed, point, self.out / name)
+        file = self.config.file(setting, self.base)
+        recipe = recipe.model_copy(update=update)
+        self.by_name[name] = Run(*place, file, changes, recipe, after)
+
+    def changes(
+        self, setting: str, part: str, method: str | None, point: Point | None
+    ) -> tuple[str, ...]:
+        """Return what is set in a recipe, as ``--set`` takes it."""
+        changes = self.config.changes(setting, part, method)
+        for key, value in asdict(point).items() if point else ():
+            changes[f"few_shot.{key}"] = value
+        changes |= {"method": method} if method else {}
+        changes["name"] = _recipe_name(setting, part, point)
+        return tuple(f"{key}={json.dumps(changes[key], ensure_ascii=False)}" for key in changes)
 
 
-def _recipe(file: Path, design: Design, of: tuple[str, str, Method | None]) -> Recipe:
-    """Load and check the recipe of a setting, part and method: that of the first point."""
-    section = design.settings[of[0]]
-    recipe = load_recipe(file, _changes(design, *of, section.points[0]))
-    if of[2] is None and (design.method_set.keys() | section.method_set.keys()) >= {recipe.method}:
-        return _recipe(file, design, (*of[:2], recipe.method))
-    if section.curve is not None and recipe.few_shot is None:
-        raise RecipeError(
-            f"The recipe {file} has a curve, but few_shot.cells names no cell of its tasks."
-        )
-    return recipe
+def _path(*names: str | None) -> str:
+    return "/".join(filter(None, names))
 
 
-def _run(recipe: Recipe, file: Path, changes: tuple[str, ...], out: Path, key: Key) -> Run:
-    """Make one run; its recipe, which is checked already, differs in its place alone."""
-    setting, part, _, seed, point = key
-    update: dict[str, Any] = {"name": _name(setting, part, point)}
-    update["training"] = recipe.training.model_copy(update={"seed": seed})
-    if point is not None and recipe.few_shot is not None:
-        update["few_shot"] = recipe.few_shot.model_copy(update=vars(point))
-    return Run(
-        setting=setting,
-        part=part,
-        method=recipe.method,
-        seed=seed,
-        folder=out / place(key),
-        file=file,
-        changes=(*changes, f"training.seed={seed}"),
-        recipe=recipe.model_copy(update=update),
-        point=point,
-    )
-
-
-def _changes(
-    design: Design, setting: str, part: str, method: str | None, point: Point | None
-) -> tuple[str, ...]:
-    given: dict[str, Any] = design.changes(setting, part, method)
-    if point:
-        given |= point.settings
-    if method:
-        given["method"] = method
-    given["name"] = _name(setting, part, point)
-    return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
-
-
-def _name(setting: str, part: str, point: Point | None) -> str:
+def _recipe_name(setting: str, part: str, point: Point | None) -> str:
     on_curve = f"{point.examples}-{point.draw}" if point else ""
     return "-".join(filter(None, (setting, part, on_curve)))
 
 
-def _linked(run: Run, design: Design, runs: dict[Key, Run]) -> Run:
-    """Give a run the one that it goes on from: that of the same part, where there are parts."""
-    before = design.settings[run.setting].after
-    if before is None:
-        return run
-    part = run.part if design.settings[before].parts else ""
-    key = (before, part, run.method, run.seed, None)
-    if key not in runs:
-        raise RecipeError(f"{run.name} goes on from {place(key)}, which is not among the runs.")
-    return replace(run, after=runs[key].folder)
+def differences(run: Run, experiment: Experiment) -> list[str]:
+    """Compare a run's recipe with the one that its folder keeps.
+
+    What a variable (``${HYPERLECT_DATA}``) or the recipe's own folder stands for may differ between
+    machines, so files are compared by the rest of their names.
+
+    Returns:
+        What differs, one key a line; nothing where the folder is of this recipe, or holds nothing
+        that could be continued.
+    """
+    kept = run.folder / RECIPE
+    names = {path.name for path in run.folder.glob("*")} - {ERROR, LOCK}
+    if RECIPE not in names:
+        return [f"it holds {listed(sorted(names), 5)}, but no {RECIPE}"] if names else []
+    if run_state(run.folder) is RunState.MISSING:
+        return []
+    try:
+        then = load_recipe(kept, check_files=False)  # with the defaults of this version
+    except RecipeError as error:
+        return [str(error)]
+    start = str(run.after.folder) if run.after else None
+    now = run.recipe.model_copy(update={"start_from": start})
+    old, new = (dict(_leaves(_content(recipe))) for recipe in (then, now))
+    folders = [*experiment.variables.values(), str(experiment.folder), now.folder]
+    roots = sorted((f for f in folders if Path(f).is_absolute()), key=len, reverse=True)
+    return [
+        f"{key}: {old.get(key, 'nothing')} → {new.get(key, 'nothing')}"
+        for key in {**new, **old}
+        if key not in IGNORED and not _same(old.get(key), new.get(key), roots)
+    ]
 
 
-def _raise(faults: dict[str, list[str]]) -> None:
-    """Raise one error for all recipes; what several runs share is told once."""
-    problems = Problems()
-    for message, names in faults.items():
-        problems.add(f"{listed(names, SHOWN)}: {message}")
-    problems.raise_if_any(RecipeError, "The experiment cannot be run as it stands:")
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain data, with the files of each cell in place of the blocks."""
+    cells = {
+        f"{split} {cell}": [asdict(source) for source in sources]
+        for split in SPLITS
+        for cell, sources in recipe.cells(split).items()
+    }
+    return recipe.model_dump(mode="json", exclude={"data", "folder"}) | cells
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Go through the values of plain data with their dotted keys."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif value is not None:
+        yield key, value
+
+
+def _same(old: Any, new: Any, roots: list[str]) -> bool:
+    if old == new or not (isinstance(old, str) and isinstance(new, str)):
+        return bool(old == new)
+    for root in roots:
+        if Path(new).is_relative_to(root):
+            tail = Path(new).relative_to(root).as_posix()
+            # A path that is all variable may be any path elsewhere.
+            return Path(old).is_absolute() if tail == "." else f"/{old}".endswith(f"/{tail}")
+    return False

@@ -1,189 +1,243 @@
-"""Working through an experiment: processes, slices of time, claims, failures."""
+"""Working through an experiment: which run is next, when to stop, and what to show meanwhile."""
 
 from __future__ import annotations
 
+import math
+import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from _thread import interrupt_main
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
+from datetime import timedelta
+from graphlib import TopologicalSorter
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from ..errors import HyperlectError
-from .board import Board
-from .claim import RENEW_EVERY, claim
-from .clock import Slice, shown
-from .job import Command, Job, start
-from .plan import Run
-from .record import write_experiment
-from .screen import Screen
-from .state import ERROR, LEFT, State, folder_state
-from .worker import command
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
+from ..errors import HyperlectError, RunError, counted
+from ..run_folder import LOG, METRICS, RunState, is_trained
+from .engines import Ended, Engine, fail, on_signals
+from .manifest import LEFT, Hold, Progress, is_locked
+from .plan import Run
+
+MARGIN = 30.0
+"""Seconds before the end of a time limit that are kept for saving; a tenth of it if less."""
 TICK = 0.2
-LOOK_EVERY = 5.0
-"""Seconds between looks at whether others have finished what a run waits for."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STYLES = {"done": "green", "failed": "bold red", "changed": "bold red", "blocked": "red"}
+
+
+class TimeBudget:
+    """How long to work.
+
+    Args:
+        text: a span of time: ``600`` (seconds), ``10m``, ``1h30m``; without, there is no end.
+        began: when it began, by `time.monotonic`; without, now.
+
+    Attributes:
+        margin: seconds before the end at which trainings are asked to save and stop.
+
+    Raises:
+        HyperlectError: the text is not a span of time, or 0.
+    """
+
+    def __init__(self, text: str | None = None, began: float | None = None) -> None:
+        pattern = r"(\d+)s?|(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+        match = re.fullmatch(pattern, (text or "").strip().lower())
+        units = zip(match.groups("0"), (1, 3600, 60, 1), strict=True) if match else ()
+        seconds = sum(int(number) * size for number, size in units)
+        if text is not None and not seconds:
+            raise HyperlectError(f'"{text}" is not a span of time; write 10m, 1h30m or 600.')
+        self.margin = min(MARGIN, seconds / 10)
+        self._end = (began or time.monotonic()) + (seconds or math.inf)
+
+    @property
+    def left(self) -> float:
+        """The seconds until trainings are asked to stop; below -`margin` the time is up."""
+        return self._end - self.margin - time.monotonic()
 
 
 @dataclass
 class Runner:
-    """Works through the chosen runs of a board, and keeps experiment.json.
+    """Works through the chosen runs of an experiment, and keeps experiment.json.
 
     Args:
-        board: the runs.
-        shares: the variables of each process that may run at a time.
-        time: how long to work.
-        screen: shows what goes on.
-        device: where to compute.
-        make: makes the command of a run's process.
+        progress: the runs, and how far they are.
+        engine: carries them out; it is closed at the end.
+        budget: how long to work.
+        console: shows a line for each event, and in a terminal a live table of what is at work.
+
+    Attributes:
+        interrupted: whether a signal ended the work, not the time limit.
     """
 
-    board: Board
-    shares: Sequence[dict[str, str]]
-    time: Slice = field(default_factory=Slice)
-    screen: Screen = field(default_factory=Screen)
-    device: str = "auto"
-    make: Command = command
+    progress: Progress
+    engine: Engine
+    budget: TimeBudget = field(default_factory=TimeBudget)
+    console: Console = field(default_factory=lambda: Console(quiet=True))
 
     def __post_init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.stopping = False
-        self.asked = 0
-        """How often Ctrl-C or a like signal came."""
-        self._set_aside: set[str] = set()  # stopped by someone else
-        self._claimed: set[str] = set()  # by another, as was said
-        self._renewed = self._looked = float("-inf")
+        self.interrupted = self._stopping = False
+        self._asked = 0  # how often Ctrl-C or a like signal came
+        runs = self.progress.chosen
+        self._order = TopologicalSorter({r: [r.after] if r.after else [] for r in runs})
+        self._queue: list[Run] = []
+        self._skipped: list[Run] = []
+        self._futures: dict[Future[Ended], Run] = {}
+        self._began: dict[Run, float] = {}  # when each run at work was submitted
 
-    def run(self) -> dict[str, State]:
-        """Work until nothing is left that can be done, or the time is up, or a signal comes.
-
-        Returns:
-            The state of every run of the experiment, by name.
-        """
-        self._record()
+    def run(self) -> None:
+        """Work until nothing is left that can be done, or the time is up, or a signal comes."""
+        self._order.prepare()
+        self._write()
+        live = Live(console=self.console, get_renderable=self._table, transient=True)
+        # A run in this process hears of the time limit by a signal, as of Ctrl-C.
+        seconds = min(max(0.0, self.budget.left), threading.TIMEOUT_MAX)
+        alarm = threading.Timer(seconds, interrupt_main, [signal.SIGTERM])
+        alarm.daemon = True
+        alarm.start()
         try:
-            with self.screen, self._signals():
-                while True:
-                    self._reap()
-                    self._stop_in_time()
-                    if not self.stopping:
-                        self._start_more()
-                    if not self.jobs:
-                        break
-                    self._renew()
-                    self.screen.show(self.jobs, self.time.left)
-                    time.sleep(TICK)
+            with on_signals(self._receive), live if self.console.is_terminal else nullcontext():
+                while self._step():
+                    for future in wait(self._futures, TICK, FIRST_COMPLETED).done:
+                        self._note(future, self._futures.pop(future))
         finally:
-            for job in self.jobs:  # only after a fault of this program
-                job.kill()
-                job.finish()
-            self._record()
-        return self.board.states()
+            alarm.cancel()
+            if self._futures:  # only after a fault of this program
+                self.engine.stop(at_once=True)
+            self.engine.close()
+            self._write()
 
-    def _start_more(self) -> None:
-        """Start what can be, in the slots that are free."""
-        free = [n for n in range(len(self.shares)) if n not in {job.slot for job in self.jobs}]
-        idle = time.monotonic() - self._looked < LOOK_EVERY
-        if not free or idle or not self.time.may_start:
-            return
-        self._looked = time.monotonic()
-        for run in self.board.ready():
-            if not free:
-                self._looked = float("-inf")  # there is more: look again as soon as one is free
-                return
-            at_work = run.name in {job.run.name for job in self.jobs}
-            if not at_work and run.name not in self._set_aside and self._start(run, free[0]):
-                free.pop(0)
+    def _receive(self, number: int, frame: Any) -> None:
+        # Schedulers repeat SIGTERM, and mean no more by it.
+        self._asked = self._asked + 1 if number == signal.SIGINT else max(1, self._asked)
 
-    def _start(self, run: Run, slot: int) -> bool:
-        held = claim(run.folder)
-        if held is None:
-            if run.name not in self._claimed:
-                self.screen.say(f"{run.name}: another process is at work on it")
-            self._claimed.add(run.name)
-            return False
-        state = folder_state(run.folder)
-        if state not in LEFT:  # another has done it since it was looked at
-            held.release()
-            return False
+    def _step(self) -> bool:
+        """Stop, or submit what can be; False if nothing is at work any more."""
+        if not self._stopping and (self._asked or self.budget.left <= 0):
+            self._stopping, self.interrupted = True, self.budget.left > 0
+            if self._futures:
+                reason = "Asked to stop" if self.interrupted else "The time limit is reached"
+                self._say(f"{reason}: saving what is at work. Ctrl-C again stops at once.")
+            self.engine.stop()
+        if self._asked > 1 or self.budget.left <= -self.budget.margin:
+            self.engine.stop(at_once=True)
+        while not self._stopping and (ready := self._order.get_ready()):
+            for run in ready:
+                if self.progress.status(run) in LEFT:
+                    self._queue.append(run)
+                elif is_trained(run.folder) and run.name not in self.progress.changed:
+                    self._order.done(run)
+            self._queue.sort(key=lambda run: self.progress.status(run) is RunState.MISSING)
+        while self._queue and len(self._futures) < self.engine.places:
+            if self._stopping or self.budget.left <= self.budget.margin:
+                break
+            run = self._queue.pop(0)
+            self._say(f"{run.name}: {'submitted' if self.engine.chains else 'started'}")
+            self._began[run] = time.monotonic()
+            self._futures[self.engine.submit(run)] = run
+            if self.engine.chains:
+                self._order.done(run)
+        return bool(self._futures)
+
+    def _note(self, future: Future[Ended], run: Run) -> None:
+        """Take note of the end of the work on a run."""
+        if error := future.exception():
+            state, text = self._killed_by(error, run)
+        else:
+            state, text = future.result()
+        if state is RunState.FAILED and self.progress.status(run) is not state:
+            self.progress.failures[run.name] = text.removeprefix("failed; ")  # a full disk, perhaps
+        if not self.engine.chains and is_trained(run.folder):
+            self._order.done(run)
+        if state is RunState.MISSING:
+            self._skipped.append(run)
+        elif state is not RunState.INTERRUPTED:  # time has passed, so it is worth another look
+            self._queue += self._skipped
+            self._skipped.clear()
+        del self._began[run]
+        self._say(f"{run.name}: {text}", STYLES.get(state, ""))
+        self._write()
+
+    def _killed_by(self, error: BaseException, run: Run) -> Ended:
+        """Say how a run ended whose process or machine ended before it could say so itself."""
+        if self._stopping:
+            return Ended(RunState.INTERRUPTED, "stopped")
+        if not run.can_start:
+            return Ended(RunState.MISSING, "not started, because the run before it is not trained")
+        log = run.folder / LOG
+        output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        message = f"its process ended early; perhaps it was killed for lack of memory ({error})"
+        return fail(run, message, output)
+
+    def _write(self) -> None:
         try:
-            job = start(run, slot, held, self.shares[slot], self.device, self.make)
-        except HyperlectError as error:  # something else lies there
-            held.release()
-            self.board.changed[run.name] = [str(error)]
-            self.screen.say(f"{run.name}: cannot be started: {error}", "red")
-            return False
-        self.jobs.append(job)
-        self.screen.say(f"{run.name}: {_BEGINNING[state]}")
-        return True
+            self.progress.write()
+        except RunError as error:  # no reason to end what is at work; it is written again soon
+            self._say(str(error), "red")
 
-    def _reap(self) -> None:
-        """Take note of the processes that have ended."""
-        for job in [job for job in self.jobs if job.process.poll() is not None]:
-            self.jobs.remove(job)
-            took = job.seconds
-            state = job.finish()
-            if state is State.FAILED:
-                self.screen.say(f"{job.run.name}: failed; see {job.run.folder / ERROR}", "red")
-            elif state is State.DONE:
-                self.screen.say(f"{job.run.name}: done, {shown(took)}", "green")
-            else:
-                self._set_aside.add(job.run.name)
-                self.screen.say(f"{job.run.name}: stopped, to be gone on with")
-            self._looked = float("-inf")
-            self._record()
+    def _say(self, line: str, style: str = "") -> None:
+        self.console.print(Text(line, style=style))
 
-    def _stop_in_time(self) -> None:
-        """Pass on that it is time to save and stop; in the end, do not wait any longer."""
-        if not self.stopping and (self.asked or self.time.must_stop):
-            self.stopping = True
-            why = "Asked to stop" if self.asked else "The slice is over"
-            if self.jobs:
-                self.screen.say(f"{why}: saving what is at work. Once more Ctrl-C stops at once.")
-            for job in self.jobs:
-                job.stop()
-        if self.stopping and (self.asked > 1 or self.time.is_over):
-            for job in self.jobs:
-                job.kill()
-
-    def _renew(self) -> None:
-        """Renew the claims; what another has taken meanwhile is left to it."""
-        if time.monotonic() - self._renewed < RENEW_EVERY:
-            return
-        self._renewed = time.monotonic()
-        for job in self.jobs:
-            if not job.claim.renew():
-                job.kill()
-
-    def _record(self) -> None:
-        try:
-            write_experiment(self.board.experiment, self.board.states())
-        except OSError as error:  # no reason to end what is at work; it is written again soon
-            self.screen.say(f"The experiment's record could not be written: {error}", "red")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Count Ctrl-C, SIGTERM and the closing of the terminal instead of dying of them."""
-
-        def receive(number: int, frame: FrameType | None) -> None:
-            # schedulers repeat SIGTERM, and mean no more by it
-            self.asked = self.asked + 1 if number == signal.SIGINT else max(1, self.asked)
-
-        before: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            before = {number: signal.signal(number, receive) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _table(self) -> Table:
+        """Return the live table of the runs at work."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for run, began in list(self._began.items()):
+            steps = f"step {last_step(run.folder):,} of {run.recipe.training.steps:,}"
+            seconds = round(time.monotonic() - began)
+            table.add_row(run.name, steps, str(timedelta(seconds=seconds)))
+        if self.budget.left < math.inf:
+            left = timedelta(seconds=round(max(0.0, self.budget.left)))
+            table.add_row(Text(f"{left} left until the time limit", style="dim"))
+        return table
 
 
-_BEGINNING = {
-    State.MISSING: "started",
-    State.TRAINING: "goes on training",
-    State.TRAINED: "is trained, and is evaluated",
-}
+def last_step(run: Path) -> int:
+    """Return the last step in the log of a run's training; 0 before the first."""
+    log = run / METRICS
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return int((re.findall(r'"step": (\d+)[,}]', text) or [0])[-1])
+
+
+def runs_table(progress: Progress) -> Table:
+    """Return the table of the chosen runs: one line for a setting, part and method.
+
+    It names every seed with its status; the runs of a curve, which are many, it counts.
+    """
+    columns = ("setting", "part", "method", "seeds")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for row, group in groupby(progress.chosen, lambda run: (run.setting, run.part, run.method)):
+        runs = list(group)
+        notes = [_note(progress, run) for run in runs]
+        pairs = [(run.seed, note) for run, note in zip(runs, notes, strict=True)]
+        if runs[0].point:
+            pairs = [(count, note) for note, count in Counter(notes).items()]
+        table.add_row(*row, ", ".join(f"{number} {note}" for number, note in pairs))
+    return table
+
+
+def _note(progress: Progress, run: Run) -> str:
+    status = progress.status(run)
+    note = status.name.lower()
+    if is_locked(run.folder):
+        note = "at work"
+    elif status is RunState.INTERRUPTED:
+        note += f" at step {last_step(run.folder):,}"
+    elif status is Hold.BLOCKED:
+        note += f" ({progress.reason(run)})"
+    return f"[{STYLES.get(status, 'default')}]{note}[/]"
+
+
+def summary(progress: Progress) -> str:
+    """Sum up the chosen runs: ``12 of 63 runs done, 2 failed, 49 missing``."""
+    counts = Counter(progress.status(run).name.lower() for run in progress.chosen)
+    done = f"{counts.pop('done', 0)} of {counted(len(progress.chosen), 'run')} done"
+    return ", ".join((done, *(f"{count} {name}" for name, count in counts.items())))

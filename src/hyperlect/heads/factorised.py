@@ -1,8 +1,8 @@
 """Heads that are generated from a task and a language (Ponti et al. 2021).
 
 Parameter space factorisation: every task and every language has a latent vector, and one network
-turns a pair of them into the parameters of that cell's classifier, so that there is one for a
-combination without data.
+turns a pair of them into the parameters of that cell's classifier, so that a combination without
+data has one too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .sequence import mean_state
-from .token import at_positions
+from ..backbone import Backbone
+from ..data.batching import TaskRows
+from ..tasks import Task, TaskType
+from .base import Answer, Encoded, HeadOptions, select
+from .labels import LabelHead, SpanHead, mean_state
 
 LATENT, INNER = 100, 400
 """Size of a latent vector, and of the generating network's layers."""
@@ -22,13 +25,13 @@ LATENT, INNER = 100, 400
 class Latents(nn.Module):
     """The latent vectors of tasks and languages, and the network that reads a pair of them.
 
-    The prior of each vector is N(0, I), its posterior a normal with a mean and a variance for each
-    entry, both learned. Training draws from the posterior; otherwise its mean stands for it. A
+    The prior of each vector is N(0, I). Its posterior is a normal with a mean and a variance for
+    each entry, both learned. Training draws from the posterior; otherwise its mean is used. A
     language that was never trained has the mean of its prior, zero.
 
     Ponti et al. also put a normal around the classifier's parameters, and average predictions over
-    many draws of everything. Here the parameters are the network's output itself, and predictions
-    are made once, with the means.
+    many draws. Here the parameters are the network's output itself, and one prediction is made,
+    with the means.
 
     Args:
         tasks, languages: how many there are of each.
@@ -36,7 +39,7 @@ class Latents(nn.Module):
 
     def __init__(self, tasks: int, languages: int) -> None:
         super().__init__()
-        # Languages start where an untrained one stays; tasks apart from each other.
+        # Languages start where an untrained one stays; tasks start apart from each other.
         self.means = nn.ParameterDict(
             {"task": torch.randn(tasks, LATENT), "language": torch.zeros(languages, LATENT)}
         )
@@ -54,11 +57,12 @@ class Latents(nn.Module):
             tasks, languages: (C,), indices; a negative language is one without a vector.
 
         Returns:
-            (C, INNER), what the heads are made from.
+            (C, INNER), what the heads are generated from.
         """
-        language = self._of("language", languages.clamp(min=0))
+        language = self._vectors("language", languages.clamp(min=0))
         known = (languages >= 0)[:, None].to(language.dtype)
-        return self.trunk(torch.cat([self._of("task", tasks), known * language], dim=-1))  # type: ignore[no-any-return]
+        joined = torch.cat([self._vectors("task", tasks), known * language], dim=-1)
+        return self.trunk(joined)  # type: ignore[no-any-return]
 
     def of_rows(self, cells: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Read the vectors of each distinct cell once.
@@ -67,18 +71,18 @@ class Latents(nn.Module):
             cells: the task and the language of every row, as in `forward`.
 
         Returns:
-            (C, INNER) of the distinct cells, and (B,), which of them each row belongs to.
+            (C, INNER) of the distinct cells, and (B,), the cell of each row.
         """
         number = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
         device = self.means["task"].device
         tasks, languages = torch.tensor(list(number), device=device).unbind(1)
         return self(tasks, languages), torch.tensor([number[cell] for cell in cells], device=device)
 
-    def _of(self, name: str, rows: Tensor) -> Tensor:
+    def _vectors(self, name: str, rows: Tensor) -> Tensor:
         mean: Tensor = self.means[name][rows]
         if not self.training:
             return mean
-        # one draw for all cells of a task, or of a language, in a batch
+        # One draw for all cells of a task, or of a language, in a batch.
         table: Tensor = self.log_variances[name]
         noise = torch.randn_like(table)[rows]
         return mean + noise * (table[rows] / 2).exp()
@@ -95,14 +99,14 @@ class Latents(nn.Module):
         return torch.stack(sums).sum()
 
 
-class FactorisedHead(nn.Module):
-    """A linear head whose weights and bias are made anew for each language.
+class FactorisedHead(LabelHead):
+    """A linear head whose weights and bias are generated for each cell.
 
     Args:
         hidden: the backbone's hidden size h.
-        labels: how many labels.
-        dropout: rate on what is read, while training.
-        words: whether it reads single sub-words, as `TokenHead`, or their mean, as `SequenceHead`.
+        labels: the number of labels.
+        dropout: rate on the states in training.
+        words: whether it reads words, as a `TaggingHead`, or texts, as a `ClassificationHead`.
     """
 
     def __init__(self, hidden: int, labels: int, dropout: float, words: bool) -> None:
@@ -116,32 +120,45 @@ class FactorisedHead(nn.Module):
         with torch.no_grad():  # the classifier starts as an ordinary head's does
             nn.init.normal_(self.affine.bias.view(labels, hidden + 1)[:, :-1], std=0.02)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        attention_mask: Tensor,
-        positions: Tensor | None,
-        cells: Tensor,
-        owners: Tensor,
-    ) -> Tensor:
-        """Score labels, in the shapes of `TokenHead` and `SequenceHead`.
+    @classmethod
+    def start(cls, task: Task, backbone: Backbone, options: HeadOptions) -> FactorisedHead:
+        """Make the head that training starts from."""
+        words = task.type.reads_words
+        return cls(backbone.hidden_size, len(task.labels), options.dropout, words)
+
+    def forward(self, states: Tensor, cells: Tensor, owners: Tensor) -> Tensor:
+        """Score labels.
 
         Args:
-            hidden: (B, T, h).
-            attention_mask: (B, T), 1 where there is a sub-word.
-            positions: (B, T), boolean; not used where texts are read.
-            cells: (C, INNER), as `Latents` gives them.
-            owners: (B,), which of the cells each row belongs to.
+            states: (…, h).
+            cells: (C, INNER), as `Latents` returns them.
+            owners: (…), the cell of each state.
+
+        Returns:
+            (…, labels).
         """
-        made = self.affine(cells).view(len(cells), self.labels, -1)
-        weight, bias = made[..., :-1], made[..., -1]
-        if not self.words:
-            read = mean_state(hidden, attention_mask)
-        elif positions is None:
-            read, owners = hidden, owners[:, None].expand(hidden.shape[:2])
-        else:
-            owners = at_positions(owners[:, None].expand(hidden.shape[:2]), positions)
-            read = at_positions(hidden, positions)
-        scores: Tensor = torch.einsum("...h,clh->...cl", self.dropout(read), weight) + bias
+        parameters = self.affine(cells).view(len(cells), self.labels, -1)
+        weight, bias = parameters[..., :-1], parameters[..., -1]
+        scores: Tensor = torch.einsum("...h,clh->...cl", self.dropout(states), weight) + bias
         chosen = owners[..., None, None].expand(*owners.shape, 1, self.labels)
         return scores.gather(-2, chosen).squeeze(-2)
+
+    def read(self, encoded: Encoded, rows: TaskRows) -> Tensor:
+        """Score the words or texts of a batch, in the shapes of the ordinary heads."""
+        assert encoded.latents is not None
+        cells, owners = encoded.latents
+        if not self.words:
+            hidden, mask = (select(t, rows.rows) for t in (encoded.hidden, encoded.attention_mask))
+            states, owners = mean_state(hidden, mask), select(owners, rows.rows)
+        else:
+            states, width = encoded.states(rows), encoded.hidden.shape[1]
+            if rows.positions is None:
+                owners = select(owners, rows.rows)[:, None].expand(states.shape[:2])
+            else:
+                owners = owners[rows.positions // width]
+        return self(states, cells, owners)  # type: ignore[no-any-return]
+
+    def decode(self, scores: Sequence[Tensor], task: Task) -> Answer:
+        """Decode as the ordinary head of the task does."""
+        ordinary = SpanHead if task.type is TaskType.SPANS else LabelHead
+        return ordinary.decode(self, scores, task)

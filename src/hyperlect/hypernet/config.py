@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Start = Literal["published", "adapter"]
 LayerNormKind = Literal["none", "ordinary", "generated"]
 Insertion = Literal["feed_forward", "layer"]
 Source = Literal["task", "language", "layer"]
+Activation = Literal["relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu"]
 
-SOURCES: tuple[Source, ...] = ("task", "language", "layer")
-ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu")
-# Numbers that need not be whole; all others count something.
+SOURCES: tuple[Source, ...] = get_args(Source)
+RENAMED = {"norm_before": "pre_norm", "norm_after": "post_norm"}
+"""Old names of fields, which recipes and saved models may still have."""
+
+_CHOICES = {
+    "pre_norm": get_args(LayerNormKind),
+    "post_norm": get_args(LayerNormKind),
+    "insertion": get_args(Insertion),
+    "activation": get_args(Activation),
+    "start": get_args(Start),
+}
 _FRACTIONS = ("initial_std", "embedding_std", "language_std", "language_dropout", "norm_eps")
+"""The fields that hold real numbers. All other numbers count something."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +36,22 @@ class HypernetConfig:
     Attributes:
         bottleneck: the adapters' inner size b.
         projection: size p of the projected source embedding that the generator reads; None for
-            no projection, when the generator reads the concatenated embeddings themselves.
-        embedding: size e of each task, language and layer embedding, unless overridden by the
-            three fields below (the released code allows three sizes).
+            no projection: the generator then reads the concatenated embeddings.
+        embedding: size e of each task, language and layer embedding, unless one of the next three
+            fields overrides it (the released code allows three sizes).
         task_embedding: size of the task embeddings; None for that of embedding.
         language_embedding: size of the language embeddings; None for that of embedding.
         layer_embedding: size of the layer embeddings; None for that of embedding.
         source_hidden: inner size of the projection; None for that of the concatenation.
         sources: what the source embedding is made from, in this order. Without "layer" there is
-            one generator a layer; without "language" the model is conditioned on the task alone.
-        unit_source: whether the source embedding is scaled to length 1. As published it begins near
-            zero, so that all cells and layers have almost the same weights for hundreds of steps,
-            and at a high learning rate it grows until it drowns the input.
-        norm_before: the LayerNorm of what the adapter reads: none, ordinary (trained directly,
-            shared as the generator is) or generated.
-        norm_after: the LayerNorm of what the up-projection gives: none, ordinary (trained directly,
+            one generator for each layer. Without "language" the model is conditioned on the task
+            alone.
+        unit_source: whether the source embedding is scaled to length 1. The published one starts
+            near zero, so that all cells and layers have almost the same weights for hundreds of
+            steps. At a high learning rate it grows until it drowns the input.
+        pre_norm: the LayerNorm of the adapter's input: none, ordinary (trained directly, shared as
+            the generator is) or generated.
+        post_norm: the LayerNorm of the up-projection's output: none, ordinary (trained directly,
             shared as the generator is) or generated.
         insertion: where the adapter acts: on the feed-forward block's output before the residual
             sum, or on the output of the whole layer.
@@ -48,16 +60,18 @@ class HypernetConfig:
         initial_std: standard deviation of every linear map's initial weights.
         embedding_std: standard deviation of the initial embeddings.
         language_std: the same for languages alone, where it differs; 0 starts them all at zero.
-        language_dropout: how often, in training, the zero vector takes a language's place. With
-            it, zero also stands for every language without a vector of its own, in place of the
-            mean of the others.
-        start: what the first generated weights are: near zero, since all biases start there
-            ("published"), or those of an ordinary adapter ("adapter"), which starts training
-            sooner.
+        language_dropout: how often the zero vector replaces a language's vector in training. The
+            zero vector then also stands for every language without a vector of its own; otherwise
+            the mean of the trained vectors does.
+        start: the first generated weights: near zero, since all biases start there ("published"),
+            or those of an ordinary adapter ("adapter"), which learns sooner.
         top_layers: how many layers, counted from the top, have adapters; None for all.
-        skip_last_layer: whether the last of them goes without after all, as in MAD-X 2.0
-            (Pfeiffer et al. 2021).
+        skip_last_layer: whether the last of them has no adapter, as in MAD-X 2.0 (Pfeiffer et al.
+            2021).
         norm_eps: epsilon of the adapters' LayerNorms.
+
+    Raises:
+        ValueError: fields do not fit; the message names all of them.
     """
 
     bottleneck: int = 256
@@ -69,10 +83,10 @@ class HypernetConfig:
     source_hidden: int | None = None
     sources: tuple[Source, ...] = SOURCES
     unit_source: bool = False
-    norm_before: LayerNormKind = "none"
-    norm_after: LayerNormKind = "generated"
+    pre_norm: LayerNormKind = "none"
+    post_norm: LayerNormKind = "generated"
     insertion: Insertion = "feed_forward"
-    activation: str = "relu"
+    activation: Activation = "relu"
     initial_std: float = 0.02
     embedding_std: float = 1.0
     language_std: float | None = None
@@ -84,49 +98,29 @@ class HypernetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
-        faults = list(self._faults())
-        if faults:
-            raise ValueError("; ".join(faults))
+        if problems := "; ".join(self._problems()):
+            raise ValueError(problems)
 
-    def _faults(self) -> list[str]:
-        faults = [
-            f"{name} must be at least 1, not {value}"
-            for name, value in asdict(self).items()
-            if isinstance(value, int)
-            and not isinstance(value, bool)
-            and name not in _FRACTIONS
-            and value < 1
-        ]
-        faults += [
-            f"{name} must be at least 0, not {value}"
-            for name in _FRACTIONS
-            if name != "language_dropout"
-            and (value := getattr(self, name)) is not None
-            and value < 0
-        ]
+    def _problems(self) -> Iterator[str]:
+        for name, value in asdict(self).items():
+            least = 0 if name in _FRACTIONS else 1
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < least:
+                yield f"{name} must be at least {least}, not {value}"
+            if name in _CHOICES and value not in _CHOICES[name]:
+                yield f'{name} must be one of {", ".join(_CHOICES[name])}, not "{value}"'
         if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
-            faults.append(f"sources must be distinct names among {', '.join(SOURCES)}")
+            yield f"sources must be distinct names among {', '.join(SOURCES)}"
         if not {"task", "language"} & set(self.sources):
-            faults.append("sources must hold task or language")
-        if self.activation not in ACTIVATIONS:
-            faults.append(f"activation must be one of {', '.join(ACTIVATIONS)}")
-        for name in ("norm_before", "norm_after"):
-            if getattr(self, name) not in ("none", "ordinary", "generated"):
-                faults.append(f"{name} must be none, ordinary or generated")
-        if self.start not in ("published", "adapter"):
-            faults.append("start must be published or adapter")
-        if not 0 <= self.language_dropout < 1:
-            faults.append("language_dropout must be at least 0 and below 1")
+            yield "sources must hold task or language"
+        if self.language_dropout >= 1:
+            yield f"language_dropout must be below 1, not {self.language_dropout}"
         if self.skip_last_layer and self.top_layers == 1:
-            faults.append("skip_last_layer leaves no layer where top_layers is 1")
-        if self.insertion not in ("feed_forward", "layer"):
-            faults.append("insertion must be feed_forward or layer")
-        return faults
+            yield "skip_last_layer leaves no layer when top_layers is 1"
 
     def size_of(self, source: Source) -> int:
         """Return the embedding size of one source."""
-        own = getattr(self, f"{source}_embedding")
-        return int(own if own is not None else self.embedding)
+        override = getattr(self, f"{source}_embedding")
+        return int(self.embedding if override is None else override)
 
     @property
     def concatenated(self) -> int:
@@ -135,12 +129,33 @@ class HypernetConfig:
 
     @property
     def source_size(self) -> int:
-        """Size of the source embedding s that the generator reads (p, or 3e unprojected)."""
+        """Size of the source embedding s that the generator reads (p, or 3e without projection)."""
         return self.projection if self.projection is not None else self.concatenated
 
+    def layers(self, encoder_layers: int) -> range:
+        """Return which layers of an encoder, counted from 0 at the bottom, have adapters.
+
+        Raises:
+            ValueError: the encoder has too few.
+        """
+        first = encoder_layers - (self.top_layers or encoder_layers)
+        adapted = range(first, encoder_layers - self.skip_last_layer)
+        if first < 0:
+            raise ValueError(
+                f"top_layers must be at most {encoder_layers}, the number of the encoder's layers"
+            )
+        if not adapted:
+            raise ValueError("skip_last_layer leaves no layer of this encoder")
+        return adapted
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; `HypernetConfig(**data)` reads it back."""
+        """Return plain data for JSON."""
         return {**asdict(self), "sources": list(self.sources)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
+        """Read the output of `to_dict`, of earlier versions too."""
+        return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
 
     @classmethod
     def names(cls) -> list[str]:

@@ -1,4 +1,7 @@
-"""The generator: affine maps from a source embedding to every weight of an adapter."""
+"""Where adapter weights come from: the hypernetwork, or adapters that are trained directly.
+
+The hypernetwork makes a source embedding of task, language and layer, and from it the weights.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,93 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .adapter import AdapterWeights
 from .config import HypernetConfig
 
-SCALE = 0.1
-"""Of the LayerNorm after an adapter that starts as an ordinary one."""
+UNTRAINED = -1
+"""The index of a language without a vector of its own."""
+POST_NORM_SCALE = 0.1
+"""First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
+identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
+add noise as large as the activations."""
+
+
+class SourceEmbedding(nn.Module):
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
+
+    Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
+    deviations are fields of the configuration.
+
+    Args:
+        config: sizes and variants.
+        tasks, languages, layers: how many there are of each.
+    """
+
+    def __init__(self, config: HypernetConfig, tasks: int, languages: int, layers: int) -> None:
+        super().__init__()
+        self.sources = config.sources
+        self.language_dropout = config.language_dropout
+        self.unit = config.unit_source
+        self.layers = layers
+        counts = {"task": tasks, "language": languages, "layer": layers}
+        self.embeddings = nn.ParameterDict(
+            {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
+        )
+        self.project: nn.Sequential | None = None
+        if config.projection is not None:
+            inner = config.source_hidden or config.concatenated
+            self.project = nn.Sequential(
+                nn.Linear(config.concatenated, inner),
+                nn.ReLU(),
+                nn.Linear(inner, config.projection),
+            )
+
+    def language_vectors(self, indices: Tensor) -> Tensor:
+        """Look up language vectors; in training, replace some by zero (`language_dropout`).
+
+        `UNTRAINED` gives the mean of all vectors. With language dropout it gives zero, since
+        training has then taught what zero stands for.
+
+        Args:
+            indices: (C,), integers.
+
+        Returns:
+            (C, e).
+        """
+        table: Tensor = self.embeddings["language"]
+        rows = table[indices.clamp(min=0)]
+        untrained = indices == UNTRAINED
+        if self.language_dropout == 0:
+            # The mean is cheap; to ask whether it is needed would make a GPU wait.
+            return torch.where(untrained[:, None], table.mean(dim=0), rows)
+        if self.training:
+            chance = torch.rand(indices.shape, device=rows.device)
+            untrained = untrained | (chance < self.language_dropout)
+        return rows.masked_fill(untrained[:, None], 0.0)
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
+        """Make the source embeddings of some cells for all layers at once.
+
+        Args:
+            tasks, languages: (C,), the indices of each cell's task and language.
+
+        Returns:
+            (C, L, p). Without the layer as a source, all layers of a cell share one vector.
+        """
+        columns = []
+        for source in self.sources:
+            if source == "layer":
+                column = self.embeddings["layer"][None]
+            elif source == "language":
+                column = self.language_vectors(languages)[:, None]
+            else:
+                column = self.embeddings["task"][tasks][:, None]
+            columns.append(column.expand(len(tasks), self.layers, -1))
+        joined = torch.cat(columns, dim=-1)
+        embedding: Tensor = joined if self.project is None else self.project(joined)
+        return F.normalize(embedding, dim=-1) if self.unit else embedding
 
 
 class AffineMap(nn.Module):
@@ -19,33 +103,33 @@ class AffineMap(nn.Module):
 
     Args:
         inputs: size p of the source embedding.
-        shape: shape of the weight that is made.
-        layers: None for one map shared by all layers; otherwise one map for each.
+        shape: shape of the weight it writes.
+        layers: None for one map that all layers share; otherwise one map for each.
     """
 
     def __init__(self, inputs: int, shape: tuple[int, ...], layers: int | None) -> None:
         super().__init__()
-        lead = () if layers is None else (layers,)
+        leading = () if layers is None else (layers,)
         outputs = math.prod(shape)
         self.shape = shape
-        self.weight = nn.Parameter(torch.zeros(*lead, outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(*lead, outputs))
+        self.weight = nn.Parameter(torch.zeros(*leading, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(*leading, outputs))
 
     def forward(self, source: Tensor) -> Tensor:
         """Map (C, L, p) to (C, L, *shape), all cells and layers in one matrix product."""
         if self.weight.dim() == 2:
-            made = nn.functional.linear(source, self.weight, self.bias)
-        else:  # one map a layer: a batched product over the layers
-            made = torch.einsum("clp,lop->clo", source, self.weight) + self.bias
-        return made.view(*source.shape[:2], *self.shape)
+            flat = F.linear(source, self.weight, self.bias)
+        else:  # one map for each layer: a batched product over the layers
+            flat = torch.einsum("clp,lop->clo", source, self.weight) + self.bias
+        return flat.view(*source.shape[:2], *self.shape)
 
 
 class Generator(nn.Module):
     """Writes the adapter weights of any number of cells, all layers at once.
 
     D = reshape(G_D s + g_D), and likewise d, U, u, γ and β: all maps are affine (Üstün et al.
-    2022, equations 4 to 7). One generator is shared by all layers, unless the layer is no source
-    of the source embedding: then there is one a layer. Ordinary LayerNorms are parameters here,
+    2022, equations 4 to 7). All layers share one generator, unless the layer is not a source of
+    the source embedding: then each layer has its own. Ordinary LayerNorms are parameters here,
     shared by layers just as the generator is.
 
     Args:
@@ -56,7 +140,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: HypernetConfig, hidden: int, layers: int) -> None:
         super().__init__()
-        own = None if "layer" in config.sources else layers
+        separate = None if "layer" in config.sources else layers
         self.layers = layers
         shapes: dict[str, tuple[int, ...]] = {
             "down_weight": (config.bottleneck, hidden),
@@ -65,35 +149,162 @@ class Generator(nn.Module):
             "up_bias": (hidden,),
         }
         self.norms = nn.ParameterDict()
-        for place, kind in (("after", config.norm_after), ("before", config.norm_before)):
+        for place, kind in (("after", config.post_norm), ("before", config.pre_norm)):
             if kind == "generated":
                 shapes |= {f"{place}_weight": (hidden,), f"{place}_bias": (hidden,)}
             elif kind == "ordinary":
-                self.norms[f"{place}_weight"] = torch.ones(own or 1, hidden)
-                self.norms[f"{place}_bias"] = torch.zeros(own or 1, hidden)
+                self.norms[f"{place}_weight"] = torch.ones(separate or 1, hidden)
+                self.norms[f"{place}_bias"] = torch.zeros(separate or 1, hidden)
         self.maps = nn.ModuleDict(
-            {name: AffineMap(config.source_size, shape, own) for name, shape in shapes.items()}
+            {name: AffineMap(config.source_size, shape, separate) for name, shape in shapes.items()}
         )
 
     def start_as_adapter(self, std: float) -> None:
         """Start the biases as an ordinary adapter's weights, which the source then modulates.
 
         Down and up weights are drawn from N(0, std²). The scale after the adapter starts at
-        `SCALE`, so that it begins close to the identity and yet passes gradients on; one before
-        it starts at 1.
+        `POST_NORM_SCALE`, one before it at 1.
         """
         if "after_weight" in self.norms:
-            nn.init.constant_(self.norms["after_weight"], SCALE)
+            nn.init.constant_(self.norms["after_weight"], POST_NORM_SCALE)
         for name, affine in self.maps.items():
             bias: nn.Parameter = affine.bias  # type: ignore[assignment]
             if name in ("down_weight", "up_weight"):
                 nn.init.normal_(bias, std=std)
             elif name.endswith("_weight"):
-                nn.init.constant_(bias, SCALE if name.startswith("after") else 1.0)
+                nn.init.constant_(bias, POST_NORM_SCALE if name.startswith("after") else 1.0)
 
     def forward(self, source: Tensor) -> AdapterWeights:
-        """Make adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
-        made = {name: affine(source) for name, affine in self.maps.items()}
-        cells = len(source)
-        made |= {name: p.expand(cells, self.layers, -1) for name, p in self.norms.items()}
-        return AdapterWeights(**made)
+        """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
+        generated = {name: affine(source) for name, affine in self.maps.items()}
+        norms = {name: p.expand(len(source), self.layers, -1) for name, p in self.norms.items()}
+        return AdapterWeights(**generated, **norms)
+
+
+class Hypernet(nn.Module):
+    """Writes the adapter weights of any cell: (task, language) → weights of all layers.
+
+    Args:
+        config: sizes and variants.
+        hidden: the backbone's hidden size h.
+        layers: the number of its layers L.
+        tasks, languages: how many there are of each.
+
+    At h = 768, L = 12 and the default configuration there are 76,460,288 parameters with two
+    tasks and eight languages ("base"); with ``projection=32``, 13,105,248 ("small").
+    """
+
+    def __init__(
+        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.source = SourceEmbedding(config, tasks, languages, layers)
+        self.generator = Generator(config, hidden, layers)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial parameters from torch's global generator (seed it before)."""
+        for source, table in self.source.embeddings.items():
+            std = self.config.embedding_std
+            if source == "language" and self.config.language_std is not None:
+                std = self.config.language_std
+            nn.init.normal_(table, std=std)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | AffineMap):
+                nn.init.normal_(module.weight, std=self.config.initial_std)
+                nn.init.zeros_(module.bias)
+        if self.config.start == "adapter":
+            self.generator.start_as_adapter(self.config.initial_std)
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+        """Write the weights of C cells.
+
+        Args:
+            tasks, languages: (C,), indices; `UNTRAINED` for a language without a vector.
+
+        Returns:
+            Adapter weights with leading dimensions (C, L).
+        """
+        return self.generator(self.source(tasks, languages))  # type: ignore[no-any-return]
+
+
+class OrdinaryAdapters(nn.Module):
+    """Adapters that are trained directly, one set for each task; no network writes them.
+
+    Their shapes and insertion point are those of `config`. Down and up weights start from
+    N(0, initial_std²), biases from zero, the LayerNorm after the adapter at `POST_NORM_SCALE`.
+
+    Args:
+        config: sizes and variants; the fields of the source embedding are not used.
+        hidden, layers, tasks: as for `Hypernet`.
+        languages: no adapter depends on them.
+    """
+
+    def __init__(
+        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        leading = (tasks, layers)
+        weights = {
+            "down_weight": torch.empty(*leading, config.bottleneck, hidden),
+            "down_bias": torch.zeros(*leading, config.bottleneck),
+            "up_weight": torch.empty(*leading, hidden, config.bottleneck),
+            "up_bias": torch.zeros(*leading, hidden),
+        }
+        for place, kind in (("after", config.post_norm), ("before", config.pre_norm)):
+            if kind != "none":
+                scale = POST_NORM_SCALE if place == "after" else 1.0
+                weights[f"{place}_weight"] = torch.full((*leading, hidden), scale)
+                weights[f"{place}_bias"] = torch.zeros(*leading, hidden)
+        nn.init.normal_(weights["down_weight"], std=config.initial_std)
+        nn.init.normal_(weights["up_weight"], std=config.initial_std)
+        self.weights = nn.ParameterDict({name: nn.Parameter(w) for name, w in weights.items()})
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+        """Select the weights of (C,) tasks, (C, L) leading; the languages change nothing."""
+        return AdapterWeights(**{name: weight[tasks] for name, weight in self.weights.items()})
+
+
+class StackedAdapters(nn.Module):
+    """An adapter for each language, and on it one for each task (MAD-X: Pfeiffer et al. 2020).
+
+    A layer computes T(L(z)), each adapter with a residual connection of its own. A language or a
+    task without an adapter leaves the other to act alone. There are no invertible adapters at the
+    embeddings.
+
+    Args:
+        config: sizes and variants; the fields of the source embedding are not used.
+        hidden, layers: as for `Hypernet`.
+        tasks, languages: how many adapters there are of each.
+    """
+
+    def __init__(
+        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int
+    ) -> None:
+        super().__init__()
+        self.languages = OrdinaryAdapters(config, hidden=hidden, layers=layers, tasks=languages)
+        self.tasks = OrdinaryAdapters(config, hidden=hidden, layers=layers, tasks=tasks)
+
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+        """Select the weights of C cells.
+
+        Args:
+            tasks, languages: (C,), indices; `UNTRAINED` where there is no adapter.
+
+        Returns:
+            Adapter weights with leading dimensions (C, L, 2): of the language, then of the task.
+        """
+        below, above = _select(self.languages, languages), _select(self.tasks, tasks)
+        return AdapterWeights.stack([below, above], dim=2)
+
+
+def _select(adapters: OrdinaryAdapters, index: Tensor) -> AdapterWeights:
+    """Select rows, leading dimensions (C, L); `UNTRAINED` gives zeros, which add nothing."""
+    absent = index == UNTRAINED
+
+    def blank(tensor: Tensor) -> Tensor:
+        return tensor.masked_fill(absent.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
+
+    return adapters(index.clamp(min=0), index).apply(blank)  # type: ignore[no-any-return]

@@ -1,14 +1,4 @@
 """HyperX, its configuration, and how both are saved and loaded."""
 
-from .config import FORMAT_VERSION, HyperXConfig
-from .hyperx import CONFIG_FILE, WEIGHTS_FILE, HyperX
-from .output import HyperXOutput
-
-__all__ = [
-    "CONFIG_FILE",
-    "FORMAT_VERSION",
-    "WEIGHTS_FILE",
-    "HyperX",
-    "HyperXConfig",
-    "HyperXOutput",
-]
+from .config import HyperXConfig
+from .hyperx import HyperX, HyperXOutput

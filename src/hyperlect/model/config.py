@@ -1,11 +1,14 @@
-"""What makes a model besides its weights, as data."""
+"""Everything but weights that makes a model, as data; and what follows from it by name."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +16,14 @@ from torch import nn
 
 from .. import languages as codes
 from ..backbone import Backbone, load_backbone
-from ..errors import BackboneError, RunError
-from ..grid import Cell
-from ..hypernet import HypernetConfig
-from ..methods import METHODS, as_method, reads
-from ..run_folder import write_json
-from ..tasks import PARSERS, ParserForm, Task, TaskType
+from ..errors import BackboneError, HyperlectError, Problems, RunError, UnknownNameError, unknown
+from ..grid import Cell, Grid
+from ..heads import HeadOptions
+from ..hypernet import UNTRAINED, HypernetConfig
+from ..hypernet.config import Source
+from ..methods import METHODS, as_method, not_applicable, reads
+from ..run_folder import read_json, relative, write_json
+from ..tasks import PARSERS, ParserForm, Task, TaskType, task_type
 
 FORMAT_VERSION = 1
 
@@ -29,14 +34,13 @@ class HyperXConfig:
 
     Attributes:
         tasks: every task with its labels.
-        languages: those that have a vector (with mad-x: an adapter) of their own, ISO 639-3.
-        trained: the cells with training data, from which the kind of any cell follows; those of a
-            run that training started from too.
-        text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
-        method: "hyperx"; or a baseline: "task-hypernet" or "language-hypernet" (conditioned on task
-            and layer, or on language and layer only),
-            "adapters" (one trained adapter a task), "mad-x" (one trained adapter a language, and
-            one a task stacked on it), "head" (no adapters at all).
+        languages: those with a vector (mad-x: an adapter) of their own, ISO 639-3.
+        trained: the cells with training data, from which the kind of any cell follows. Those of a
+            run that training started from are included.
+        method: "hyperx" or a baseline: "task-hypernet" and "language-hypernet" (conditioned on task
+            and layer, or on language and layer), "adapters" (one trained adapter for each task),
+            "mad-x" (one for each language, and one for each task stacked on it), "finetune" and
+            "factorised" (the encoder itself is trained), "head" (no adapters).
         hypernet: sizes and variants of the hypernetwork and its adapters.
         train_layer_norms: whether the backbone's LayerNorms are trained too.
         head_dropout: dropout before word- and sentence-level heads.
@@ -44,14 +48,14 @@ class HyperXConfig:
         tied_decoder: whether `mlm` decodes with the backbone's word embeddings.
         max_length: the longest input in sub-words; longer sentences are split into windows. None
             for the backbone's own limit.
+        text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
 
-    Languages may be given in any usual form; they are kept as ISO 639-3. With the method
-    "task-hypernet" the language is taken out of the hypernetwork's sources, with
-    "language-hypernet" the task.
+    Languages may come in any usual form and are kept as ISO 639-3. With the method "task-hypernet"
+    the language is removed from the hypernetwork's sources, with "language-hypernet" the task.
 
     Raises:
         ValueError: there is no such method or parser, a name is listed twice or cannot be a
-            task's, or the hypernetwork reads a language and there is none.
+            task's, or the hypernetwork reads a language and none is listed.
         UnknownNameError: a language is not one.
     """
 
@@ -73,11 +77,10 @@ class HyperXConfig:
         object.__setattr__(self, "languages", languages)
         object.__setattr__(self, "trained", trained)
         object.__setattr__(self, "hypernet", as_method(self.method, self.hypernet))
-        faults = list(self._faults())
-        if faults:
-            raise ValueError("; ".join(faults))
+        if problems := "; ".join(self._problems()):
+            raise ValueError(problems)
 
-    def _faults(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[str]:
         if self.method not in METHODS:
             yield f'method must be one of {", ".join(METHODS)}, not "{self.method}"'
         if self.parser not in PARSERS:
@@ -90,37 +93,193 @@ class HyperXConfig:
             # torch keeps the heads under their tasks' names, beside its own attributes.
             if not name or "." in name or hasattr(nn.ModuleDict(), name):
                 yield f'a task cannot be called "{name}"'
-        if reads(self.method, self.hypernet, "language") and not self.languages:
+        if self.reads("language") and not self.languages:
             yield "languages is empty, and the hypernetwork reads a language"
         if self.method == "mad-x" and all(task.type is TaskType.MLM for task in self.tasks):
-            yield "mad-x needs a task besides masked language modelling"
+            yield "mad-x needs a task other than masked language modelling"
+
+    @cached_property
+    def task_names(self) -> dict[str, Task]:
+        """The tasks by name."""
+        return {task.name: task for task in self.tasks}
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Which cells were trained."""
+        text_tasks = [task.name for task in self.tasks if task.type is TaskType.MLM]
+        return Grid(self.trained, [*text_tasks, *self.text_tasks])
+
+    @cached_property
+    def adapted_tasks(self) -> list[str]:
+        """The tasks with a vector or an adapter: all, but with mad-x not `mlm`.
+
+        The language adapters of mad-x model raw text by themselves.
+        """
+        skipped = self.grid.text_tasks if self.method == "mad-x" else ()
+        return [task.name for task in self.tasks if task.name not in skipped]
+
+    @cached_property
+    def _rows(self) -> tuple[dict[str, int], dict[str, int], bool, bool]:
+        """The rows of tasks and languages, and whether the method reads each; asked constantly."""
+        task_rows = {name: row for row, name in enumerate(self.adapted_tasks)}
+        language_rows = {code: row for row, code in enumerate(self.languages)}
+        return task_rows, language_rows, self.reads("task"), self.reads("language")
+
+    @property
+    def head_options(self) -> HeadOptions:
+        """What the heads are made with."""
+        return HeadOptions(self.head_dropout, self.parser, self.tied_decoder)
+
+    def reads(self, source: Source) -> bool:
+        """Whether a cell's weights depend on its task, or on its language."""
+        return reads(self.method, self.hypernet, source)
+
+    def factorises(self, task: Task) -> bool:
+        """Whether a task's head is generated from latent vectors of the task and the language."""
+        ordinary = (TaskType.MLM, TaskType.PARSING)
+        return self.method == "factorised" and task.type not in ordinary
+
+    def task(self, name: str) -> Task:
+        """Return a task. Raises `UnknownNameError` that lists them."""
+        if name not in self.task_names:
+            raise unknown("task", name, self.task_names)
+        return self.task_names[name]
+
+    def language_code(self, language: str) -> str:
+        """Return the ISO 639-3 code of a language. Raises `UnknownNameError` if it is not one."""
+        return language if language in self._rows[1] else codes.resolve(language)
+
+    def language_index(self, language: str) -> int:
+        """Return the row of a language's vector, `UNTRAINED` if it has none of its own.
+
+        Raises:
+            UnknownNameError: it is not a language code at all.
+        """
+        return self._rows[1].get(self.language_code(language), UNTRAINED)
+
+    def language_source(self, language: str) -> str:
+        """Return whose vector represents a language: its own, or which other.
+
+        It is "not used" in models that read no language: most baselines. With mad-x, it says
+        whether the language has an adapter of its own.
+        """
+        trained = self.language_index(language) != UNTRAINED
+        if not self.reads("language"):
+            return "not used"
+        if self.method == "mad-x":
+            return "own adapter" if trained else "no adapter"
+        if self.method == "factorised":
+            code = self.language_code(language)
+            heads = {task.name for task in self.tasks if self.factorises(task)}
+            trained = any(c.language == code and c.task in heads for c in self.trained)
+        if trained:
+            return "own vector"
+        zero = self.method == "factorised" or self.hypernet.language_dropout > 0
+        return "zero vector" if zero else "mean of the trained languages"
+
+    def index(self, cell: Cell) -> tuple[int, int]:
+        """Return the rows of a cell's task and language; cells of equal weights have equal ones.
+
+        Raises:
+            UnknownNameError: there is no such task, or no such language.
+        """
+        task_rows, _, reads_task, reads_language = self._rows
+        task = task_rows.get(self.task(cell.task).name, UNTRAINED)
+        language = self.language_index(cell.language)
+        return task if reads_task else 0, language if reads_language else UNTRAINED
+
+    def not_applicable(self, cell: Cell) -> str | None:
+        """Say why this model cannot score a cell; None if it can."""
+        cell = Cell(cell.task, self.language_code(cell.language))
+        return not_applicable(self.method, self.languages, self.grid, cell)
+
+    def require_applicable(self, cells: Iterable[Cell]) -> None:
+        """Raise `HyperlectError` with every cell that this model has nothing for."""
+        problems = Problems()
+        for cell in dict.fromkeys(cells):
+            if reason := self.not_applicable(cell):
+                problems.add(reason, key=str(cell))
+        problems.raise_if_any(
+            HyperlectError,
+            f"The method {self.method} does not apply. Train it with raw text in the language, or "
+            "use another method:",
+        )
+
+    def cells(
+        self, task: str | Sequence[str], language: str | Sequence[str], count: int, each: str
+    ) -> list[Cell]:
+        """Pair tasks and languages, each one name for all rows or one name for each row.
+
+        Args:
+            task, language: the names.
+            count: the number of rows.
+            each: what errors call a row.
+
+        Raises:
+            UnknownNameError: a name is not known; every such row is named, counted from 0.
+            HyperlectError: there are more or fewer names than rows, or something else than names.
+        """
+        problems = Problems()
+        columns: list[list[str]] = []
+        for what, names in (("task", task), ("language", language)):
+            check = self.task if what == "task" else self.language_code
+            one_for_all = isinstance(names, str)
+            listed = [names] * count if isinstance(names, str) else names
+            if not isinstance(listed, Sequence) or not all(isinstance(n, str) for n in listed):
+                raise HyperlectError(f"{what} must be a name or a list of names, not {names!r}.")
+            if len(listed) != count:
+                raise HyperlectError(
+                    f"The number of {what} names must be that of the {each}s, {count}, not "
+                    f"{len(listed)}."
+                )
+            for name in dict.fromkeys([names] if one_for_all else listed):
+                try:
+                    check(str(name))
+                except UnknownNameError as error:
+                    if one_for_all:
+                        raise
+                    rows = [str(row) for row, other in enumerate(listed) if other == name]
+                    plural = "s" if len(rows) > 1 else ""
+                    problems.add(str(error), key=f"{each}{plural} {', '.join(rows)}")
+            columns.append([str(name) for name in listed])
+        problems.raise_if_any(UnknownNameError, f"Some {each}s cannot be used:")
+        return [Cell(*names) for names in zip(*columns, strict=True)]
+
+    @property
+    def digest(self) -> str:
+        """A digest of what gives the weights their meaning: tasks, labels, languages, in order."""
+        tasks = [(task.name, task.type, task.labels) for task in self.tasks]
+        return hashlib.sha256(json.dumps([tasks, self.languages]).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "hypernet": self.hypernet.to_dict()}
+        # How data is marked (scheme, unlabelled) is a matter of the recipe, not of the model.
+        kept = ("name", "type", "labels", "label_map")
+        tasks = [{key: getattr(task, key) for key in kept} for task in self.tasks]
+        return {**asdict(self), "tasks": tasks, "hypernet": self.hypernet.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperXConfig:
-        """Read what `to_dict` wrote."""
-        tasks = tuple(
-            Task(t["name"], TaskType(t["type"]), tuple(t["labels"]), t["label_map"])
-            for t in data["tasks"]
-        )
-        plain = {
+        """Read the output of `to_dict`, of earlier versions too."""
+        changes = {
+            "tasks": tuple(
+                Task(**{**task, "type": task_type(task["type"]), "labels": tuple(task["labels"])})
+                for task in data["tasks"]
+            ),
             "languages": tuple(data["languages"]),
             "trained": tuple(Cell(*cell) for cell in data["trained"]),
-            "hypernet": HypernetConfig(**data["hypernet"]),
+            "hypernet": HypernetConfig.from_dict(data["hypernet"]),
             "text_tasks": tuple(data.get("text_tasks", ())),
         }
-        return cls(**{**data, **plain, "tasks": tasks})
+        return cls(**{**data, **changes})
 
 
-class Encoder(NamedTuple):
+class EncoderReference(NamedTuple):
     """Which encoder a model was trained on.
 
     Attributes:
-        reference, revision: what it is loaded from.
-        digest: tells it from another that is there later; None where it is not known.
+        reference, revision: where it is loaded from.
+        digest: tells it from another encoder that lies there later; None if it is not known.
     """
 
     reference: str
@@ -128,15 +287,15 @@ class Encoder(NamedTuple):
     digest: str | None = None
 
     @classmethod
-    def of(cls, backbone: Backbone) -> Encoder:
-        """Return how a backbone is found, and known, again."""
+    def of(cls, backbone: Backbone) -> EncoderReference:
+        """Return how a backbone is found, and recognised, again."""
         return cls(backbone.reference, backbone.revision, backbone.digest)
 
-    def load(self, written: Path) -> Backbone:
+    def load(self, path: Path) -> Backbone:
         """Load it.
 
         Args:
-            written: the file that names it, for the error where it has gone.
+            path: the file that names it, for the error if it has moved.
 
         Raises:
             BackboneError: it cannot be loaded.
@@ -145,31 +304,33 @@ class Encoder(NamedTuple):
             return load_backbone(self.reference, self.revision)
         except BackboneError as error:
             raise BackboneError(
-                f"{error} {written} names it: if it lies elsewhere by now, write its new place "
-                "there, as the backbone's reference."
+                f"{error} {path} names it. If it has moved, write its new place there, as the "
+                "backbone's reference."
             ) from error
 
     def require(self, digest: str, source: object) -> None:
         """Raise `RunError` unless the encoder that was loaded is the one that `source` needs."""
         if self.digest is not None and digest != self.digest:
             raise RunError(
-                f"{source} was trained on another encoder than {self.reference} is now: weights of "
-                "the same shapes, with other values. Bring back the one it was trained on (on a "
-                "hub an earlier revision), or train again."
+                f"{source} was trained on another encoder than {self.reference} is now: its shapes "
+                "are the same and its values differ. Restore the one it was trained on (on a hub, "
+                "an earlier revision), or train again."
             )
 
 
-def write_config(path: Path, encoder: Encoder, config: HyperXConfig) -> None:
-    """Write a model's JSON file: its encoder, and the configuration."""
-    data = {
-        "format_version": FORMAT_VERSION,
-        "backbone": encoder._asdict(),
-        **config.to_dict(),
-    }
+def write_config(path: Path, encoder: EncoderReference, config: HyperXConfig) -> None:
+    """Write a model's JSON file: its encoder, and the configuration.
+
+    The encoder's folder is named from that of the file, so that both can move together.
+    """
+    if Path(encoder.reference).is_dir():
+        folder = relative(str(Path(encoder.reference).absolute()), path.parent)
+        encoder = encoder._replace(reference=Path(folder).as_posix())
+    data = {"format_version": FORMAT_VERSION, "backbone": encoder._asdict(), **config.to_dict()}
     write_json(path, data, indent=2)
 
 
-def read_config(path: Path) -> tuple[Encoder, HyperXConfig]:
+def read_config(path: Path) -> tuple[EncoderReference, HyperXConfig]:
     """Read a model's JSON file.
 
     Returns:
@@ -178,16 +339,13 @@ def read_config(path: Path) -> tuple[Encoder, HyperXConfig]:
     Raises:
         RunError: the file is malformed, or of another format version.
     """
+    data = read_json(path, version=FORMAT_VERSION)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = data.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise RunError(
-                f"{path} has format_version {version}; this hyperlect reads {FORMAT_VERSION}."
-            )
-        written = data.pop("backbone")
-        encoder = Encoder(written["reference"], written["revision"], written.get("digest"))
+        encoder = data.pop("backbone")
+        reference = encoder["reference"]
+        folder = os.path.normpath(path.parent.absolute() / reference)
+        reference = folder if Path(folder).is_dir() else reference
+        encoder = EncoderReference(reference, encoder["revision"], encoder.get("digest"))
         return encoder, HyperXConfig.from_dict(data)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        kind = type(error).__name__
-        raise RunError(f"{path} is malformed ({kind}: {error}).") from error
+        raise RunError(f"{path} is malformed ({type(error).__name__}: {error}).") from error

@@ -2,81 +2,269 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterSlots, Backbone
-from ..errors import BackboneError, RunError
-from ..grid import Cell
-from ..heads import Latents
-from ..hypernet import AdapterWeights, Grouping, Hypernet, OrdinaryAdapters, StackedAdapters
-from ..methods import TUNING
-from ..prediction import Prediction, predict
-from ..rows import row_cells
-from ..run_folder import load_exactly, load_tensors, locate, save_tensors
-from .config import Encoder, HyperXConfig, read_config, write_config
-from .generation import Generation, generate
-from .inventory import Inventory
-from .output import HyperXOutput
-from .scoring import make_head, score_rows
+from ..backbone import AdapterHooks, Backbone
+from ..data.batching import Batch, TaskRows, WordIndex
+from ..errors import BackboneError, HyperlectError, RunError
+from ..grid import Cell, Grid
+from ..heads import HEADS, Encoded, FactorisedHead, Head, Latents, ParseScores
+from ..hypernet import AdapterWeights, Hypernet, RowGroups
+from ..methods import METHODS
+from ..predict import Prediction, predict
+from ..run_folder import (
+    MODEL,
+    WEIGHTS,
+    load_exactly,
+    load_tensors_and_metadata,
+    locate,
+    save_tensors,
+)
+from ..tasks import Task, TaskType
+from .config import EncoderReference, HyperXConfig, read_config, write_config
 
-CONFIG_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
+Index = tuple[int, int]
+"""The rows of a cell's task and language."""
+
+CACHE_BYTES = 2**28
 
 
-class HyperX(nn.Module, Inventory):
+def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
+    """Generate the weights of some cells in one product, leading dimensions (C, L).
+
+    It always computes in fp32: in bf16 the gradients of several micro-batches would be summed in
+    bf16, and weights would depend on whether they are cached.
+    """
+    device = next(adapters.parameters()).device
+    index = torch.tensor(cells).to(device, non_blocking=True)
+    with torch.autocast(device.type, enabled=False):
+        return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
+
+
+class LayerStacks(Sequence[AdapterWeights]):
+    """The weights of several cells layer by layer, (C, …) each, stacked only when they are read.
+
+    Args:
+        cells: the weights of each cell, leading dimension (layers,).
+    """
+
+    def __init__(self, cells: Sequence[AdapterWeights]) -> None:
+        self._cells = [weights.unbind() for weights in cells]
+
+    def __len__(self) -> int:
+        return len(self._cells[0])
+
+    @overload
+    def __getitem__(self, index: int) -> AdapterWeights: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AdapterWeights]: ...
+    def __getitem__(self, index: int | slice) -> AdapterWeights | Sequence[AdapterWeights]:
+        if isinstance(index, slice):
+            return [self[layer] for layer in range(len(self))[index]]
+        return AdapterWeights.stack([layers[index] for layers in self._cells])
+
+
+class WeightCache:
+    """Generated weights of the cells that were used last. Threads may share it.
+
+    Args:
+        adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
+        limit: how many bytes it may hold. Weights larger than that are not kept.
+    """
+
+    def __init__(self, adapters: nn.Module, limit: int = CACHE_BYTES) -> None:
+        self.adapters = adapters
+        self.limit = limit
+        self.nbytes = 0
+        self._lock = threading.Lock()
+        self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def get(self, cells: Sequence[Index]) -> list[AdapterWeights]:
+        """Return the weights of each cell, leading dimension (layers,); generate missing ones."""
+        with self._lock:
+            cached = {cell: self._weights[cell] for cell in cells if cell in self._weights}
+            for cell in cached:
+                self._weights.move_to_end(cell)
+        missing = [cell for cell in cells if cell not in cached]
+        if missing:
+            generated = generate(self.adapters, missing)
+            # Copies: a view would keep the weights of all the others in memory.
+            copies = [generated[i].apply(Tensor.clone) for i in range(len(missing))]
+            cached |= dict(zip(missing, copies, strict=True))
+            self._keep({cell: cached[cell] for cell in missing})
+        return [cached[cell] for cell in cells]
+
+    def _keep(self, generated: dict[Index, AdapterWeights]) -> None:
+        with self._lock:
+            for cell, weights in generated.items():
+                if cell not in self._weights and weights.nbytes <= self.limit:
+                    self._weights[cell] = weights
+                    self.nbytes += weights.nbytes
+            while self.nbytes > self.limit:
+                _, dropped = self._weights.popitem(last=False)
+                self.nbytes -= dropped.nbytes
+
+
+class SharedWeights:
+    """The weights of some cells for several forward and backward passes, generated once.
+
+    The passes see leaves. `finish` sends their summed gradients through the generator in one pass.
+
+    Args:
+        adapters, cells: as for `generate`.
+    """
+
+    def __init__(self, adapters: nn.Module, cells: Sequence[Index]) -> None:
+        self.generated = generate(adapters, cells).unbind() if cells else []
+        leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in self.generated]
+        self.leaves = dict(zip(cells, leaves, strict=True))
+
+    def finish(self) -> None:
+        """Send the gradients of the leaves through the generator."""
+        outputs, gradients = [], []
+        for weights, leaf in zip(self.generated, self.leaves.values(), strict=True):
+            for (_, output), (_, tensor) in zip(weights.items(), leaf.items(), strict=True):
+                if tensor.grad is not None:
+                    outputs.append(output)
+                    gradients.append(tensor.grad)
+        if outputs:
+            with torch.autocast(outputs[0].device.type, enabled=False):
+                torch.autograd.backward(outputs, gradients)
+
+
+CONFIG_DIGEST = "config"
+"""In the weights file: the digest of the configuration that they were trained with."""
+
+
+@dataclass(frozen=True)
+class HyperXOutput:
+    """The output of a forward pass.
+
+    Attributes:
+        last_hidden_state: (B, T, h).
+        scores: of each task of the batch, over its own rows in their order: the logits, (N, labels)
+            at its positions or (rows, T, labels) for word-level tasks and `mlm`, (rows, labels) for
+            sentence-level ones; for parsing `ParseScores`.
+        hidden_states: the embeddings' and every layer's output, (B, T, h) each, on request.
+    """
+
+    last_hidden_state: Tensor
+    scores: Mapping[str, Any]
+    hidden_states: tuple[Tensor, ...] | None = None
+
+    @property
+    def task_logits(self) -> dict[str, Tensor]:
+        """The logits of each task that has labels."""
+        return {name: s for name, s in self.scores.items() if isinstance(s, Tensor)}
+
+    @property
+    def parses(self) -> dict[str, ParseScores]:
+        """The scores of each parsing task."""
+        return {name: s for name, s in self.scores.items() if isinstance(s, ParseScores)}
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits of a batch of one task.
+
+        Raises:
+            HyperlectError: there are several tasks, or the one has trees in place of labels.
+        """
+        listed = ", ".join(self.scores)
+        if len(self.scores) > 1:
+            raise HyperlectError(f"The batch holds several tasks ({listed}): read task_logits.")
+        if self.parses:
+            raise HyperlectError(f"The task {listed} scores trees: read parses.")
+        return next(iter(self.task_logits.values()))
+
+
+class HyperX(nn.Module):
     """One model for every task and language (Üstün et al. 2022).
 
     Args:
-        backbone: the encoder; it stays frozen, and with adapters off it is exactly itself.
+        backbone: the encoder; it stays frozen, and without active adapters it is exactly itself.
         config: tasks, languages and variants.
 
+    Attributes:
+        tasks: the tasks by name.
+        languages: those with a vector of their own, in the order of the vectors.
+        grid: which cells were trained.
+
     Raises:
-        BackboneError: more layers are to have adapters than there are.
+        BackboneError: more layers should have adapters than the encoder has.
     """
 
     def __init__(self, backbone: Backbone, config: HyperXConfig) -> None:
-        nn.Module.__init__(self)
-        Inventory.__init__(self, config)
+        super().__init__()
+        self.config = config
         self.backbone = backbone
-        if self.adapted_layers.start < 0 or not self.adapted_layers:
-            said = "lower hypernet.top_layers, or leave hypernet.skip_last_layer out"
-            raise BackboneError(f"The backbone has {backbone.layers} layers: {said}.")
-        self.adapters = self._make_adapters()
-        self.heads = nn.ModuleDict(
-            {task.name: make_head(task, backbone, config) for task in config.tasks}
+        try:
+            layers = config.hypernet.layers(backbone.layers)
+        except ValueError as error:
+            raise BackboneError(f"hypernet.{error}.") from None
+        make = METHODS[config.method].adapters
+        self.adapters = make and make(
+            config.hypernet,
+            hidden=backbone.hidden_size,
+            layers=len(layers),
+            tasks=len(config.adapted_tasks),
+            languages=len(config.languages),
         )
+        self.heads = nn.ModuleDict({task.name: self._make_head(task) for task in config.tasks})
         self.latents: Latents | None = None
         if config.method == "factorised":
-            self.latents = Latents(len(self.tasks), len(self.languages))
-        self.generation = Generation()
+            self.latents = Latents(len(config.tasks), len(config.languages))
         points = backbone.family.insertion_points(
             backbone.encoder, backbone.layers, config.hypernet.insertion
         )
-        points = [points[layer] for layer in self.adapted_layers]
-        self.slots = AdapterSlots(points, config.hypernet.activation, config.hypernet.norm_eps)
+        activation, eps = config.hypernet.activation, config.hypernet.norm_eps
+        self.hooks = AdapterHooks([points[layer] for layer in layers], activation, eps)
+        self._cache: WeightCache | None = None
+        self._shared: dict[int, SharedWeights] = {}  # by thread
         for _, parameter in self._trained_backbone():
             parameter.requires_grad_(True)
 
-    def _make_adapters(self) -> Hypernet | OrdinaryAdapters | StackedAdapters | None:
-        sizes = {"hidden": self.backbone.hidden_size, "layers": len(self.adapted_layers)}
-        counts = {"tasks": len(self.adapted_tasks)}
-        if self.config.method in (*TUNING, "head"):
-            return None
-        if self.config.method == "adapters":
-            return OrdinaryAdapters(self.config.hypernet, **sizes, **counts)
-        kind = StackedAdapters if self.config.method == "mad-x" else Hypernet
-        return kind(self.config.hypernet, **sizes, **counts, languages=len(self.languages))
+    def _make_head(self, task: Task) -> Head:
+        kind = FactorisedHead if self.config.factorises(task) else HEADS[task.type]
+        return kind.start(task, self.backbone, self.config.head_options)
 
     @property
-    def adapted_layers(self) -> range:
-        """Which of the backbone's layers, counted from 0 at the bottom, have adapters."""
-        hypernet, layers = self.config.hypernet, self.backbone.layers
-        return range(layers - (hypernet.top_layers or layers), layers - hypernet.skip_last_layer)
+    def tasks(self) -> dict[str, Task]:
+        """The tasks by name."""
+        return self.config.task_names
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages with a vector (mad-x: an adapter) of their own."""
+        return list(self.config.languages)
+
+    @property
+    def grid(self) -> Grid:
+        """Which cells were trained, and so the kind of any cell."""
+        return self.config.grid
+
+    def task(self, name: str) -> Task:
+        """Return a task of this model. Raises `UnknownNameError` that lists them."""
+        return self.config.task(name)
+
+    def language_index(self, language: str) -> int:
+        """Return the row of a language's vector; see `HyperXConfig.language_index`."""
+        return self.config.language_index(language)
+
+    def language_source(self, language: str) -> str:
+        """Return whose vector represents a language; see `HyperXConfig.language_source`."""
+        return self.config.language_source(language)
 
     @property
     def tokenizer(self) -> Any:
@@ -90,19 +278,19 @@ class HyperX(nn.Module, Inventory):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device of the model."""
         return self.backbone.word_embeddings.device
 
     def generate(self, cells: Sequence[tuple[str, str]]) -> AdapterWeights | None:
         """Generate the adapter weights of some cells, leading dimensions (cells, layers).
 
-        With mad-x (cells, layers, 2), the language's adapter before the task's; what there is none
-        of is zero. Returns None for a model without adapters. Gradients flow into the hypernetwork.
+        With mad-x (cells, layers, 2), the language's adapter before the task's; a missing one is
+        zero. Returns None for a model without adapters. Gradients flow into the hypernetwork.
 
         Raises:
-            UnknownNameError: no such task, or no such language.
+            UnknownNameError: there is no such task, or no such language.
         """
-        index = [self.index(Cell(*cell)) for cell in cells]
+        index = [self.config.index(Cell(*cell)) for cell in cells]
         return None if self.adapters is None else generate(self.adapters, index)
 
     @torch.no_grad()
@@ -110,42 +298,82 @@ class HyperX(nn.Module, Inventory):
         """Return the adapter weights of one cell, leading dimension (layers,); see `generate`.
 
         Raises:
-            RunError: this is a model without adapters.
+            RunError: the model has no adapters.
             HyperlectError: the model's method does not apply to the cell.
         """
-        self.require_applicable([Cell(task, language)])
+        self.config.require_applicable([Cell(task, language)])
         weights = self.generate([(task, language)])
         if weights is None:
-            raise RunError(f"{self.config.method} has no adapter weights.")
+            raise RunError(f"The method {self.config.method} has no adapter weights.")
         return weights[0]
 
+    def language_vectors(self) -> tuple[list[str], Tensor]:
+        """Return the languages and their vectors, (languages, e); empty if none are read."""
+        if isinstance(self.adapters, Hypernet) and self.config.reads("language"):
+            table = self.adapters.source.embeddings["language"]
+            return self.languages, table.detach().cpu()
+        return [], torch.empty(0, 0)
+
     @contextmanager
-    def generated_once(self, cells: Iterable[tuple[str, str]]) -> Iterator[None]:
+    def cached_weights(self) -> Iterator[None]:
+        """Keep the weights of cells inside the block, so that each is generated once.
+
+        For inference: do not change parameters inside the block. Blocks inside the block, and
+        other threads during it, share the cache.
+        """
+        if self._cache is not None or self.adapters is None:
+            yield
+            return
+        self._cache = WeightCache(self.adapters)
+        try:
+            yield
+        finally:
+            self._cache = None
+
+    @contextmanager
+    def shared_weights(self, cells: Iterable[tuple[str, str]]) -> Iterator[None]:
         """Generate the weights of these cells once for all forward passes inside the block.
 
-        For gradient accumulation: the backward passes inside stop at the weights, and what they
-        leave there goes through the hypernetwork in one pass at the end. Cells that are not
-        listed may not be used in the block.
+        For gradient accumulation: backward passes inside the block stop at the weights; at its
+        end, their summed gradients go through the hypernetwork in one pass. Other cells cannot be
+        used in the block.
         """
         if self.adapters is None:
             yield
             return
-        distinct = dict.fromkeys(self.index(Cell(*cell)) for cell in cells)
-        with self.generation.once(self.adapters, list(distinct)):
+        distinct = dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells)
+        thread = threading.get_ident()
+        self._shared[thread] = shared = SharedWeights(self.adapters, list(distinct))
+        try:
             yield
+        finally:
+            del self._shared[thread]
+        shared.finish()
+
+    def _layer_weights(self, cells: Sequence[tuple[int, int]]) -> Sequence[AdapterWeights]:
+        """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
+        assert self.adapters is not None
+        if shared := self._shared.get(threading.get_ident()):
+            weights = [shared.leaves[cell] for cell in cells]
+        elif (cache := self._cache) is not None and not torch.is_grad_enabled():
+            weights = cache.get(cells)
+        else:
+            generated = generate(self.adapters, cells)
+            return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
+        return weights[0].unbind() if len(weights) == 1 else LayerStacks(weights)
 
     @contextmanager
-    def _adapted(self, cells: Sequence[Cell]) -> Iterator[None]:
-        """Fill the slots with the weights of each row's cell."""
-        own = [self.index(cell) for cell in cells]
+    def _adapted(self, cells: Sequence[tuple[int, int]]) -> Iterator[None]:
+        """Activate the weights of each row's cell."""
         if self.adapters is None:
             yield
             return
-        number = {index: place for place, index in enumerate(dict.fromkeys(own))}
-        keep = not (self.training or torch.is_grad_enabled())
-        layers = self.generation.layers(self.adapters, list(number), keep)
-        grouping = Grouping.of([number[i] for i in own], self.device) if len(number) > 1 else None
-        with self.slots.filled(layers, grouping):
+        number = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+        layers = self._layer_weights(list(number))
+        groups = None
+        if len(number) > 1:
+            groups = RowGroups.of([number[cell] for cell in cells], self.device)
+        with self.hooks.active(layers, groups):
             yield
 
     def forward(
@@ -164,28 +392,63 @@ class HyperX(nn.Module, Inventory):
 
         Args:
             input_ids, attention_mask, token_type_ids: (B, T).
-            task, language: the batch's cell, or one name a row. A language that was not trained
-                uses the mean of the trained language vectors (see `language_source`).
+            task, language: the batch's cell, or one name for each row. What represents a language
+                that was not trained, `language_source` says.
             positions: (B, T), boolean; score only there (taggers and `mlm`).
-            words: (B, T), int64: for parsing, which word each sub-word belongs to, as in
-                `heads.ParserHead.forward`.
+            words: (B, T), int64: for parsing, the word of each sub-word, as in `WordIndex.of`.
             output_hidden_states: also return every layer's output.
 
         Raises:
-            UnknownNameError: no such task, or no such language; names the rows.
+            UnknownNameError: there is no such task, or no such language; names the rows.
             HyperlectError: there are more or fewer names than rows, or no words to parse.
         """
-        cells = row_cells(task, language, len(input_ids), self.task, self.language_index)
+        cells = self.config.cells(task, language, len(input_ids), each="row")
+        by_task: dict[str, list[int]] = {}
+        for row, cell in enumerate(cells):
+            by_task.setdefault(cell.task, []).append(row)
+        tasks = {
+            name: self._task_rows(self.task(name), rows, input_ids, positions, words)
+            for name, rows in by_task.items()
+        }
+        batch = Batch(cells, input_ids, attention_mask, tasks, token_type_ids)
+        return self.run(batch, output_hidden_states)
+
+    def _task_rows(
+        self,
+        task: Task,
+        rows: list[int],
+        input_ids: Tensor,
+        positions: Tensor | None,
+        words: Tensor | None,
+    ) -> TaskRows:
+        """Gather what a head reads of rows that were not collated."""
+        index, width = torch.tensor(rows, device=input_ids.device), input_ids.shape[1]
+        if task.type is TaskType.PARSING:
+            if words is None:
+                raise HyperlectError(f"The task {task.name} needs to know the words: give words=….")
+            return TaskRows(index, words=WordIndex.of(words[index], index))
+        if positions is None or not (task.type.reads_words or task.name in self.grid.text_tasks):
+            return TaskRows(index)
+        places = positions[index].nonzero()
+        return TaskRows(index, positions=index[places[:, 0]] * width + places[:, 1])
+
+    def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
+        """Encode a collated batch, and score the rows of each task with its head."""
+        cells = [self.config.index(cell) for cell in batch.cells]
         with self._adapted(cells):
-            hidden, every = self.backbone(
-                input_ids, attention_mask, token_type_ids, output_hidden_states
+            hidden, states = self.backbone(
+                batch.input_ids, batch.attention_mask, batch.token_type_ids, output_hidden_states
             )
-        latents = None
-        if self.latents is not None:
-            latents = self.latents.of_rows([self.index(cell) for cell in cells])
-        read = (hidden, attention_mask, positions, words, latents)
-        scores = score_rows(self.heads, cells, self.backbone.word_embeddings, *read)
-        return HyperXOutput(hidden, *scores, hidden_states=every)
+        latents = None if self.latents is None else self.latents.of_rows(cells)
+        vocabulary = self.backbone.output_embeddings
+        encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
+        scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
+        return HyperXOutput(hidden, scores, states)
+
+    def head(self, task: str) -> Head:
+        """Return the head of a task."""
+        head: Any = self.heads[task]
+        return head  # type: ignore[no-any-return]
 
     def predict(
         self,
@@ -194,46 +457,39 @@ class HyperX(nn.Module, Inventory):
         language: str | Sequence[str],
         **options: Any,
     ) -> list[Prediction]:
-        """Predict for sentences given as strings or as lists of words; see `prediction.predict`."""
+        """Predict for sentences given as strings or as lists of words; see `predict.predict`."""
         return predict(self, inputs, task, language, **options)
 
-    def language_vectors(self) -> tuple[list[str], Tensor]:
-        """Return the languages and their vectors, (languages, e); empty without language input."""
-        if isinstance(self.adapters, Hypernet) and self.reads_language:
-            table = self.adapters.source.embeddings["language"]
-            return list(self.languages), table.detach().cpu()
-        return [], torch.empty(0, 0)
-
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass rather than keep them all.
+        """In training, recompute activations in the backward pass instead of keeping them.
 
         Raises:
-            BackboneError: the backbone's family cannot.
+            BackboneError: the backbone's family cannot do this.
         """
-        self.backbone.checkpoint_activations(self.slots.kept)
+        self.backbone.checkpoint_activations(self.hooks.rerun_contexts)
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
         """Switch to evaluation (no dropout, no gradients) inside the block."""
-        before = self.training, self.backbone.training  # whose dropout has a switch of its own
-        if any(before):  # it takes a while to tell all modules
+        modes = self.training, self.backbone.training  # the backbone's dropout has its own switch
+        if any(modes):  # setting the mode of every module takes time
             self.eval()
         try:
             with torch.inference_mode():
                 yield
         finally:
-            if any(before):
-                self.train(before[0])
-                self.backbone.train(before[1])
+            if any(modes):
+                self.train(modes[0])
+                self.backbone.train(modes[1])
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained and saved: adapters, heads, and LayerNorms if they are trained."""
-        own = {n: p for n, p in self.named_parameters() if not n.startswith("backbone.")}
-        return own | {f"backbone.encoder.{name}": p for name, p in self._trained_backbone()}
+        others = {n: p for n, p in self.named_parameters() if not n.startswith("backbone.")}
+        return others | {f"backbone.encoder.{name}": p for name, p in self._trained_backbone()}
 
     def _trained_backbone(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the encoder's parameters that are trained: none, its LayerNorms, or its layers."""
-        if self.config.method in TUNING:
+        if METHODS[self.config.method].trains_encoder:
             yield from self.backbone.top_parameters(self.config.hypernet.top_layers)
         if self.config.train_layer_norms:
             yield from self.backbone.layer_norms()
@@ -242,17 +498,18 @@ class HyperX(nn.Module, Inventory):
         """Write model.json and model.safetensors (without the backbone's weights).
 
         Raises:
-            RunError: the backbone was not loaded from anywhere, so it could not be found again.
+            RunError: the backbone was not loaded from anywhere, so it could not be found again; or
+                the files cannot be written.
         """
         if not self.backbone.reference:
             raise RunError(
-                "This model's backbone exists in memory only. Save it, and give its folder or hub "
+                "This model's backbone exists only in memory. Save it, and set its folder or hub "
                 "id as the backbone's reference, so that the model can be loaded again."
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder / CONFIG_FILE, Encoder.of(self.backbone), self.config)
-        save_tensors(self.own_parameters(), folder / WEIGHTS_FILE)
+        write_config(folder / MODEL, EncoderReference.of(self.backbone), self.config)
+        save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
 
     @classmethod
     def from_pretrained(
@@ -270,9 +527,15 @@ class HyperX(nn.Module, Inventory):
                 missing, unexpected or mis-shaped, or the encoder is not the one trained on.
             BackboneError: the backbone cannot be loaded.
         """
-        folder = locate(source, revision, (CONFIG_FILE, WEIGHTS_FILE))
-        encoder, config = read_config(folder / CONFIG_FILE)
-        model = cls(encoder.load(folder / CONFIG_FILE), config)
-        load_exactly(model.own_parameters(), load_tensors(folder / WEIGHTS_FILE))
+        folder = locate(source, revision, (MODEL, WEIGHTS))
+        encoder, config = read_config(folder / MODEL)
+        model = cls(encoder.load(folder / MODEL), config)
+        tensors, metadata = load_tensors_and_metadata(folder / WEIGHTS)
+        if metadata.get(CONFIG_DIGEST, config.digest) != config.digest:
+            raise RunError(
+                f"{folder / MODEL} was changed after training: its tasks, labels or languages are "
+                "not those of the weights, or in another order. Restore the file."
+            )
+        load_exactly(model.own_parameters(), tensors)
         encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")

@@ -1,144 +1,506 @@
-"""A recipe's text → plain data, with the line of every key.
+"""One YAML file as plain data, with the line of every key and everything that is wrong with it.
 
-The text is read by the rules of YAML 1.2, not 1.1 as PyYAML does by itself: ``no`` is a word (and
-the code of a language), ``1e-3`` a number, a key always the text that stands there. Keys written
-twice are refused, and so are numbers that the two versions read differently.
+Recipes, the files of experiments and the arguments of released checkpoints are read this way:
+
+    document = Document.read(path)
+    document.override("training.steps=200")              # --set
+    document.expand(os.environ)                          # ${VARIABLE}
+    recipe = document.validate(Recipe)                   # pydantic's errors, in plain words
+    document.add(("training", "steps"), "must be even")  # what no single key shows
+    document.raise_if_any()                              # one error with all of it
+
+The text is read by the rules of YAML 1.2: ``no`` is text (and the code of a language), ``1e-3`` is
+a number, and a key is always the text that is written there.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import io
 import re
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
-import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
 
-from .faults import Faults, Loc
+from ..errors import HyperlectError, Problems, RecipeError, counted, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SET = 0
+"""The line of what ``--set`` gave."""
 
 _TAG = "tag:yaml.org,2002:"
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
+_VARIABLE = re.compile(
+    r"(?P<escape>\$)?\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|[^}]*\}?)"
 )
-_CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
-class _Loader(yaml.SafeLoader):
-    """Leaves every plain scalar as text; only ``<<`` (merging) is told apart."""
+@dataclass
+class Document:
+    """One YAML file as plain data.
 
-    yaml_implicit_resolvers = {"<": [(_TAG + "merge", re.compile(r"^<<$"))]}  # noqa: RUF012
-
-
-def read_document(text: str, faults: Faults) -> Any:
-    """Parse YAML text, noting each key's line in ``faults.places`` and what is wrong in `faults`.
-
-    Returns:
-        Plain dicts, lists and scalars; None where the text is no YAML at all.
+    Attributes:
+        data: dicts, lists and scalars.
+        path: the file; None for data from elsewhere.
+        what: names it in the error: "The recipe".
+        error: the sort of error to raise.
+        renamed: the path of each key under its old name → its new name in the same section. The
+            old one is accepted, with a warning that names the new one and the line.
+        warn: whether to warn of it.
+        lines: the line of each key and item, counted from 1; `SET` for what ``--set`` gave.
+        spelled: the text of each number: "1e5" of 100000.0.
+        broken: the sections that cannot be used as they are, so that checks between sections can
+            leave out what merely follows from it. Of a table of sections, it is single entries.
+        unset: the paths of texts that name a variable without a value.
     """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        return None if node is None else _value(loader, node, (), faults, ())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        faults.places[()] = mark.line + 1 if mark else 1
-        faults.add(
-            (), f"this is not valid YAML: {error.problem or error.context}{_hint(text, mark)}"
-        )
-    except yaml.YAMLError as error:
-        faults.add((), f"this is not valid YAML: {error}")
-    finally:
-        loader.dispose()
-    return None
 
+    data: dict[str, Any]
+    path: Path | None = None
+    what: str = "The recipe"
+    error: type[HyperlectError] = RecipeError
+    renamed: Mapping[Pattern, str] = field(default_factory=dict)
+    warn: bool = True
+    lines: dict[Loc, int] = field(default_factory=dict)
+    spelled: dict[Loc, str] = field(default_factory=dict)
+    broken: set[Loc] = field(default_factory=set)
+    unset: set[Loc] = field(default_factory=set)
+    _faults: dict[tuple[Loc, str], None] = field(default_factory=dict)
 
-def _hint(text: str, mark: yaml.Mark | None) -> str:
-    """Say what is likeliest to be wrong with a line that YAML cannot read."""
-    lines = text.splitlines()
-    line = lines[mark.line] if mark and mark.line < len(lines) else ""
-    return '; inside of {} put values with ${…} in quotes: "${DATA}/x"' if "${" in line else ""
+    @classmethod
+    def read(cls, path: Path, what: str = "The recipe", **options: Any) -> Document:
+        """Read a file. Keys that are written twice and the like are noted, not raised.
 
+        Args:
+            path: the file.
+            what: names it in the error.
+            options: other attributes of the document.
 
-def _value(
-    loader: _Loader, node: yaml.Node, loc: Loc, faults: Faults, within: tuple[int, ...]
-) -> Any:
-    faults.places.setdefault(loc, node.start_mark.line + 1)
-    if id(node) in within:
-        faults.add(loc, "this alias stands inside of what it repeats; write it out")
+        Raises:
+            HyperlectError: of the sort `error`; the file cannot be read, is not YAML, or is not a
+                block of keys.
+        """
+        document = cls({}, path, what, **options)
+        try:
+            data = document._parse(path.read_text(encoding="utf-8-sig"), ())
+        except (UnicodeDecodeError, OSError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            reason = "it is a folder" if path.is_dir() else reason
+            hint = nearest(path.name, [near.name for near in path.parent.glob("*.y*ml")])
+            raise document.error(f"{path} cannot be read: {reason}.{hint}") from error
+        if not isinstance(data, dict):
+            if not document._faults:
+                document.add((), "write lines of the form key: value; there are none")
+            document.raise_if_any()
+        document.data = data
+        return document
+
+    def override(self, text: str) -> None:
+        """Put one ``key.path=value`` of ``--set`` into the data.
+
+        The value is read as YAML. Items of lists are counted from 0.
+        """
+        path, equals, value = text.partition("=")
+        names = path.strip().split(".")
+        problem = "" if equals and all(names) else "write key.path=value, as in training.steps=200"
+        parent: Any = None
+        here: Any = self.data
+        loc: Loc = ()
+        for name in names:
+            if here is None:
+                here = parent[loc[-1]] = {}
+                self.lines.setdefault(loc, SET)
+            is_list = isinstance(here, list)
+            items = dict(enumerate(here)) if is_list else here
+            key: str | int = int(name) if is_list and name.isdigit() else name
+            if not isinstance(items, dict) or (is_list and key not in items):
+                problem = problem or f'{dotted(loc)} has no "{name}"; items are counted from 0'
+                break
+            key = self._present(loc, key, SET)
+            parent, here, loc = here, items.get(key), (*loc, key)
+        if problem:
+            loc = (text,)
+            self.add(loc, problem)
+        else:
+            parent[loc[-1]] = self._parse(value, loc)
+        kept = {place: line for place, line in self.lines.items() if place[: len(loc)] != loc}
+        self.lines = kept | {loc: SET}
+
+    def expand(
+        self, environment: Mapping[str, str], later: Sequence[Pattern] = (), strict: bool = True
+    ) -> None:
+        """Put values in for ``${VAR}`` and ``${VAR:-default}`` in every text.
+
+        ``$${`` stands for ``${`` itself. Each variable without a value is one fault, which names
+        all the keys that need it; their paths are in `unset`.
+
+        Args:
+            environment: the variables.
+            later: the texts that stay as they are, for `fill_in` where they are used.
+            strict: whether the variables of these must have values already.
+        """
+        needed: dict[str, list[Loc]] = {}
+
+        def walk(value: Any, loc: Loc) -> Any:
+            if isinstance(value, dict):
+                return {key: walk(item, (*loc, key)) for key, item in value.items()}
+            if isinstance(value, list):
+                return [walk(item, (*loc, index)) for index, item in enumerate(value)]
+            keep = matches(loc, *later)
+            if not isinstance(value, str) or (keep and not strict):
+                return value
+            filled = fill_in(value, environment, lambda n: needed.setdefault(n, []).append(loc))
+            return value if keep else filled
+
+        self.data = walk(self.data, ())
+        for name, locs in needed.items():
+            self.unset.update(locs)
+            where = ", ".join(dict.fromkeys(map(dotted, locs)))
+            what = f"the environment variable {name} has no value (needed by {where})"
+            remedy = f"run `export {name}=…`, or write ${{{name}:-default}}"
+            malformed = f'"{name}" is not a variable; write ${{NAME}} or ${{NAME:-default}}'
+            self.add(locs[0], f"{what}; {remedy}" if name.isidentifier() else malformed)
+
+    def validate(
+        self, model: type[Model], stand_ins: Mapping[Pattern, Any] | None = None
+    ) -> Model | None:
+        """Make a pydantic model of the data, and note all that is wrong with it.
+
+        What is wrong is left out and the rest tried again, so that checks between sections can
+        look at all that is sound. The data itself does not change.
+
+        Args:
+            model: what to make.
+            stand_ins: sound data in place of a key or section that is required but unusable.
+
+        Returns:
+            The model, of sound values alone; None where a required one has no stand-in.
+        """
+        data, first = copy.deepcopy(self.data), True
+        while True:
+            try:
+                return model.model_validate(data)
+            except ValidationError as error:
+                changed = False
+                for fault in explain(error, model, self.spelled):
+                    self.broken.add(fault.section)
+                    if fault.loc not in self.unset and (first or not fault.missing):
+                        self.add(fault.loc, fault.message)
+                    changed |= _take_out(data, fault.unusable, stand_ins or {})
+                if not changed:
+                    return None
+                first = False
+
+    def add(self, loc: Loc, message: str) -> None:
+        """Note that something is wrong at a key; the same thing twice counts once."""
+        self._faults[loc, message] = None
+
+    def line(self, loc: Loc) -> int | None:
+        """Return the line of a key, or of the nearest thing around it; None where there is none."""
+        around = (loc[:length] for length in range(len(loc), 0 if loc else -1, -1))
+        return next((self.lines[place] for place in around if place in self.lines), None)
+
+    def is_broken(self, *loc: str | int) -> bool:
+        """Whether a section, or any entry of it, cannot be used."""
+        return any(broken[: len(loc)] == loc for broken in self.broken)
+
+    def raise_if_any(self, hint: str = "") -> None:
+        """Raise one error with all that was noted, in the order of the file, if there is anything.
+
+        Args:
+            hint: comes first in the message.
+        """
+        problems = Problems(str(self.path or ""), shown=100)
+        for loc, message in sorted(self._faults, key=lambda fault: self.line(fault[0]) or 0):
+            if (line := self.line(loc)) == SET:
+                problems.add(message, key=f"--set {dotted(loc)}", file="")
+            else:
+                problems.add(message, line, dotted(loc))
+        heading = f"{self.what} has {counted(len(self._faults), 'fault')}:"
+        problems.raise_if_any(self.error, f"{hint}\n{heading}".strip())
+
+    def _present(self, loc: Loc, key: str | int, line: int) -> str | int:
+        """Return the present name of a key, with a warning where an old one is written."""
+        new = self.renamed.get((*map(str, loc), str(key)))
+        if new is not None and self.warn:
+            where = "--set " if line == SET else f"{self.path}:{line}, "
+            what = f"is called {new} now; the next version will not know the old name"
+            warnings.warn(f"{where}{dotted((*loc, key))} {what}", stacklevel=1)
+        return key if new is None else new
+
+    def _parse(self, text: str, loc: Loc) -> Any:
+        """Read YAML text that belongs at a path; None where it is not YAML at all."""
+        try:
+            yaml, node = _compose(text)
+            return None if node is None else self._construct(yaml, node, loc, ())
+        except MarkedYAMLError as error:
+            mark: Any = error.problem_mark or error.context_mark
+            variable = "${" in "".join(text.splitlines()[mark.line : mark.line + 1])
+            hint = '; inside of {} put values with ${…} in quotes: "${DATA}/x"' if variable else ""
+            self.lines.setdefault(loc, mark.line + 1)
+            self.add(loc, f"this is not valid YAML: {error.problem or error.context}{hint}")
+        except YAMLError as error:
+            self.add(loc, f"this is not valid YAML: {error}")
         return None
-    within = (*within, id(node))
-    if isinstance(node, yaml.MappingNode):
-        _refuse_twice(node, loc, faults)
-        loader.flatten_mapping(node)
+
+    def _construct(self, yaml: YAML, node: Any, loc: Loc, within: tuple[Any, ...]) -> Any:
+        """Turn a node, inside of those `within`, into plain data; note lines and faults."""
+        self.lines.setdefault(loc, node.start_mark.line + 1)
+        kind = node.tag.removeprefix(_TAG)
+        if node in within:
+            self.add(loc, "this alias is inside of what it repeats; write it out")
+            return None
+        if kind not in _KINDS:
+            self.add(loc, f"the tag {node.tag} is not used here; remove it")
+        if isinstance(node, ScalarNode):
+            text = node.value
+            # YAML 1.2 has no 1_000. Truth values stay text: only the model knows where true is one.
+            if node.style or kind not in ("int", "float", "null") or "_" in text:
+                return text
+            if kind == "int" and re.fullmatch(r"[-+]?0\d+", text):
+                remedy = f'write {int(text)}, or "{text}" in quotes if it is text'
+                self.add(loc, f"{text} begins with 0, which can mean an octal number; {remedy}")
+            self.spelled[loc] = text
+            return yaml.constructor.construct_object(node)
+        within = (*within, node)
+        if isinstance(node, SequenceNode):
+            items = enumerate(node.value)
+            return [self._construct(yaml, item, (*loc, n), within) for n, item in items]
+        merged: dict[str, Any] = {}
         pairs: dict[str, Any] = {}
         for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                faults.places[(*loc, key.value)] = key.start_mark.line + 1
-                pairs[key.value] = _value(loader, value, (*loc, key.value), faults, within)
-            else:
-                faults.add(loc, "a key must be a word, not a list or a block of keys")
-        return pairs
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _value(loader, item, (*loc, index), faults, within)
-            for index, item in enumerate(node.value)
-        ]
-    if not isinstance(node, yaml.ScalarNode):
-        return None
-    if node.tag != _TAG + "str":
-        faults.add(loc, f"the tag {node.tag.replace(_TAG, '!!')} is not used in recipes; remove it")
-    return node.value if node.style else _plain(node.value, loc, faults)
-
-
-def _refuse_twice(node: yaml.MappingNode, loc: Loc, faults: Faults) -> None:
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode):
             line = key.start_mark.line + 1
-            if key.value in lines:
-                place = (*loc, key.value)
-                faults.add(place, f"written twice, in lines {lines[key.value]} and {line}")
-            lines[key.value] = line
+            if not isinstance(key, ScalarNode):
+                self.add(loc, "a key must be a word, not a list or a block of keys")
+            elif key.tag == f"{_TAG}merge":
+                for block in value.value if isinstance(value, SequenceNode) else [value]:
+                    content = self._construct(yaml, block, loc, within)
+                    merged = content | merged if isinstance(content, dict) else merged
+            else:
+                name = str(self._present(loc, key.value, line))
+                place = (*loc, name)
+                if name in pairs:
+                    self.add(place, f"is written twice, in lines {self.lines[place]} and {line}")
+                pairs[name] = self._construct(yaml, value, place, within)
+                self.lines[place] = line
+        return merged | pairs
 
 
-def _plain(text: str, loc: Loc, faults: Faults) -> Any:
-    """Read an unquoted scalar as the core schema of YAML 1.2 does."""
-    if text.lower() in _CONSTANTS:
-        return _CONSTANTS[text.lower()]
-    if _INTEGER.fullmatch(text):
-        digits = text.lstrip("+-")
-        if digits.startswith("0") and digits.isdigit() and len(digits) > 1:
-            faults.add(
-                loc,
-                f"{text} begins with 0, which some readers of YAML take for an octal number; "
-                f'write {int(text)}, or "{text}" in quotes if it is text',
-            )
-        return int(text, 0) if digits[:2] in ("0o", "0x") else int(text)
-    return float(text.replace(".inf", "inf").replace(".nan", "nan")) if _is_float(text) else text
+@lru_cache(maxsize=16)
+def _compose(text: str) -> tuple[YAML, Any]:
+    """Parse YAML text, which takes most of the time; an experiment loads a recipe many times."""
+    yaml = YAML(typ="safe", pure=True)
+    return yaml, yaml.compose(text)
 
 
-def _is_float(text: str) -> bool:
-    return _FLOAT.fullmatch(text) is not None
+def fill_in(
+    text: str, environment: Mapping[str, str], unset: Callable[[str], None] = lambda name: None
+) -> str:
+    """Put values in for the variables of one text. `unset` hears of those that stay without."""
+
+    def value(match: re.Match[str]) -> str:
+        if match["escape"]:
+            return match[0][1:]
+        filled = environment.get(match["name"] or "") or match["default"]
+        if filled is None:
+            unset(match["name"] or match[0])
+        return match[0] if filled is None else filled
+
+    return _VARIABLE.sub(value, text)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
+def _take_out(data: Any, loc: Loc, stand_ins: Mapping[Pattern, Any]) -> bool:
+    """Remove the value at a path, or put its stand-in there. Return whether there was one."""
+    for key in loc[:-1]:
+        data = data.get(key, {}) if isinstance(data, dict) else data[key]
+    stand_in = next((sound for pattern, sound in stand_ins.items() if matches(loc, pattern)), None)
+    if stand_in is not None:
+        data[loc[-1]] = copy.deepcopy(stand_in)
+    return stand_in is not None or (isinstance(data, dict) and data.pop(loc[-1], data) is not data)
 
 
-for _tag, _pattern in (("int", _INTEGER), ("float", _FLOAT)):
-    _Dumper.add_implicit_resolver(
-        _TAG + _tag, re.compile(f"^(?:{_pattern.pattern})$"), list("-+0123456789.")
-    )
+class _Representer(SafeRepresenter):
+    """Quotes every text that some reader of YAML 1.1 or 1.2 would read as something else."""
+
+    def represent_str(self, data: Any) -> Any:
+        plain = re.fullmatch(r"[^\W\d_](?:[\w ./-]*[\w./-])?", data)
+        word = re.fullmatch(r"y|n|yes|no|on|off|true|false|null", data, re.IGNORECASE)
+        return self.represent_scalar(f"{_TAG}str", data, style=None if plain and not word else '"')
+
+    def represent_float(self, data: Any) -> Any:
+        node = super().represent_float(data)
+        if "." not in node.value:
+            node.value = node.value.replace("e", ".0e")  # YAML 1.1 reads 1e-05 as text
+        return node
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+_Representer.add_representer(float, _Representer.represent_float)
 
 
 def dump_document(data: Any) -> str:
-    """Write plain data as YAML that `read_document` reads back, as does any other reader."""
-    text: str = yaml.dump(
-        data,
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=None,
-        width=100,
+    """Write plain data as YAML that `Document.read` reads back, as does any other reader."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.default_flow_style = None
+    yaml.width = 1000  # a list of labels is one line
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return stream.getvalue()
+
+
+Loc = tuple[str | int, ...]
+"""The path of a key: ``("data", 0, "cells", "eng")``."""
+Pattern = tuple[str, ...]
+"""The paths of many keys: ``("data", "*", "cells", "*")``, where ``*`` is any name or item."""
+
+# What other tools call a key or a value → what it is called here, or what to do.
+_DELIMITER = "Name the format instead: csv has commas, tsv has tabs."
+_USUAL = {
+    **{"pos": "tagging", "ner": "spans", "dep": "parsing", "topic": "classification"},
+    **{"nli": "pairs", "txt": "text", "json": "jsonl", "ndjson": "jsonl", "ud": "conllu"},
+    **dict.fromkeys(("bio", "iob", "iob1", "iob2", "bioes", "conll2003"), "columns"),
+    **dict.fromkeys(("delimiter", "delim", "sep", "separator"), _DELIMITER),
+    **{"lr": "learning_rate", "max_steps": "steps", "warmup_steps": "warmup"},
+    "epochs": "Training is counted in steps: write training.steps.",
+}
+
+# What pydantic says → what a person says.
+_PLAIN = {
+    "Field required": "is required",
+    r"String should match pattern.*": "must be made of letters, digits, -, _ and .",
+    r"\w+ should have at least 1 \w+.*": "must not be empty",
+    r"\w+ should ": "must ",
+    r"(,| or( an)?) (unable to|instance of|got a number) .*": "",
+    "a valid (tuple|list)": "a list",
+    "a (valid )?dictionary": "a block of keys",
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+}
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        loc: the path of the key.
+        message: what is wrong with it.
+        section: the path of the outermost section around it: an entry of a table of sections, or a
+            top-level key.
+        unusable: the path of all that cannot be used because of it.
+        missing: whether the key is required and not there.
+    """
+
+    loc: Loc
+    message: str
+    section: Loc
+    unusable: Loc
+    missing: bool
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], spelled: Mapping[Loc, str]
+) -> Iterator[Fault]:
+    """Say what is wrong with the data of a model.
+
+    Args:
+        error: what pydantic raised.
+        model: what was to be made. Members of unions in it have tags in brackets.
+        spelled: the text of numbers, as they are written.
+    """
+    sections = sections_of(model)
+    for detail in error.errors(include_url=False):
+        missing = detail["type"] == "missing"
+        # what pydantic adds to a path for the key of a table is in brackets too
+        loc = tuple(key for key in detail["loc"] if not str(key).startswith("["))
+        around = (loc[:size] for size in range(1, len(loc) + 1))
+        section = next((place for place in around if matches(place, *sections)), loc[:1])
+        unusable = section if missing else loc
+        while unusable != section and isinstance(unusable[-1], int):
+            unusable = unusable[:-1]  # a list with a faulty item cannot be used at all
+        yield Fault(loc, _words(loc, detail, sections, spelled), section, unusable, missing)
+
+
+def _words(
+    loc: Loc, detail: ErrorDetails, sections: Mapping[Pattern, Any], spelled: Mapping[Loc, str]
+) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown_key(loc, sections)
+    if kind == "value_error":
+        return str(context["error"])
+    if value is None:
+        return "is empty; write a value, or remove the key"
+    shown = f'"{value}"' if isinstance(value, str) else spelled.get(loc, str(value))
+    if isinstance(value, dict | list):
+        shown = "a list" if isinstance(value, list) else "a block of keys"
+    if kind == "string_type" and loc in spelled:
+        return f'{shown} is read as a number; for text write "{shown}" in quotes'
+    message = detail["msg"]
+    for pattern, plain in _PLAIN.items():
+        message = re.sub(pattern, plain, message)
+    if kind == "missing" or message.endswith("empty"):
+        return message
+    known = re.findall(r"'(.*?)'", context.get("expected", ""))
+    hint = nearest(_USUAL.get(str(value).lower(), str(value)), known)
+    return f"{message}, not {shown}{hint and f'.{hint}'}"
+
+
+def _unknown_key(loc: Loc, sections: Mapping[Pattern, Any]) -> str:
+    """Suggest what an unknown key may mean: a near name, or the same name in another section."""
+    name = _USUAL.get(str(loc[-1]).lower(), str(loc[-1]))
+    if " " in name:
+        return f"there is no such key. {name}"
+    keys = {place: _keys(section) for place, section in sections.items()}
+    known = [key for place in keys if matches(loc[:-1], place) for key in keys[place]]
+    elsewhere = [dotted((*place, name)) for place in keys if name in keys[place]]
+    hint = nearest(name, known)
+    if elsewhere and name not in known:
+        hint += f' Or "{elsewhere[0]}"?' if hint else f' Did you mean "{elsewhere[0]}"?'
+    return f"there is no such key.{hint or ' Known here: ' + ', '.join(known) + '.'}"
+
+
+def _keys(section: type[Any]) -> tuple[str, ...]:
+    """Return the keys of a section, and those that are accepted but `ignored`."""
+    keys = getattr(section, "model_fields", None) or section.__dataclass_fields__
+    return (*keys, *getattr(section, "ignored", ()))
+
+
+def sections_of(kind: Any, place: Pattern = ()) -> dict[Pattern, type[Any]]:
+    """Return a model, and the models and dataclasses inside of it, by their places."""
+    sections: dict[Pattern, type[Any]] = {}
+    if isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)):
+        sections[place] = kind
+        for name, field in getattr(kind, "model_fields", {}).items():
+            sections |= sections_of(field.annotation, (*place, name))
+    inner = (*place, "*") if get_origin(kind) in (dict, tuple, list) else place
+    for argument in get_args(kind):
+        sections |= sections_of(argument, inner)
+    return sections
+
+
+def dotted(loc: Loc) -> str:
+    """Write the path of a key as ``--set`` takes it: ``data.0.cells.eng``."""
+    return ".".join(map(str, loc))
+
+
+def matches(loc: Loc, *patterns: Pattern) -> bool:
+    """Whether a path is one of those that any of the patterns means."""
+    return any(
+        len(loc) == len(pattern) and all(w in ("*", k) for k, w in zip(loc, pattern, strict=True))
+        for pattern in patterns
     )
-    return text

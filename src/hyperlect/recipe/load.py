@@ -1,27 +1,48 @@
-"""Loading a recipe: text → data → sections → names and paths resolved → checked, or one error."""
+"""Loading a recipe: YAML → sections → languages and folders resolved → checked, or one error.
+
+The checks come last: what must hold between the keys of a recipe, and between it and its files.
+"""
 
 from __future__ import annotations
 
-import copy
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from torch import nn
 
-from ..errors import RecipeError, nearest
-from ..run_folder import is_hub_id
-from .checks import check
-from .choice import EMPTY_BLOCK, leave_out, resolve_few_shot, resolve_selection
-from .document import read_document
-from .faults import Faults, Loc, section_of, translate
-from .keys import NESTED, described
-from .outside import apply_override, expand
-from .placed import place
-from .recipe import FORMAT_VERSION, Recipe
+from .. import hypernet
+from ..backbone.builtin import BUILTINS
+from ..backbone.loading import BUILTIN
+from ..data.readers import READERS, SPLITS
+from ..errors import nearest, unknown
+from ..grid import Cell
+from ..languages import resolve
+from ..run_folder import MOVED, RESULTS, VERSIONS, is_hub_id, relative
+from ..tasks import OUTSIDE, TaskType
+from .document import Document, Loc, fill_in
+from .recipe import FORMAT_VERSION, PLACES, Recipe
+from .schema import DataBlock, TaskSection
 
-_KEYS = {place: tuple(described(section)) for place, section in ({(): Recipe} | NESTED).items()}
+RENAMED = {("hypernet", old): new for old, new in hypernet.RENAMED.items()}
+"""The path of each key under its old name → its new name. The old one is accepted for one version,
+with a warning."""
+
+EMPTY_BLOCK = {"task": "-", "format": "text", "cells": {}}
+"""Takes the place of a data block that was taken out, so that the others keep their numbers."""
+
+_FOLDER = re.compile(r"folder|data\.\d+\.root")
+_STAND_INS = {
+    ("format_version",): FORMAT_VERSION,
+    ("name",): "recipe",
+    ("tasks",): {},
+    ("data",): [],
+    ("data", "*"): EMPTY_BLOCK,
+}
 
 
 def load_recipe(
@@ -32,116 +53,357 @@ def load_recipe(
     Args:
         path: the YAML file. Relative file names in it start from its folder.
         overrides: ``key.path=value`` texts that replace what the file says (``--set``); the value
-            is read as YAML, and items of lists are counted from 0.
-        check_files: whether the data files must exist. A run folder's recipe is read without,
-            where only the model is wanted.
-
-    Returns:
-        The recipe with languages as ISO 639-3 codes, file names absolute, variables expanded.
+            is read as YAML, and items of lists are counted from 0. For the recipe of a run,
+            ``folder=…`` or ``data.0.root=…`` say where the data lies now; these start from the
+            current folder.
+        check_files: whether the data files must exist, and the variables in their names have
+            values. A run's recipe is read without, where only the model is wanted.
 
     Raises:
         RecipeError: with every fault of the recipe, each with its line and key.
     """
     path = Path(path)
-    faults = Faults()
-    data = read_document(_read(path), faults)
-    if data is None and not faults.found:
-        faults.add((), "it is empty; write format_version, name, tasks and data")
-    elif data is not None and not isinstance(data, dict):
-        faults.add((), "a recipe is a block of keys: value lines")
-    if not isinstance(data, dict):
-        faults.raise_if_any(f"The recipe {path}")
+    of_run = any((path.parent / name).is_file() for name in (VERSIONS, RESULTS))
+    document = Document.read(path, renamed=RENAMED, warn=not of_run)
     for override in overrides:
-        apply_override(data, override, faults)
-    left_out = leave_out(data, faults)
-    recipe, dropped = _validate(expand(data, os.environ, faults), faults)
-    folder = path.absolute().parent
-    blocks = [
-        place(block, index, folder, faults)
-        for index, block in enumerate(recipe.data)
-        if ("data", index) not in dropped | left_out.blocks
-    ]
-    resolved = {
-        "backbone": _backbone(recipe.backbone, folder),
-        "start_from": _start(recipe.start_from, folder, faults if check_files else None),
-        "data": tuple(block.section for block in blocks),
-        "few_shot": resolve_few_shot(recipe.few_shot, left_out, faults),
-        "training": resolve_selection(recipe.training, left_out, faults),
-    }
-    recipe = recipe.model_copy(update=resolved)
-    check(recipe, blocks, faults, check_files)
-    faults.raise_if_any(f"The recipe {path}")
+        key, _, value = override.partition("=")
+        if _FOLDER.fullmatch(key) and Path(value).is_dir():
+            override = f"{key}={json.dumps(str(Path(value).absolute()))}"
+        document.override(override)
+    left_out = _leave_out(document)
+    document.expand(os.environ, later=PLACES, strict=check_files)
+    recipe = document.validate(Recipe, _STAND_INS)
+    assert recipe is not None  # all that is required has a stand-in
+    folder = path.absolute().parent / Path(fill_in(recipe.folder, os.environ)).expanduser()
+    recipe = recipe.model_copy(update={"folder": os.path.normpath(folder)})
+    recipe = _with_references(_of_tasks(recipe, left_out))
+    moved = False
+    for loc, message in faults(recipe, document, check_files):
+        document.add(loc, message)
+        moved = moved or (of_run and check_files and loc[0] in ("folder", "data"))
+    document.raise_if_any(MOVED if moved else "")
+    blocks = tuple(block for block in recipe.data if block.task != EMPTY_BLOCK["task"])
+    return recipe.model_copy(update={"data": blocks})
+
+
+def _leave_out(document: Document) -> frozenset[str]:
+    """Take the tasks that ``only_tasks`` does not name out of a recipe's data; return their names.
+
+    What is written under them is not looked at: its files need not exist, nor its variables have
+    values. Where a name is unknown nothing is taken out, and the recipe is checked whole.
+    """
+    wanted, tasks, blocks = map(document.data.get, ("only_tasks", "tasks", "data"))
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not (isinstance(wanted, list) and wanted and isinstance(tasks, dict)):
+        return frozenset()  # any other form is a fault that validation finds
+    names = list(map(str, wanted))
+    for number, name in enumerate(names):
+        if name not in tasks:
+            document.add(("only_tasks", number), str(unknown("task", name, tasks)))
+    others = frozenset(tasks).difference(names) if tasks.keys() >= set(names) else frozenset()
+    for name in others:
+        del tasks[name]
+    if isinstance(blocks, list):
+        gone = [isinstance(block, dict) and str(block.get("task")) in others for block in blocks]
+        document.data["data"] = [EMPTY_BLOCK if g else b for b, g in zip(blocks, gone, strict=True)]
+    return others
+
+
+def _of_tasks(recipe: Recipe, left_out: Collection[str]) -> Recipe:
+    """Remove the cells of tasks that were left out from ``select_by`` and ``few_shot``."""
+
+    def remaining(cells: Sequence[str]) -> tuple[str, ...]:
+        return tuple(cell for cell in cells if Cell.parse(cell).task not in left_out)
+
+    few_shot, training = recipe.few_shot, recipe.training
+    if few_shot is not None:
+        few_shot = few_shot.model_copy(update={"cells": remaining(few_shot.cells)})
+        if not (few_shot.cells or few_shot.alone):
+            few_shot = None  # it does not concern the other tasks
+    if not isinstance(training.select_by, str):
+        training = training.model_copy(update={"select_by": remaining(training.select_by)})
+    return recipe.model_copy(update={"few_shot": few_shot, "training": training})
+
+
+def _with_references(recipe: Recipe) -> Recipe:
+    """Make the folders of the backbone and of the run to start from absolute.
+
+    A run that was given on the command line may be meant from the current folder.
+    """
+    backbone, start = recipe.local(recipe.backbone), recipe.start_from
+    written = {backbone: recipe.backbone}
+    if start is not None:
+        path, here = recipe.local(start), Path(start).expanduser().absolute()
+        if here.is_dir() and not Path(path).is_absolute():
+            path = os.path.normpath(here)
+            start = relative(path, recipe.folder)
+        written[path], start = start, path
+    recipe = recipe.model_copy(update={"backbone": backbone, "start_from": start})
+    recipe._written = written
     return recipe
 
 
-def _read(path: Path) -> str:
-    if path.is_dir():
-        raise RecipeError(f"{path} is a folder. Name a recipe's YAML file.")
-    if not path.is_file():
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise RecipeError(f"There is no recipe {path}.{nearest(path.name, beside)}")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read as UTF-8 text: {error}") from error
+Fault = tuple[Loc, str]
 
 
-def _validate(data: dict[str, Any], faults: Faults) -> tuple[Recipe, set[Loc]]:
-    """Make the sections. What is faulty is noted and taken out, so that the rest is checked too.
+_TABLE_FIELDS = {
+    "words": ("words", "labels"),
+    "text": ("text", "label"),
+    "pair": ("text", "pair", "label"),
+    "raw": ("text",),
+}
+# Keys of a data block that go with one format.
+_OF_FORMAT = dict.fromkeys(("dataset", "config", "revision"), "hub")
+_OF_FORMAT |= {"comment": "columns", "strip_prefix": "columns", "quoting": "tsv"}
 
-    Returns:
-        A recipe, of which only the faultless parts mean anything, and the sections taken out whole.
+
+def faults(recipe: Recipe, document: Document, check_files: bool) -> Iterator[Fault]:
+    """Find every fault that shows only between keys, as a path and a message.
+
+    Args:
+        recipe: with languages and folders resolved; only its sound parts.
+        document: says which sections are broken. What merely follows from that is left out.
+        check_files: whether files must exist.
     """
-    data = copy.deepcopy(data)
-    dropped: set[Loc] = set()
-    while True:
+
+    def sound(*sections: str) -> bool:
+        return not any(map(document.is_broken, sections))
+
+    builtin = recipe.backbone.removeprefix(BUILTIN)
+    if builtin != recipe.backbone and builtin not in BUILTINS:
+        yield ("backbone",), str(unknown("built-in backbone", builtin, BUILTINS))
+    for name, task in recipe.tasks.items():
+        yield from _task(("tasks", name), task)
+    if sound("tasks"):
+        yield from _shares(recipe)
+    for index, block in enumerate(recipe.data):
+        if block.task != EMPTY_BLOCK["task"]:
+            yield from _block(("data", index), block, recipe, document)
+    if check_files:
+        yield from _files(recipe, document)
+    yield from _parts(recipe)
+    if sound("data", "tasks", "few_shot"):
+        few_shot = list(_few_shot(recipe))
+        yield from few_shot or _coverage(recipe)
+        if few_shot:
+            document.broken.add(("few_shot",))
+        elif recipe.method == "mad-x" and sound("method"):
+            yield from _madx(recipe, sound("training"))
+    if sound("training"):
+        yield from _training(recipe, sound("data", "tasks", "few_shot"))
+    if sound("hypernet", "method"):
         try:
-            return Recipe.model_validate(data), dropped
-        except ValidationError as error:
-            for loc, kind in translate(error, data, _KEYS, faults):
-                section = section_of(loc)
-                while isinstance(loc[-1], int) and loc != section:
-                    loc = loc[:-1]  # a list with a faulty item goes as a whole
-                if kind == "missing" or loc == section:
-                    loc = section
-                    dropped.add(section)
-                _take_out(data, loc)
-                faults.removed.add(loc)
+            recipe.hypernet_config()
+        except ValueError as error:
+            yield ("hypernet",), f"with method {recipe.method}, {error}"
 
 
-def _take_out(data: dict[str, Any], loc: Loc) -> None:
-    """Remove the value at a path, and put a stand-in where something is needed."""
-    parent: Any = data
-    for part in loc[:-1]:
-        parent = parent.get(part, {}) if isinstance(parent, dict) else parent[part]
-    if isinstance(parent, list):
-        parent[int(loc[-1])] = dict(EMPTY_BLOCK)
+def _task(loc: Loc, task: TaskSection) -> Iterator[Fault]:
+    name, labels = str(loc[-1]), task.labels
+    if not name.replace("-", "").replace("_", "").isalnum():
+        yield loc, "a task's name must be made of letters, digits, - and _"
+    elif hasattr(nn.ModuleDict, name):  # where the heads are kept under their tasks' names
+        yield loc, "PyTorch keeps this name for itself; choose another"
+    if task.scheme != "iob2" and task.type is not TaskType.SPANS:
+        yield (*loc, "scheme"), f"goes with type spans, not {task.type}; remove it"
+    if task.unlabelled != "error" and task.type is TaskType.PARSING:
+        yield (*loc, "unlabelled"), "does not go with type parsing: every word of a tree has a head"
+    for key in ("labels", "label_map") if task.type is TaskType.MLM else ():
+        if getattr(task, key):
+            yield (*loc, key), "a task of type mlm has no labels; remove them"
+    if labels is None or task.type is TaskType.MLM:
+        return
+    if not labels:
+        yield (*loc, "labels"), "is empty; list the labels, or remove the key"
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        yield (*loc, "labels"), f'"{label}" is listed twice'
+    targets = list(labels)
+    if task.type is TaskType.SPANS:
+        targets += [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
+        if OUTSIDE in labels:
+            yield (*loc, "labels"), "O means no entity and is always there; remove it"
+        for tag in [label for label in labels if label.startswith(("B-", "I-"))]:
+            yield (*loc, "labels"), f'list entity types, not tags: "{tag[2:]}", not "{tag}"'
+    for label, target in task.label_map.items():
+        if target not in targets:
+            hint = nearest(target, targets)
+            yield (*loc, "label_map", label), f'"{target}" is not a label of this task.{hint}'
+
+
+def _shares(recipe: Recipe) -> Iterator[Fault]:
+    shares = {name: task.share for name, task in recipe.tasks.items() if task.share is not None}
+    total = sum(shares.values())
+    loc = ("tasks", next(iter(shares), ""), "share")
+    if total >= 1:
+        yield loc, f"the shares of {', '.join(shares)} sum to {total:g}; they must stay below 1"
+    elif shares and len(shares) == len(recipe.tasks):
+        yield loc, f"every task has a share, and {1 - total:g} of the steps are left; remove one"
+
+
+def _block(loc: Loc, block: DataBlock, recipe: Recipe, document: Document) -> Iterator[Fault]:
+    sound = not document.is_broken(*loc)
+    hub = block.format == "hub"
+    if hub and not block.dataset:
+        yield (*loc, "dataset"), "is required: name the data set's id on the hub"
+    for key, owner in _OF_FORMAT.items():
+        if block.format != owner and getattr(block, key) != DataBlock.model_fields[key].default:
+            yield (*loc, key), f"goes with format {owner}, not {block.format}; remove it"
+    if not block.cells and sound:
+        yield (*loc, "cells"), "is empty; write language: {train: …, dev: …, test: …}"
+    written: dict[str, str] = {}
+    for key, files in block.cells.items():
+        cell, first = (*loc, "cells", key), written.setdefault(resolve(key), key)
+        if first != key:
+            yield cell, f'"{first}" is the same language ({resolve(key)}); join the two'
+        if not any(getattr(files, split) for split in SPLITS) and sound:
+            yield cell, "has neither train nor dev nor test files"
+        if files.config and not hub:
+            yield (*cell, "config"), f"goes with format hub, not {block.format}; remove it"
+    if block.task in recipe.tasks:
+        yield from _format(loc, block, recipe.tasks[block.task].type, sound)
+    elif not document.is_broken("tasks"):
+        yield (*loc, "task"), str(unknown("task", block.task, recipe.tasks))
+
+
+def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Iterator[Fault]:
+    """Find a format that cannot hold the task, and fields that it does not have or lacks."""
+    form, reader = block.format, READERS[block.format]
+    fitting = [known for known in READERS if _holds(known, task_type)]
+    if form not in fitting:
+        what = f"cannot hold a task of type {task_type}"
+        yield (*loc, "format"), f"{form} {what}; use one of {', '.join(fitting)}"
+        return
+    parsing = task_type is TaskType.PARSING
+    known = tuple(field for field in reader.fields if parsing or field != "head")
+    if reader.holds == "table":
+        known = ("words", "heads", "labels") if parsing else _TABLE_FIELDS[task_type.reads]
+    for field, column in block.fields.items():
+        if field not in known:
+            hint = f"{nearest(field, known)} Known: {', '.join(known) or 'none'}."
+            yield (*loc, "fields", field), f"{form} has no such field for {task_type}.{hint}"
+        elif isinstance(column, int) != (reader.columns == "number"):
+            what = "number, counted from 1" if reader.columns == "number" else "name"
+            yield (*loc, "fields", field), f"must be the column's {what}, not {column}"
+    missing = [field for field in known if field not in block.fields]
+    required = reader.holds == "table" or (reader.columns == "number" and "head" in missing)
+    if sound and missing and required:
+        what = f"do not say which column holds the {' and the '.join(missing)}"
+        form_of_all = ", ".join(f"{field}: …" for field in known)
+        yield (*loc, "fields"), f"{what}; write fields: {{{form_of_all}}}"
+
+
+def _holds(form: str, task_type: TaskType) -> bool:
+    holds = READERS[form].holds
+    words = task_type.reads_words and holds == "words"
+    return holds == "table" or words or task_type.reads == "raw"
+
+
+def _files(recipe: Recipe, document: Document) -> Iterator[Fault]:
+    start = recipe.start_from
+    if start and not (
+        Path(start).is_dir() or is_hub_id(start) or ("start_from",) in document.unset
+    ):
+        yield ("start_from",), _missing("run", Path(recipe.path(start)))
+    if not Path(recipe.folder).is_dir():
+        yield ("folder",), f"there is no folder {recipe.folder}"
+        return
+    skipped = {loc[:2] for loc in document.unset}  # their names are not complete
+    for index, block in enumerate(recipe.data):
+        root = Path(recipe.path(block.root or ""))
+        if block.format != "hub" and ("data", index) not in skipped and not root.is_dir():
+            skipped.add(("data", index))
+            yield ("data", index, "root"), _missing("folder", root)
+    for loc, _, _, source in recipe.files():
+        path = Path(source.location)
+        if source.format != "hub" and loc[:2] not in skipped and not path.is_file():
+            folder = f"{path} is a folder; name a file in it"
+            yield loc, folder if path.is_dir() else _missing("file", path)
+
+
+def _missing(what: str, path: Path) -> str:
+    names = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"there is no {what} {path}.{nearest(path.name, names)}"
+
+
+def _parts(recipe: Recipe) -> Iterator[Fault]:
+    """Keep train, dev and test apart, over all tasks and languages."""
+    uses: dict[Any, list[tuple[str, Any]]] = defaultdict(list)
+    for loc, split, cell, source in recipe.files():
+        hub = source.format == "hub"
+        place = source.location if hub else Path(source.location).resolve()
+        here = uses[place, source.config, source.revision, source.split]
+        elsewhere = [f"{other} data of {owner}" for other, owner in here if other != split]
+        if elsewhere:
+            why = "what is evaluated on must not be trained or selected on"
+            yield loc, f"{source} is {split} data here and {elsewhere[0]}; {why}"
+        elif (split, cell) in here:
+            yield loc, f"{source} is already among the {split} data of {cell}"
+        here.append((split, cell))
+
+
+def _few_shot(recipe: Recipe) -> Iterator[Fault]:
+    """Find the cells of ``few_shot`` for which there is nothing to draw from."""
+    loc, cells = ("few_shot", "cells"), recipe.few_shot.cells if recipe.few_shot else None
+    trained = [str(cell) for _, _, cell, _ in recipe.files(["train"])]
+    if cells == ():
+        yield loc, "names no cell of the tasks in only_tasks"
+    for number, cell in enumerate(cells or ()):
+        if cell in (cells or ())[:number]:
+            yield (*loc, number), f"{cell} is listed twice"
+        elif cell not in trained:
+            what = f"{cell} has no train file under data, to draw examples from"
+            yield (*loc, number), f"{what}.{nearest(cell, trained)}"
+
+
+def _coverage(recipe: Recipe) -> Iterator[Fault]:
+    trained = {cell.task for cell in recipe.cells("train")}
+    if not recipe.tasks:
+        yield ("tasks",), "is empty; write a task, as in pos: {type: tagging}"
+    elif not trained:
+        yield ("data",), "there is nothing to train on; give some cell a train file"
     else:
-        parent.pop(loc[-1], None)
-    needed = {"format_version": FORMAT_VERSION, "name": "recipe", "tasks": {}, "data": []}
-    if len(loc) == 1 and loc[0] in needed:
-        data[str(loc[0])] = needed[str(loc[0])]
+        remedy = "add some under data, or leave the task out (only_tasks)"
+        for name in recipe.tasks.keys() - trained:
+            yield ("tasks", name), f"has no training data in any language; {remedy}"
 
 
-def _backbone(reference: str, folder: Path) -> str:
-    """Make a backbone's folder absolute; ids and ``builtin:`` names stay as they are."""
-    local = folder / Path(reference).expanduser()
-    return os.path.normpath(local) if local.is_dir() else reference
+def _madx(recipe: Recipe, training_is_sound: bool) -> Iterator[Fault]:
+    grid = recipe.grid()
+    if grid.trained and not grid.text_languages:
+        what = "mad-x trains language adapters on raw text"
+        yield ("method",), f"{what}; give a task of type mlm some to train on"
+    if grid.trained and not grid.labelled_languages:
+        yield ("method",), "mad-x trains task adapters on labelled data; add some"
+    if training_is_sound and recipe.training.steps < 2:
+        yield ("training", "steps"), "must be at least 2 with mad-x, which has two phases"
+    chosen = recipe.selection_cells() if training_is_sound else []
+    if chosen and set(chosen) <= recipe.not_applicable("dev").keys():
+        what = "mad-x applies to none of the cells to select by"
+        yield ("training", "select_by"), f"{what}: there is no raw text in their languages"
 
 
-def _start(reference: str | None, folder: Path, faults: Faults | None) -> str | None:
-    """Make the folder of a run absolute, and note where there is none and it is no hub id.
-
-    One that was given on the command line may be meant from the current folder.
-    """
-    if reference is None or ("start_from",) in (faults.unset if faults else ()):
-        return reference
-    written = Path(reference).expanduser()
-    for local in (folder / written, Path.cwd() / written):
-        if local.is_dir():
-            return os.path.normpath(local)
-    if faults is not None and not is_hub_id(reference):
-        place = Path(os.path.normpath(folder / written))
-        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        faults.add(("start_from",), f"there is no run {place}.{nearest(place.name, beside)}")
-    return reference
+def _training(recipe: Recipe, cells_are_sound: bool) -> Iterator[Fault]:
+    training, loc = recipe.training, ("training", "select_by")
+    if training.warmup >= training.steps:
+        what = f"must be less than training.steps ({training.steps}), not {training.warmup}"
+        yield ("training", "warmup"), what
+    if training.patience is not None and training.evaluate_every is None:
+        yield ("training", "patience"), "counts evaluations; set training.evaluate_every as well"
+    if not cells_are_sound:
+        return
+    dev, chosen = set(recipe.cells("dev")), recipe.selection_cells()
+    if not training.select_by:
+        yield loc, "names no cell of the tasks in only_tasks"
+    elif not isinstance(training.select_by, str):
+        for number, cell in enumerate(chosen):
+            if cell not in dev:
+                hint = nearest(str(cell), sorted(map(str, dev)))
+                yield (*loc, number), f"{cell} has no dev files.{hint}"
+        texts = [
+            recipe.tasks[c.task].type is TaskType.MLM for c in chosen if c.task in recipe.tasks
+        ]
+        if any(texts) and not all(texts):
+            yield loc, "perplexities (mlm) and other scores cannot be averaged; choose one kind"
+    elif recipe.start_from is None and not chosen and (dev or training.patience):
+        # with a run to start from, the kinds of cells are known once that run is read
+        yield loc, f'no cell of kind "{training.select_by}" has dev files to select by'

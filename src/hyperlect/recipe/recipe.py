@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from ..data.examples import SPLITS, Source, Split
-from ..errors import listed, unknown
+from ..data.readers import SPLITS, Source, Split
+from ..errors import counted, listed, unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
-from ..methods import TUNING, Method, as_method, not_applicable, own_languages
-from ..tasks import ParserForm, Task, TaskType, inventory
-from .document import dump_document
-from .few_shot import FewShotSection
-from .sections import (
-    DataBlock,
-    EvaluationSection,
-    Hypernet,
-    Names,
-    Section,
-    TaskSection,
-    Text,
-    TrainingSection,
-)
-from .sources import make_source
+from ..languages import resolve
+from ..methods import METHODS, as_method, not_applicable, own_languages
+from ..run_folder import relative
+from ..tasks import ParserForm, Task, TaskType, label_set
+from . import schema
+from .document import Loc, dotted, dump_document, fill_in, matches, sections_of
 
 FORMAT_VERSION = 1
+
+PLACES = (
+    *(("folder",), ("backbone",), ("start_from",), ("data", "*", "root"), ("data", "*", "dataset")),
+    *(("data", "*", "cells", "*", split) for split in SPLITS),
+    *(("data", "*", "cells", "*", split, "*") for split in SPLITS),
+)
+"""Where a recipe names files and folders. Their variables stay unexpanded in it and in its run."""
 
 # Where a treebank has the trees; all that a parsing task need not say of CoNLL-U.
 _TREE_COLUMNS = {"head": "head", "label": "deprel"}
@@ -42,8 +44,13 @@ _KINDS = {
 }
 
 
-class Recipe(Section):
-    """What `load_recipe` gives: languages are ISO 639-3 codes, and file names absolute."""
+class Recipe(schema.Section):
+    """What `load_recipe` gives.
+
+    `folder` is absolute, and so are `backbone` and `start_from` where they are folders; `_written`
+    has those as they were written, for `dump`. Data blocks name files and languages as they were
+    written; `cells` resolves them at each call.
+    """
 
     format_version: Literal[1]
     """The version of the recipe's form; write 1."""
@@ -51,22 +58,25 @@ class Recipe(Section):
     """The experiment's name, and its run folder's where no other is given."""
     description: str = ""
     """What the experiment is for, in a sentence."""
-    backbone: Text = "builtin:e5-small"
+    folder: schema.Text = "."
+    """The folder that relative names of files and folders start from; it starts from that of the
+    recipe itself. A run keeps it, so that the names in its recipe stay as they were written."""
+    backbone: schema.Text = "builtin:e5-small"
     """The frozen encoder: builtin:e5-small, a hub id, or a folder."""
-    revision: Text | None = None
+    revision: schema.Text | None = None
     """The backbone's branch, tag or commit on the hub."""
-    method: Method = "hyperx"
+    method: schema.MethodName = "hyperx"
     """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone),
     language-hypernet (from language and layer alone), adapters
     (one trained adapter a task), mad-x (Pfeiffer et al. 2020: an adapter a language, trained on raw
     text for the part of the steps that raw text has in other methods, then frozen, and an adapter a
     task stacked on it; cells in languages without raw text are not applicable, except those with
     labelled data of their own, which are trained without a language adapter), finetune (the encoder
-    itself is trained, all of it, or with hypernet.top_layers so many layers; it wants a rate of its
+    itself is trained, all of it or only hypernet.top_layers layers of it; it needs a rate of its
     own, training.learning_rates.backbone), factorised (the same, with heads made from a latent
     vector of the task and one of the language: Ponti et al. 2021; the heads of parsing and mlm are
     ordinary), head (no adapters at all)."""
-    start_from: Text | None = None
+    start_from: schema.Text | None = None
     """A finished run whose trained weights training begins with, in place of random ones: a folder,
     from the recipe's own or else the current one, or a hub id. Encoder, method, sizes and the
     labels of a task must be the same (where none are listed, the run's are taken); the run's
@@ -78,63 +88,91 @@ class Recipe(Section):
     parser: ParserForm = "mlp"
     """How tasks of type parsing score words: mlp (perceptrons, then biaffine attention: Dozat and
     Manning 2017), or direct (biaffine attention alone, as in the authors' released code)."""
-    hypernet: Hypernet = HypernetConfig()
+    hypernet: HypernetConfig = HypernetConfig()
     """Sizes and variants of the hypernetwork."""
-    tasks: dict[str, TaskSection]
+    tasks: dict[str, schema.TaskSection]
     """Task → its type and labels."""
-    data: tuple[DataBlock, ...]
+    data: tuple[schema.DataBlock, ...]
     """Where the data of each task and language lies."""
-    only_tasks: Names | None = None
-    """The tasks to train; the others, and their data, are left out as if they were not written.
-    One file so serves single tasks and several."""
-    few_shot: FewShotSection | None = None
+    only_tasks: Annotated[schema.Names, Field(min_length=1)] | None = None
+    """The tasks to train; the others, and their data, are left out as if they were not written, so
+    that one file serves single tasks and several."""
+    few_shot: schema.FewShotSection | None = None
     """Little training data for some cells; null for all there is."""
-    training: TrainingSection = TrainingSection()
+    training: schema.TrainingSection = schema.TrainingSection()
     """How the model is trained."""
-    evaluation: EvaluationSection = EvaluationSection()
+    evaluation: schema.EvaluationSection = schema.EvaluationSection()
     """How the grid is scored."""
+
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def cells(self, split: Split) -> dict[Cell, list[Source]]:
         """Return the sources of one part of every cell that uses any, in the recipe's order.
 
         What several blocks give for a cell is joined. Of training data, `few_shot` may leave out
-        that of some cells, or use some examples only.
+        that of some cells, or use some examples only. Variables have their present values; one
+        without a value stays in the name of the file.
         """
-        written = self.written_cells(split)
-        if split != "train" or self.few_shot is None:
-            return written
-        return {cell: found for cell, found in written.items() if self.few_shot.count(cell) != 0}
+        cells: dict[Cell, list[Source]] = {}
+        few = self.few_shot if split == "train" else None
+        for _, _, cell, source in self.files([split]):
+            if few is None or few.count(cell) != 0:
+                cells.setdefault(cell, []).append(source)
+        return cells
 
-    def written_cells(self, split: Split) -> dict[Cell, list[Source]]:
-        """Return the same without regard to `few_shot`."""
-        found: dict[Cell, list[Source]] = {}
-        for block in self.data:
+    def files(self, splits: Sequence[Split] = SPLITS) -> Iterator[tuple[Loc, Split, Cell, Source]]:
+        """Go through every file, or split on the hub, with its path in the recipe."""
+        for index, block in enumerate(self.data):
             for language, files in block.cells.items():
-                for name in getattr(files, split):
-                    source = make_source(block, files, split, name, self._default_fields(block))
-                    found.setdefault(Cell(block.task, language), []).append(source)
-        return found
+                cell = Cell(block.task, resolve(language))
+                for split in splits:
+                    for number, name in enumerate(getattr(files, split)):
+                        loc = ("data", index, "cells", language, split, number)
+                        yield loc, split, cell, self._source(block, language, split, name)
 
-    def _default_fields(self, block: DataBlock) -> Mapping[str, str | int]:
-        task = self.tasks.get(block.task)
-        trees = task is not None and task.type is TaskType.PARSING
-        return _TREE_COLUMNS if trees and block.format == "conllu" else {}
+    def _source(self, block: schema.DataBlock, language: str, split: Split, name: str) -> Source:
+        hub, task = block.format == "hub", self.tasks.get(block.task)
+        trees = task is not None and task.type is TaskType.PARSING and block.format == "conllu"
+        config = (block.config or "").replace("{language}", language)
+        return Source(
+            format=block.format,
+            location=self.local(str(block.dataset)) if hub else self.path(block.root or "", name),
+            fields={**(_TREE_COLUMNS if trees else {}), **block.fields},
+            comment=block.comment,
+            config=block.cells[language].config or config or None,
+            revision=block.revision,
+            split=fill_in(name, os.environ) if hub else None,
+            limit=getattr(block.limit, split),
+            quoting=block.quoting,
+            strip_prefix=block.strip_prefix,
+            unlabelled=task.unlabelled if task else "error",
+        )
+
+    def path(self, *names: str) -> str:
+        """Return the absolute path of a file or folder that the recipe names."""
+        parts = (Path(fill_in(name, os.environ)).expanduser() for name in names)
+        return os.path.normpath(Path(self.folder, *parts))
+
+    def as_written(self, reference: str) -> str:
+        """Return the backbone, or the run to start from, as the recipe has it."""
+        return self._written.get(reference, reference)
+
+    def local(self, reference: str) -> str:
+        """Return the absolute path of a reference to a folder; an id on the hub stays as it is."""
+        path = self.path(reference)
+        return path if Path(path).is_dir() else fill_in(reference, os.environ)
 
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
         text_tasks = [name for name, task in self.tasks.items() if task.type is TaskType.MLM]
         return Grid(self.cells("train"), text_tasks)
 
-    def task_types(self) -> dict[str, TaskType]:
-        """Return the type of every task, in the order of the heads."""
-        return {name: task.type for name, task in self.tasks.items()}
-
-    def task(self, name: str, found: Iterable[str] = ()) -> Task:
-        """Make a task with its label inventory.
+    def task(self, name: str, labels: Iterable[str] = ()) -> Task:
+        """Make a task with its label set.
 
         Args:
             name: the task's name.
-            found: the (mapped) labels of its training data, used where the recipe names none.
+            labels: the (mapped) labels of its training data, used where the recipe names none.
 
         Raises:
             UnknownNameError: the recipe has no such task.
@@ -142,10 +180,9 @@ class Recipe(Section):
         if name not in self.tasks:
             raise unknown("task", name, self.tasks)
         section = self.tasks[name]
-        labels = section.inventory()
-        if labels is None:
-            labels = inventory(section.type, found)
-        return Task(name, section.type, labels, section.label_map)
+        labels = section.label_set() or label_set(section.type, labels)
+        mapping, scheme = section.label_map, section.scheme
+        return Task(name, section.type, labels, mapping, scheme, section.unlabelled)
 
     def hypernet_config(self) -> HypernetConfig:
         """Return the hypernetwork's configuration as the method has it.
@@ -158,8 +195,8 @@ class Recipe(Section):
     def not_applicable(self, split: Split) -> dict[Cell, str]:
         """Return the cells of one part that the method cannot have a score for, and why."""
         grid = self.grid()
-        own = own_languages(self.method, grid)
-        reasons = {c: not_applicable(self.method, own, grid, c) for c in self.cells(split)}
+        languages = own_languages(self.method, grid)
+        reasons = {c: not_applicable(self.method, languages, grid, c) for c in self.cells(split)}
         return {cell: reason for cell, reason in reasons.items() if reason}
 
     def selection_cells(self, grid: Grid | None = None) -> list[Cell]:
@@ -168,8 +205,8 @@ class Recipe(Section):
         Raw-text tasks have a say only where they are listed by name, or where there are no others.
 
         Args:
-            grid: decides of what kind cells are; the recipe's own by default. Where training goes
-                on from another run it has that run's cells too.
+            grid: decides of what kind cells are; the recipe's own by default. Where training
+                starts from another run it has that run's cells too.
         """
         chosen = self.training.select_by
         if not isinstance(chosen, str):
@@ -182,62 +219,87 @@ class Recipe(Section):
             if grid.kind(cell) in _KINDS[chosen] and (only_text or cell.task not in grid.text_tasks)
         ]
 
-    def notes(self) -> list[str]:
-        """Return remarks on what is no fault but may not be what was meant."""
-        notes = []
-        read = HypernetConfig(
-            top_layers=self.hypernet.top_layers if self.method in TUNING else None
-        )
-        if self.method in (*TUNING, "head") and self.hypernet != read:
-            but = " but top_layers" if self.method in TUNING else ""
-            notes.append(
-                f"hypernet: the method {self.method} has no adapters, so these settings{but} do "
-                "nothing."
-            )
+    def notes(self, layers: int | None = None, longest: int | None = None) -> list[str]:
+        """Return remarks on what is not a fault but may not be what was meant.
+
+        Args:
+            layers: how many layers the encoder has, where that is known.
+            longest: how many sub-words it takes at most.
+        """
+        notes, top, test = [], self.hypernet.top_layers, self.cells("test")
+        if layers and top and top > layers:
+            has = counted(layers, "layer")
+            notes.append(f"hypernet.top_layers: the encoder has {has}, so training refuses {top}.")
+        if longest and self.max_length > longest:
+            takes = counted(longest, "sub-word")
+            notes.append(f"max_length: the encoder takes {takes}, so longer inputs are split.")
+        method = METHODS[self.method]
+        unread = HypernetConfig(top_layers=top if method.trains_encoder else None)
+        if method.adapters is None and self.hypernet != unread:
+            which = f"these settings{' except top_layers' if method.trains_encoder else ''}"
+            notes.append(f"hypernet: {self.method} has no adapters, so {which} do nothing.")
         if self.method == "mad-x":
-            notes += self._madx_notes()
-        if not any(self.cells("dev").values()):
+            grid, without = self.grid(), listed([*map(str, self.not_applicable("test"))], _LISTED)
+            if bare := sorted(grid.labelled_languages - grid.text_languages):
+                notes.append(
+                    f"method: there is no raw text in {', '.join(bare)}, so mad-x trains on their "
+                    "labelled data without a language adapter."
+                )
+            if self.not_applicable("test"):
+                why = "since there is no raw text in their languages"
+                notes.append(f"method: mad-x does not apply to {without}, {why}.")
+        if not self.cells("dev"):
             notes.append("data: there are no dev files, so the last checkpoint is the one kept.")
-        untested = [name for name in self.tasks if name not in {c.task for c in self.cells("test")}]
-        labelled = [name for name in untested if self.tasks[name].type is not TaskType.MLM]
-        if labelled:
-            notes.append(f"data: no test files for {', '.join(labelled)}; nothing will be scored.")
+        labelled = [name for name, task in self.tasks.items() if task.type is not TaskType.MLM]
+        if untested := [name for name in labelled if name not in {cell.task for cell in test}]:
+            notes.append(f"data: no test files for {', '.join(untested)}; nothing will be scored.")
         return notes
 
-    def _madx_notes(self) -> list[str]:
-        grid, notes = self.grid(), []
-        if bare := sorted(grid.labelled_languages - grid.text_languages):
-            notes.append(
-                f"method: there is no raw text in {', '.join(bare)}, so mad-x trains on their "
-                "labelled data without a language adapter."
-            )
-        if without := [str(cell) for cell in self.not_applicable("test")]:
-            notes.append(
-                f"method: mad-x does not apply to {listed(without, _LISTED)}, since there is no "
-                "raw text in their languages."
-            )
-        return notes
+    def dump(self, folder: Path | None = None) -> str:
+        """Write the recipe out as YAML, defaults and all; loading it gives an equal recipe.
 
-    def dump(self) -> str:
-        """Write the recipe out as YAML, defaults and all; loading it gives an equal recipe."""
+        Names of files and folders are written as they were in the recipe, variables unexpanded.
+
+        Args:
+            folder: where the YAML will lie. The key ``folder`` is written relative to it, so that
+                the YAML holds no path of this machine and moves together with the data. By
+                default it is absolute.
+        """
         data = self.model_dump(mode="json")
-        data["data"] = [_plain_block(block) for block in self.data]
-        return dump_document(_escape(data))
+        for key in ("backbone", "start_from"):
+            data[key] = self.as_written(data[key])
+        if folder is not None:
+            data["folder"] = Path(relative(self.folder, folder)).as_posix()
+        data["data"] = [block.model_dump(mode="json", exclude_none=True) for block in self.data]
+        for block in data["data"]:
+            for files in block["cells"].values():
+                for split in [split for split in SPLITS if not files[split]]:
+                    del files[split]
+        return dump_document(_escape(data, ()))
 
 
-def _plain_block(block: DataBlock) -> dict[str, Any]:
-    plain = block.model_dump(mode="json", exclude_none=True)
-    for files in plain["cells"].values():
-        for split in SPLITS:
-            if not files[split]:
-                del files[split]
-    return plain
-
-
-def _escape(value: Any) -> Any:
+def _escape(value: Any, loc: Loc) -> Any:
     """Keep a ``${`` that came out of an environment variable from being expanded again."""
     if isinstance(value, dict):
-        return {key: _escape(item) for key, item in value.items()}
+        return {key: _escape(item, (*loc, key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escape(item) for item in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value
+        return [_escape(item, (*loc, index)) for index, item in enumerate(value)]
+    unexpanded = not isinstance(value, str) or any(matches(loc, place) for place in PLACES)
+    return value if unexpanded else value.replace("${", "$${")
+
+
+def documentation() -> dict[str, str]:
+    """Return every key of a recipe (``training.steps``, ``data.*.format``) with its meaning."""
+    return {
+        dotted((*place, name)): " ".join(text.split())
+        for place, section in sections_of(Recipe).items()
+        for name, text in _described(section).items()
+    }
+
+
+def _described(section: type[Any]) -> dict[str, str]:
+    if issubclass(section, schema.Section):
+        return {name: field.description or "" for name, field in section.model_fields.items()}
+    listing = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")[2]
+    listing = listing.partition("\n\n")[0]
+    return dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listing, re.MULTILINE))

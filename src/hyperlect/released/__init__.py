@@ -4,9 +4,4 @@ The released code names its parameters after its own modules; here they are rena
 and nothing may be missing or left over. Its checkpoints become runs.
 """
 
-from __future__ import annotations
-
-from .build import from_released
-from .convert import ORIGIN, Conversion, convert_checkpoint
-
-__all__ = ["ORIGIN", "Conversion", "convert_checkpoint", "from_released"]
+from .convert import Conversion, convert_checkpoint, from_released

@@ -1,28 +1,55 @@
-"""Reading a run folder: what the report needs of it, checked, and nothing else."""
+"""From run folders to data: a run as its page needs it, and many runs as one long table.
+
+Every comparison starts from the table. One row is one cell of one run:
+
+    setting, method, seed, part    the run; `method` is the name of the system it belongs to
+    labelled, draw                 its point on a few-shot curve; missing where there is none
+    few_shot                       whether the curve is of this cell
+    complete                       whether the seed has every part that any seed of the system has
+    trained_as                     the method of the recipe
+    parameters, seconds            of the whole run; missing where they were not kept
+    task, kind, language, metric, examples, units    the cell; `units` is -1 without a score
+    score                          a percentage or a perplexity; missing without one
+    scored, applicable             whether there is a number, whether the method could have one
+    counts                         what each example adds, (2, examples); None where it was not kept
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, groupby
 from pathlib import Path
+from posixpath import commonpath, dirname
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import RunError
-from ..evaluation.results import FILE, Results, read_results
+from ..errors import Problems, RunError, counted
+from ..evaluation.results import CellResult, Results, read_examples, read_results
+from ..experiment import read_manifest
+from ..grid import Cell
+from ..run_folder import EMBEDDINGS, METRICS, RECIPE, RESULTS, VERSIONS, RunState, read_json
+
+SELECTION = "selection score, development data"
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What `metrics.jsonl` says of training: (step, value) pairs in order of steps."""
+    """What the log of training says.
 
-    losses: dict[str, list[tuple[int, float]]]
-    selection: list[tuple[int, float]]
+    Attributes:
+        points: title → step → value, in order of steps; last `SELECTION`, if there is any.
+        best_step: that of the best selection score.
+    """
+
+    points: dict[str, dict[int, float]]
     best_step: int | None
 
 
@@ -46,90 +73,223 @@ class Run:
     recipe: str | None
     versions: dict[str, str] | None
 
+    @property
+    def cells(self) -> dict[Cell, CellResult]:
+        """Each cell's result."""
+        return {Cell(result.task, result.language): result for result in self.results.cells}
+
+
+@dataclass(frozen=True)
+class Systems:
+    """What is compared: methods in settings, each trained with several seeds.
+
+    Attributes:
+        name: the experiment's, or what stands for it.
+        cells: the table that this module describes.
+        missing: setting → its runs without results, as "method, seed 1".
+        after: setting of a curve → the setting that its runs continue.
+    """
+
+    name: str
+    cells: pd.DataFrame
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+
 
 def read_run(folder: Path) -> Run:
-    """Read one run folder.
+    """Read one run folder. Files other than the results may be missing.
 
-    Raises `RunError` when there is no such folder, when it has no results, or when a file is
-    malformed. Files other than `results.json` may be missing.
+    Raises:
+        RunError: there is no such folder, it has no results, or a file is malformed.
     """
+    return Run(
+        folder,
+        _results(folder),
+        _curves(folder / METRICS),
+        _embeddings(folder / EMBEDDINGS),
+        _recipe(folder / RECIPE),
+        _versions(folder / VERSIONS),
+    )
+
+
+def read_systems(folder: Path) -> Systems:
+    """Read the finished runs of an experiment's folder.
+
+    Raises:
+        RunError: the folder holds no experiment, or a file of a run is malformed.
+    """
+    manifest = read_manifest(folder)
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, list[str]] = {}
+    on_curve: Counter[tuple[str, str]] = Counter()
+    for run in manifest.runs:
+        about = {"setting": run.setting, "method": run.method, "seed": run.seed, "part": run.part}
+        if run.state == RunState.DONE:
+            about |= {"labelled": run.point.examples, "draw": run.point.draw} if run.point else {}
+            rows += _rows(run.folder, _results(run.folder), about, run.cells)
+        elif run.point:
+            on_curve[run.setting, run.method] += 1
+        else:
+            name = f"{run.method} {run.part}".strip()
+            missing.setdefault(run.setting, []).append(f"{name}, seed {run.seed}")
+    for (setting, method), number in on_curve.items():
+        missing.setdefault(setting, []).append(f"{method}, {counted(number, 'run')}")
+    after = {run.setting: run.after for run in manifest.runs if run.after}
+    return Systems(manifest.name, _table(rows), missing, after)
+
+
+def gather_runs(folders: Sequence[Path], by_seed: bool = True) -> Systems:
+    """Put single runs together.
+
+    Args:
+        folders: of the runs.
+        by_seed: whether those that differ in the seed alone are one system; else each run is one.
+
+    Raises:
+        RunError: a folder has no results, or a file of it is malformed.
+    """
+    runs = [(folder, _results(folder)) for folder in folders]
+    seeds = [-n if r.seed is None else r.seed for n, (_, r) in enumerate(runs, start=1)]
+    recipes = [_recipe(folder / RECIPE) or "" for folder in folders]
+    table = pd.DataFrame(
+        {
+            "recipe": [re.sub(r"(?m)^(\s+)seed:.*$", "", recipe) for recipe in recipes],
+            "method": [results.method for _, results in runs],
+            "name": [results.name for _, results in runs],
+            "seed": seeds,
+        }
+    )
+    # The same seed once more is another system.
+    again = table.groupby(list(table.columns)).cumcount() if by_seed else table.index
+    numbers = table.assign(seed=again).groupby(list(table.columns), sort=False).ngroup()
+    first = table.loc[~numbers.duplicated()]
+    choices = [
+        list(first["method"]),
+        list(first["name"] + " (" + first["method"] + ")"),
+        run_names([runs[n] for n in first.index]),
+    ]
+    names = next((c for c in choices[0 if by_seed else 2 :] if len({*c}) == len(c)), choices[2])
+    rows = (
+        _rows(*run, {"method": names[number], "seed": seed})
+        for run, number, seed in zip(runs, numbers, seeds, strict=True)
+    )
+    return Systems("Comparison", _table(list(chain.from_iterable(rows))))
+
+
+def run_names(runs: Sequence[tuple[Path, Results]]) -> list[str]:
+    """Name each run: by its name, and where names repeat by its folder too."""
+    names = [results.name for _, results in runs]
+    folders = [folder.resolve().name for folder, _ in runs]
+    if len(set(zip(names, folders, strict=True))) < len(names):
+        folders = [str(folder) for folder, _ in runs]
+    return [
+        f"{name} ({folder})" if names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _rows(
+    folder: Path, results: Results, about: dict[str, Any], few_shot: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one run."""
+    counts = read_examples(folder)
+    for result in results.cells:
+        cell = Cell(result.task, result.language)
+        yield {
+            **{"setting": "runs", "part": "", "labelled": None, "draw": None},
+            **about,
+            "trained_as": results.method,
+            "parameters": results.trained_parameters,
+            "seconds": results.seconds,
+            **result.model_dump(include={"task", "language", "metric", "score", "examples"}),
+            "kind": str(result.kind),
+            "units": -1 if result.key.units is None else result.key.units,
+            "scored": result.scored,
+            "applicable": result.applicable,
+            "few_shot": str(cell) in few_shot,
+            "counts": counts.get(cell),
+        }
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Make the table. What was scored twice in one seed counts once, as it was scored last.
+
+    A system without a complete seed waits for one.
+    """
+    table = pd.DataFrame(rows)
+    if rows:
+        system, repeat = ["setting", "method"], ["setting", "method", "labelled", "draw", "seed"]
+        cell = ["task", "kind", "language", "metric", "examples", "units"]
+        numbers = ("labelled", "draw", "parameters", "seconds", "score")
+        table = table.drop_duplicates([*repeat, *cell], keep="last")
+        table = table.astype(dict.fromkeys(numbers, float))
+        parts = table.groupby(repeat, dropna=False)["part"].transform("nunique")
+        whole = parts == table.groupby(system)["part"].transform("nunique")
+        table = table.assign(complete=whole | table["labelled"].notna())
+        table = table[table.groupby(system)["complete"].transform("any")]
+    return table
+
+
+def _results(folder: Path) -> Results:
     if not folder.is_dir():
         raise RunError(f"{folder} is not a run folder. `hyperlect train RECIPE` makes one.")
     results = read_results(folder)
     if not results.cells:
         raise RunError(
-            f"{folder / FILE} holds no cells, so there is nothing to report. "
+            f"{folder / RESULTS} holds no cells, so there is nothing to report. "
             f"Make it with: hyperlect evaluate {folder}"
         )
-    recipe = folder / "recipe.yaml"
-    return Run(
-        folder=folder,
-        results=results,
-        curves=_read_curves(folder / "metrics.jsonl"),
-        embeddings=_read_embeddings(folder / "embeddings.json"),
-        recipe=_without_folders(recipe.read_text("utf-8")) if recipe.is_file() else None,
-        versions=_read_versions(folder / "versions.json"),
-    )
+    return results
 
 
-def _without_folders(recipe: str) -> str:
-    """Write … for the folder that all files of a recipe share: a page is shown to others."""
-    paths = re.findall(r"(?<=[\s'\"])/[^\s'\",\]]+", recipe)
-    shared = os.path.commonpath(paths) if len(paths) > 1 else ""
-    return recipe if len(shared) < 2 else recipe.replace(f"{shared}/", "…/").replace(shared, "…")
+def _recipe(path: Path) -> str | None:
+    """Read a recipe, with … for the folders of its files: a page is shown to others."""
+    if not path.is_file():
+        return None
+    recipe = path.read_text(encoding="utf-8")
+    files = sorted(re.findall(r"(?<=[\s'\"\[])/[^'\",\]\n]+", recipe))
+    for _, group in groupby(files, key=lambda file: file.split("/")[1]):
+        shared = commonpath([dirname(file) for file in group])
+        recipe = recipe.replace(f"{shared}/", "…/") if len(shared) > 1 else recipe
+    return recipe
 
 
-def _read_json(path: Path, remedy: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON ({error}). {remedy}") from None
-
-
-def _read_curves(path: Path) -> Curves | None:
+def _curves(path: Path) -> Curves | None:
     """Read the log of training; a step that was logged again after a resume counts once."""
     if not path.is_file():
         return None
-    losses: dict[str, dict[int, float]] = {}
-    selection: dict[int, float] = {}
+    points: dict[str, dict[int, float]] = {}
     best_step: int | None = None
+    problems = Problems(str(path))
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line) if line.strip() else {}
-            if entry.get("event") == "train":
-                for task, loss in entry["loss"].items():
-                    losses.setdefault(task, {})[int(entry["step"])] = _number(loss)
-            elif entry.get("event") == "dev":
-                selection[int(entry["step"])] = _number(entry.get("selection"))
+            entry = json.loads(line.strip() or "{}")
+            event, values = entry.get("event"), {}
+            if event == "train":
+                values = {f"{task}, training loss": loss for task, loss in entry["loss"].items()}
+            elif event == "dev":
+                values = {SELECTION: entry.get("selection")}
                 best_step = int(entry["step"]) if entry.get("best") else best_step
+            for title, value in values.items():
+                score = math.nan if value is None else float(value)
+                points.setdefault(title, {})[int(entry["step"])] = score
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number == len(lines):  # a run that was cut off, or still goes on, ends mid-line
-                break
-            raise RunError(
-                f"{path}:{number}: not an event of training ({error!r}). "
-                "Remove the line, or the file to report without learning curves."
-            ) from None
-    return Curves(
-        {task: _in_order(points) for task, points in losses.items()},
-        _in_order(selection),
-        best_step,
-    )
+            if number < len(lines):  # a run that was cut off, or is still running, ends mid-line
+                problems.add(f"not an event of training ({error!r}). Remove the line.", number)
+    problems.raise_if_any(RunError, "The log of training cannot be read:")
+    curves: dict[str, dict[int, float]] = {}
+    for title in sorted(points, key=SELECTION.__eq__):
+        finite = {step: v for step, v in sorted(points[title].items()) if math.isfinite(v)}
+        curves |= {title: finite} if finite else {}
+    return Curves(curves, best_step)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _in_order(points: dict[int, float]) -> list[tuple[int, float]]:
-    return sorted((step, value) for step, value in points.items() if math.isfinite(value))
-
-
-def _read_embeddings(path: Path) -> Embeddings | None:
+def _embeddings(path: Path) -> Embeddings | None:
     if not path.is_file():
         return None
     remedy = "Remove the file to report without the map of languages."
-    raw = _read_json(path, remedy)
+    raw = read_json(path, remedy)
     try:
         languages = [str(code) for code in raw["languages"]]
         vectors = np.asarray(raw["vectors"], dtype=np.float64)
@@ -138,22 +298,14 @@ def _read_embeddings(path: Path) -> Embeddings | None:
         raise RunError(f"{path} is not language embeddings ({error!r}). {remedy}") from None
     if vectors.ndim != 2 or len(vectors) != len(languages) or not np.isfinite(vectors).all():
         raise RunError(
-            f"{path} has {len(languages)} languages and vectors of shape {vectors.shape}: one "
-            f"finite vector a language is needed, all of one length. {remedy}"
+            f"{path} has {counted(len(languages), 'language')} and vectors of shape "
+            f"{vectors.shape}: one finite vector a language is needed, all of one length. {remedy}"
         )
     return Embeddings(languages, vectors, kinds)
 
 
-def _read_versions(path: Path) -> dict[str, str] | None:
+def _versions(path: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
-    raw = _read_json(path, "Remove the file to report without versions.")
-    return dict(_flat("", raw))
-
-
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if value is None:
-        return []
-    if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in _flat(f"{prefix}.{key}", inner)]
-    return [(prefix.lstrip(".") or "versions", str(value))]
+    versions = read_json(path, "Remove the file to report without versions.")
+    return dict(pd.json_normalize(versions).astype(object).iloc[0].dropna().astype(str))

@@ -1,27 +1,44 @@
-"""The page: sections put together from tables and drawings, and written to one file."""
+"""The page, and the files beside it: what is compared, put into templates and written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from string import Template
 
-from ..errors import RunError
-from .comparison import labels
-from .data import Run, read_run
-from .marks import symbols
-from .markup import Html, join, tag
-from .scales import Scale, colour_rules, scale_of
-from .sections import facts, run_sections
-from .side_by_side import comparison_sections
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..errors import RunError, counted
+from ..evaluation.results import CellResult, is_perplexity
+from ..grid import Kind
+from ..languages import name
+from ..run_folder import REPORT, write_text, writing
+from . import plots
+from .compare import choose_baseline, summarise
+from .data import Run, gather_runs, read_run, read_systems, run_names
+from .plots import LEVELS, Scale, figure_text
+from .tables import as_csv, as_json, as_latex, as_markdown, chapters_of, marks, score_text
+
+FILES = {
+    "html": "report.html",
+    "markdown": "report.md",
+    "csv": "cells.csv",
+    "latex": "tables.tex",
+    "json": "summary.json",
+}
+FORMATS = tuple(FILES)
+_GROUPS = (
+    "Labelled data in training",
+    "Raw text only in training",
+    "Raw text in training",
+    "No data in training",
+)
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write one self-contained HTML page about a run, or about several and how they compare.
 
     Args:
-        runs: run folders, each with a `results.json`.
+        runs: run folders, each with results.
         out: the file to write. By default `report.html` in the run folder; of several runs
             `comparison.html` in the first one's, which leaves its own report alone.
 
@@ -29,65 +46,115 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        RunError: a folder that is no run or has no results, or a file of it that is malformed.
+        RunError: a folder is no run or has no results, a file of it is malformed, or the page
+            cannot be written.
     """
-    if not runs:
+    folders = list(dict.fromkeys(map(Path, runs)))
+    if not folders:
         raise RunError("There is no run to report. Name at least one run folder.")
-    read = [read_run(Path(folder)) for folder in runs]
-    if out is None:
-        out = read[0].folder / ("report.html" if len(read) == 1 else "comparison.html")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(read), encoding="utf-8")
+    runs_read = [read_run(folder) for folder in folders]
+    names = run_names([(run.folder, run.results) for run in runs_read])
+    title = names[0] if len(folders) == 1 else f"Comparison of {len(folders)} runs"
+    chapters = chapters_of(gather_runs(folders, by_seed=False)) if len(folders) > 1 else []
+    views = [
+        {"name": run_name, "run": run, "rows": summarise(gather_runs([run.folder]).cells)[0]}
+        for run_name, run in zip(names, runs_read, strict=True)
+    ]
+    scores: dict[bool, list[float]] = {False: [], True: []}
+    for cell in (cell for run in runs_read for cell in run.results.cells):
+        scores[is_perplexity(cell.metric)].append(cell.value)
+    out = out or folders[0] / (REPORT if len(folders) == 1 else "comparison.html")
+    scales = {of: Scale.around(values, of) for of, values in scores.items()}
+    _write(out, _render(title, runs=views, chapters=chapters, scales=scales))
     return out
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Return the page about `runs` as text."""
-    cells = [cell for run in runs for cell in run.results.cells]
-    scales = {perplexity: scale_of(cells, perplexity) for perplexity in (False, True)}
-    if len(runs) == 1:
-        title, body = runs[0].results.name, _one(runs[0], scales)
-    else:
-        title, body = f"Comparison of {len(runs)} runs", _several(runs, scales)
-    return page(title, body)
+def write_comparison(
+    folders: Sequence[Path],
+    out: Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    baseline: str | None = None,
+) -> list[Path]:
+    """Write tables and plots of an experiment's finished runs, or of single runs.
+
+    Args:
+        folders: an experiment's folder, or run folders.
+        out: the folder to write to; by default the experiment's own, or the first run's.
+        formats: which of `FORMATS`.
+        baseline: what the others are tested against, as `choose_baseline` takes it.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: nothing has results yet, a file of a run is malformed, or a file cannot be
+            written.
+        UnknownNameError: there is no such baseline.
+    """
+    folders = list(dict.fromkeys(folders))
+    systems = read_systems(folders[0]) if len(folders) == 1 else gather_runs(folders)
+    if systems.cells.empty:
+        raise RunError(f"No run of {folders[0]} has results yet. Run it: hyperlect experiment")
+    chapters = chapters_of(systems, choose_baseline(systems.cells, baseline))
+    texts: dict[str, Callable[[], str]] = {
+        "html": lambda: _render(systems.name, runs=[], chapters=chapters),
+        "markdown": lambda: as_markdown(systems.name, chapters),
+        "csv": lambda: as_csv(systems.cells),
+        "latex": lambda: as_latex(chapters),
+        "json": lambda: as_json(chapters),
+    }
+    paths = {name: (out or folders[0]) / FILES[name] for name in formats}
+    for format_, path in paths.items():
+        _write(path, texts[format_]())
+    return list(paths.values())
 
 
-def page(title: str, body: Html) -> str:
+def _write(path: Path, text: str) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _render(title: str, **content: object) -> str:
     """Return a whole page."""
-    files = resources.files(__package__)
-    style = (files / "style.css").read_text(encoding="utf-8")
-    return Template((files / "page.html").read_text(encoding="utf-8")).substitute(
-        title=tag("title", f"{title}: hyperlect report"),
-        style=f"{style}\n{colour_rules()}",
-        symbols=symbols(),
-        header=tag("header", tag("p", "hyperlect report", class_="brand"), tag("h1", title)),
-        body=body,
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
+    helpers = (name, counted, figure_text, score_text, marks, is_perplexity, cell_text)
+    environment.filters |= {helper.__name__: helper for helper in helpers}
+    environment.filters["number"] = lambda number: "–" if number is None else f"{number:,.0f}"
+    environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
+    environment.globals |= {"plots": plots, "language_groups": language_groups, "levels": LEVELS}
+    return environment.get_template("page.html").render(title=title, **content)
 
 
-def _one(run: Run, scales: Mapping[bool, Scale]) -> Html:
-    sections = run_sections(run, scales, "r1")
-    contents = contents_list([(section.id, section.title) for section in sections])
-    return join([facts(run), contents, *(section.render(2) for section in sections)], "\n")
+def cell_text(cell: CellResult, digits: int = 1) -> str:
+    """Write a cell's score as `figure_text` does; n/a where the method does not apply to it."""
+    return figure_text(cell.score, digits) if cell.applicable else "n/a"
 
 
-def _several(runs: Sequence[Run], scales: Mapping[bool, Scale]) -> Html:
-    names = labels(runs)
-    sections = comparison_sections(runs, names, scales)
-    parts = [section.render(2) for section in sections]
-    links = [(section.id, section.title) for section in sections]
-    for number, (run, label) in enumerate(zip(runs, names, strict=True), start=1):
-        id_ = f"r{number}"
-        links.append((id_, label))
-        heading = tag("h2", label, id=f"{id_}-heading")
-        inner = [section.render(3) for section in run_sections(run, scales, id_)]
-        parts.append(
-            tag("article", heading, facts(run), *inner, id=id_, aria_labelledby=f"{id_}-heading")
-        )
-    return join([contents_list(links), *parts], "\n")
-
-
-def contents_list(links: Sequence[tuple[str, str]]) -> Html:
-    """Return links to the parts of a page."""
-    items = (tag("li", tag("a", title, href=f"#{id_}")) for id_, title in links)
-    return tag("nav", tag("ul", *items), aria_label="Contents")
+def language_groups(run: Run) -> dict[str, list[str]]:
+    """Sort the languages by what training had of them, and by name within that."""
+    cells: dict[str, list[CellResult]] = {}
+    for cell in run.results.cells:
+        cells.setdefault(cell.language, []).append(cell)
+    groups: dict[str, list[str]] = {heading: [] for heading in _GROUPS}
+    for code in sorted(cells, key=name):
+        kinds = {cell.kind for cell in cells[code]}
+        sort = run.embeddings.kinds.get(code) if run.embeddings else None
+        labelled, text_only, text, untouched = groups.values()
+        perplexity = all(is_perplexity(cell.metric) for cell in cells[code])
+        if Kind.UNTOUCHED in kinds:
+            group = untouched
+        elif Kind.TEXT_ONLY in kinds or sort == "text only":
+            group = text_only
+        elif perplexity and kinds == {Kind.SUPERVISED} and sort != "labelled":
+            group = text  # though it may have had labels that this evaluation left out
+        else:
+            group = labelled
+        group.append(code)
+    return {heading: languages for heading, languages in groups.items() if languages}

@@ -1,162 +1,205 @@
-"""The tables of the page: averages, the grid as a heat map, every cell, and runs side by side."""
+"""Comparisons as tables, and the tables as text: Markdown, LaTeX, CSV, JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ..evaluation.results import Average, CellResult, Results, is_perplexity
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..errors import listed
 from ..grid import Kind
-from ..languages import name
-from .comparison import Group
-from .data import Run
-from .marks import mark
-from .markup import Html, join, rows, tag
-from .scales import LEVELS, Scale, cell_figure, count_of, figure_text
+from .compare import ALL, Row, summarise, summarise_curve
+from .data import Systems
+from .plots import counts_text, figure_text
 
-_TASKS_ON_PHONE = 5  # columns beyond which the grid scrolls sideways on a narrow screen
-
-
-def with_mark(kind: Kind) -> Html:
-    """A kind's mark and name."""
-    return tag("span", mark(kind), tag("span", kind.value), class_="kind")
+_LATEX: dict[str, str | int | None] = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    **{"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"\dag{}", "<": "$<$", ">": "$>$"},
+}
 
 
-def kinds_list(kinds: Sequence[Kind]) -> Html:
-    """What each kind means, with its mark."""
-    pairs = (
-        tag("div", tag("dt", with_mark(kind)), tag("dd", kind.meaning + ".")) for kind in kinds
-    )
-    return tag("dl", *pairs, class_="kinds")
+@dataclass(frozen=True)
+class Table:
+    """One kind of cell of a setting, or one task of a curve.
+
+    Attributes:
+        title, note: the kind or the task, and over what the means are.
+        kind: of the cells; None on a curve, along which it changes.
+        frame: systems × columns of rows (or texts); missing where a system has none.
+    """
+
+    title: str
+    note: str
+    kind: Kind | None
+    frame: pd.DataFrame
 
 
-def averages_table(results: Results) -> Html:
-    """Kinds down, each with its meaning, and tasks across; each mean with its number of cells."""
-    found = {(average.task, average.kind): average for average in results.averages}
-    width = len(results.tasks)
-    heads = [
-        tag("th", task, tag("small", metric), scope="col") for task, metric in results.tasks.items()
-    ]
-    bodies = []
-    for kind in results.kinds:
-        meaning = tag("span", kind.meaning, class_="meaning")
-        title = tag("th", with_mark(kind), ": ", meaning, colspan=width, scope="rowgroup")
-        means = (_mean(found.get((task, kind))) for task in results.tasks)
-        bodies.append(tag("tbody", tag("tr", title), tag("tr", *means)))
-    caption = tag("caption", "Mean score of each task over the cells of each kind", class_="vh")
-    head = tag("thead", tag("tr", *heads))
-    table = tag("table", caption, head, *bodies, class_="averages", style=f"--tasks:{width}")
-    return tag("div", table, class_="scroll")
+@dataclass(frozen=True)
+class Chapter:
+    """What is written of one setting or curve: rows, tables of them, and what stands in them."""
+
+    name: str
+    rows: list[Row]
+    tables: list[Table]
+    legend: str
+    missing: str
 
 
-def _mean(average: Average | None) -> Html:
-    if average is None:
-        return tag("td", tag("span", "–", class_="none"), tag("small", "no cells"))
-    without = average.not_applicable
-    figure = tag("b", "n/a" if without and not average.cells else figure_text(average.mean))
-    counts = count_of(average.cells, "cell") + (f", {without:,} n/a" if without else "")
-    return tag("td", figure, tag("small", counts))
+def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
+    """Compare the systems of every setting, and then those of every curve."""
+    by_setting = dict(iter(systems.cells.groupby("setting", sort=False)))
+    chapters: dict[bool, list[Chapter]] = {False: [], True: []}
+    for name, cells in by_setting.items():
+        curve, after = bool(cells["labelled"].notna().any()), systems.after.get(name, "")
+        if curve:
+            rows, left_out = summarise_curve(cells, by_setting.get(after))
+            tables = _curve_tables(rows, list(cells["method"].unique()))
+        else:
+            rows, left_out = summarise(cells, baseline)
+            tables = _tables(rows, cells)
+        facts = {"rows": rows, "left_out": left_out, "curve": curve}
+        legend = _fill("legend.txt", **facts, baseline=baseline, after=after)
+        missing = "; ".join(systems.missing.get(name, []))
+        missing = f"No results yet: {missing}." if missing else ""
+        chapters[curve].append(Chapter(name, rows, tables, legend, missing))
+    return chapters[False] + chapters[True]
 
 
-def colour_key(scale: Scale, tasks: Sequence[str]) -> Html:
-    """The colours of a scale from worse to better, its ends, and the tasks that it serves."""
-    worse, better = (scale.high, scale.low) if scale.perplexity else (scale.low, scale.high)
-    steps = (tag("i", class_=f"{scale.letter}{level}") for level in range(LEVELS))
-    what = "perplexity, lower is better" if scale.perplexity else "percent"
-    return tag(
-        "div",
-        tag("span", f"{worse:g}"),
-        tag("span", *steps, class_="ramp", aria_hidden="true"),
-        tag("span", f"{better:g}"),
-        tag("span", f"{', '.join(tasks)}: {what}", class_="what"),
-        class_="key",
-    )
+def _fill(template: str, **content: object) -> str:
+    """Fill a template of plain text; line breaks in it mean nothing."""
+    environment = Environment(loader=PackageLoader(__package__), undefined=StrictUndefined)
+    environment.filters |= {"counts": counts_text, "listed": listed, "marks": marks}
+    return " ".join(environment.get_template(template).render(**content).split())
 
 
-def grid_tables(
-    groups: Mapping[str, Sequence[str]], results: Results, scales: Mapping[bool, Scale]
-) -> Html:
-    """The grid as a heat map: one table a group of languages, languages down, tasks across."""
-    cells = {(cell.task, cell.language): cell for cell in results.cells}
+def _tables(rows: Sequence[Row], cells: pd.DataFrame) -> list[Table]:
+    """Lay the rows of a setting out, a table for each kind."""
+    runs = cells[cells["complete"]].drop_duplicates(["method", "seed", "part"])
+    seeds = runs.groupby(["method", "seed"], sort=False)[["parameters", "seconds"]]
+    totals = seeds.agg(lambda values: values.sum(skipna=False)).groupby("method", sort=False)
+    sizes = totals["parameters"].agg(lambda values: _unit(values.iloc[0] / 1e6, ".2f", "M"))
+    times = totals["seconds"].agg(lambda v: _unit(v.mean(skipna=False) / 60, ".1f", "min"))
     tables = []
-    for heading, languages in groups.items():
-        heads = [tag("th", tag("span", "Language", class_="vh"), scope="col", class_="name")]
-        heads += [tag("th", task, scope="col") for task in results.tasks]
-        body = []
-        for code in languages:
-            line = [tag("th", name(code), " ", tag("small", code), scope="row", class_="name")]
-            line += [_grid_cell(cells.get((task, code)), scales) for task in results.tasks]
-            body.append(tag("tr", *line))
-        caption = tag("caption", heading, " ", tag("small", count_of(len(languages), "language")))
-        head = tag("thead", tag("tr", *heads))
-        tables.append(tag("table", caption, head, tag("tbody", join(body, "\n")), class_="heat"))
-    width = len(results.tasks)
-    classes = "grid scroll" if width > _TASKS_ON_PHONE else "grid"
-    return tag("div", *tables, class_=classes, style=f"--tasks:{width}")
+    for kind in dict.fromkeys(row.kinds[0] for row in rows):
+        of_kind = [row for row in rows if row.kinds == (kind,)]
+        heads = [f"{row.task} {row.metric}".strip() for row in of_kind]
+        frame = _frame(of_kind, heads, list(sizes.index)).assign(parameters=sizes, time=times)
+        counts = {row.task: row.cells + row.not_applicable for row in of_kind if row.task != ALL}
+        note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
+        tables.append(Table(str(kind), note, kind, frame))
+    return tables
 
 
-def _grid_cell(cell: CellResult | None, scales: Mapping[bool, Scale]) -> Html:
-    if cell is None:
-        return tag("td", tag("span", "not scored", class_="vh"), class_="empty")
-    figure = cell_figure(cell)
-    said = f"{cell.task} in {name(cell.language)}: {cell.metric} {figure}, {cell.kind}, "
-    said += count_of(cell.examples, "example") + (f"; {cell.note}" if cell.note else "")
-    colour = scales[is_perplexity(cell.metric)].colour_class(cell.value) if cell.scored else "empty"
-    kind = tag("span", f", {cell.kind}", class_="vh")
-    return tag("td", mark(cell.kind), figure, kind, class_=colour, title=said)
+def _unit(number: float, digits: str, unit: str) -> str:
+    return "–" if math.isnan(number) else f"{number:{digits}} {unit}"
 
 
-def cells_table(results: Results) -> Html:
-    """Every cell with everything known of its score."""
-    heads = ("Task", "Language", "Code", "Score", "Kind", "Metric", "Examples", "Units")
-    more = any(cell.details or cell.language_source or cell.note for cell in results.cells)
-    lines = []
-    for cell in results.cells:
-        units = "–" if cell.units is None else f"{cell.units:,} {cell.unit}".strip()
-        line: list[str] = [cell.task, name(cell.language), tag("code", cell.language)]
-        line += [cell_figure(cell, 2), with_mark(cell.kind), cell.metric]
-        line += [f"{cell.examples:,}", units]
-        if more:
-            said = [f"{key} {figure_text(value, 2)}" for key, value in cell.details.items()]
-            said += [f"language embedding: {cell.language_source}"] * bool(cell.language_source)
-            said += [f"n/a: {cell.note}"] * bool(cell.note)
-            line.append("; ".join(said))
-        lines.append(line)
-    head = rows([heads + (("Also",) if more else ())], header=True)
-    table = tag("table", tag("thead", head), tag("tbody", rows(lines)), class_="data cells")
-    return tag(
-        "div", table, class_="scroll", tabindex=0, role="region", aria_label="Table of every cell"
-    )
+def _curve_tables(rows: Sequence[Row], methods: list[str]) -> list[Table]:
+    """Lay the rows of a curve out, a table for each task."""
+    tables = []
+    for task in dict.fromkeys(row.task for row in rows):
+        of_task = [row for row in rows if row.task == task]
+        note = f"{of_task[0].metric} by labelled examples; cells: {of_task[0].cells}"
+        frame = _frame(of_task, [f"{row.labelled:,}" for row in of_task], methods)
+        tables.append(Table(task, note, None, frame))
+    return tables
 
 
-def runs_table(runs: Sequence[Run], names: Sequence[str]) -> Html:
-    """What sets the runs apart: method, backbone, steps, seed."""
-    lines = []
-    for run, label in zip(runs, names, strict=True):
-        facts = run.results
-        line = [label, facts.method, facts.backbone, _optional(facts.steps), _optional(facts.seed)]
-        lines.append(line)
-    head = rows([("Run", "Method", "Backbone", "Steps", "Seed")], header=True)
-    table = tag("table", tag("thead", head), tag("tbody", rows(lines)), class_="data runs")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="The runs")
+def _frame(rows: Sequence[Row], heads: Sequence[str], methods: list[str]) -> pd.DataFrame:
+    """Lay rows out, systems down, each below its head."""
+    columns: dict[str, dict[str, Row]] = {}
+    for row, head in zip(rows, heads, strict=True):
+        columns.setdefault(head, {})[row.method] = row
+    return pd.DataFrame(columns, index=methods, dtype=object)
 
 
-def comparison_table(groups: Sequence[Group], names: Sequence[str]) -> Html:
-    """Averages of all runs over their shared cells, one body a task."""
-    heads = ["Kind of cell", "Cells", *names]
-    bodies = []
-    for task, metric in dict.fromkeys((group.task, group.metric) for group in groups):
-        title = tag("th", task, " ", tag("small", metric), colspan=len(heads), scope="rowgroup")
-        lines: list[list[str]] = []
-        for group in groups:
-            if (group.task, group.metric) == (task, metric):
-                means = [figure_text(mean) for mean in group.means]
-                lines.append([with_mark(group.kind), str(len(group.cells[0])), *means])
-        bodies.append(tag("tbody", tag("tr", title, class_="group"), rows(lines)))
-    table = tag("table", tag("thead", rows([heads], header=True)), *bodies, class_="data compare")
-    return tag(
-        "div", table, class_="scroll", tabindex=0, role="region", aria_label="Averages of all runs"
-    )
+def score_text(value: object) -> str:
+    """Write what stands in a table: a row as ``61.3 ± 0.8``, n/a where the method does not apply.
+
+    Texts stay as they are; for nothing stands a dash.
+    """
+    if not isinstance(value, Row):
+        return value if isinstance(value, str) else "–"
+    if value.mean is None:
+        return "n/a"
+    return figure_text(value.mean) + ("" if value.std is None else f" ± {figure_text(value.std)}")
 
 
-def _optional(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+def marks(value: object) -> str:
+    """The marks behind a score: an asterisk for hardly chance, a dagger for fewer cells."""
+    if not isinstance(value, Row) or value.mean is None:
+        return ""
+    star = "*" if value.against_baseline and value.against_baseline.significant else ""
+    return star + ("†" if value.not_applicable else "")
+
+
+def as_markdown(title: str, chapters: Sequence[Chapter]) -> str:
+    """Write GitHub tables."""
+    texts = [f"# {title}"]
+    for chapter in chapters:
+        texts.append(f"## {chapter.name}")
+        for table in chapter.tables:
+            frame = _texts(table, {"*": r"\*", "|": r"\|"}, "**{}**")
+            rule = ["---", *["--:"] * table.frame.shape[1]]
+            lines = [frame.columns, rule, *frame.to_numpy()]
+            body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            texts += [f"### {table.title} ({table.note})", body]
+        texts += [text for text in (chapter.legend, chapter.missing) if text]
+    return "\n\n".join(texts) + "\n"
+
+
+def as_latex(chapters: Sequence[Chapter]) -> str:
+    """Write tables for LaTeX with the package booktabs."""
+    texts = ["% needs \\usepackage{booktabs}\n"]
+    for chapter in chapters:
+        for table in chapter.tables:
+            caption = f"{chapter.name}: {table.title} ({table.note}). {chapter.legend}"
+            latex = (
+                _texts(table, _LATEX, r"\textbf{{{}}}")
+                .style.hide(axis="index")
+                .to_latex(
+                    hrules=True,
+                    position_float="centering",
+                    column_format="l" + "r" * table.frame.shape[1],
+                    caption=caption.translate(str.maketrans(_LATEX)),
+                )
+            )
+            texts.append(latex)
+    return "\n".join(texts)
+
+
+def _texts(table: Table, escapes: dict[str, str | int | None], bold: str) -> pd.DataFrame:
+    """Return a table as texts, the names of the systems first."""
+    characters = str.maketrans(escapes)
+
+    def text(value: object) -> str:
+        score = score_text(value).translate(characters)
+        best = isinstance(value, Row) and value.best
+        return (bold.format(score) if best else score) + marks(value).translate(characters)
+
+    frame = table.frame.rename_axis("method").reset_index()
+    return frame.map(text).rename(columns=text)
+
+
+def as_json(chapters: Sequence[Chapter]) -> str:
+    """Write all rows as a JSON list."""
+    rows = [row.data() for chapter in chapters for row in chapter.rows]
+    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_csv(cells: pd.DataFrame) -> str:
+    """Write every score of every run, a line each, those of curves last."""
+    run = ["setting", "method", "labelled", "draw", "seed"]
+    order = pd.DataFrame({"curve": cells["labelled"].notna()})
+    order["run"] = cells.groupby(run, sort=False, dropna=False).ngroup()
+    cells = cells.loc[order.sort_values(["curve", "run"], kind="stable").index]
+    heads = ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
+    points = cells[["labelled", "draw"]].astype("Int64")
+    points.columns = ["few_shot_examples", "few_shot_draw"]
+    table = cells[heads].join(points)
+    return str(table.to_csv(index=False, float_format="%.3f", lineterminator="\n"))

@@ -1,32 +1,92 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything a run needs to continue as if it had never stopped.
 
 Tensors are safetensors, the rest is JSON; nothing is pickled. A checkpoint is written beside the
-old one and then takes its place, so that a crash leaves one or the other.
+old one and then replaces it, so that a crash leaves one or the other.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.corpus import content_digest
 from ..errors import Problems, RunError
-from ..run_folder import load_exactly, load_tensors, save_tensors
+from ..grid import Cell
+from ..model import HyperX
+from ..run_folder import (
+    CHECKPOINT,
+    CHECKPOINT_STATE,
+    checkpoint_folder,
+    load_exactly,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    writing,
+)
 
 FORMAT_VERSION = 2
-FOLDER = "checkpoint"
-_WEIGHTS, _BEST, _OPTIMIZER, _STATE = (
-    "weights.safetensors",
-    "best.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-)
+FILES = (_WEIGHTS, _OPTIMIZER) = ("weights.safetensors", "optimizer.safetensors")
+_BEST = "best.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+@dataclass
+class State:
+    """What changes from step to step besides weights and moments; JSON data.
+
+    Attributes:
+        step: optimiser steps done.
+        best: the best selection score so far.
+        waited: evaluations since then.
+        seconds: time spent in training so far.
+        finished: whether training came to its end (or stopped early).
+        losses: by task, those that are not in the log yet.
+    """
+
+    step: int = 0
+    best: float | None = None
+    waited: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    losses: dict[str, list[float]] = field(default_factory=dict)
+
+
+def fingerprint(model: HyperX, rows: Mapping[Cell, Any], dev: Mapping[Cell, Any]) -> dict[str, str]:
+    """Return digests of what a run depends on: its encoder, its training and development data.
+
+    Args:
+        model: on the encoder.
+        rows, dev: encoded rows by cell.
+    """
+    digests = {"encoder": model.backbone.digest}
+    for name, data in (("training data", rows), ("development data", dev)):
+        digest = hashlib.sha256()
+        for cell in sorted(data):
+            columns = set(data[cell].column_names) - {"truncated"}  # new since version 0.1
+            digest.update(f"/{cell}/{content_digest(data[cell], columns)}".encode())
+        digests[name] = digest.hexdigest()
+    return digests
+
+
+def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise `RunError` if the fingerprint of a run has changed."""
+    problems = Problems()
+    for name, digest in now.items():
+        if before.get(name) != digest:
+            what = "its weights" if name == "encoder" else "texts or labels"
+            problems.add(f"the {name} ({what})")
+    problems.raise_if_any(
+        RunError,
+        "The run cannot be resumed, since these have changed. Restore them, or start a new run:",
+    )
 
 
 def save_checkpoint(
@@ -42,36 +102,41 @@ def save_checkpoint(
         run: the run folder.
         parameters: the trained parameters by name, in the optimiser's order.
         best: the weights of the best evaluation so far, if there was one.
-        optimizer: whose moments are kept.
-        state: JSON data: the step, the sampler, what is needed for early stopping, what the run
-            rests on.
+        optimizer: its moments are kept.
+        state: JSON data: the step, the sampler, what early stopping needs, the fingerprint.
+
+    Raises:
+        RunError: it cannot be written.
     """
-    partial = run / f"{FOLDER}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folder, partial, old = (run / f"{CHECKPOINT}{end}" for end in ("", ".partial", ".old"))
+    with writing(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
     save_tensors(parameters, partial / _WEIGHTS)
     if best is not None:
         save_tensors(best, partial / _BEST)
-    save_tensors(_moments(parameters, optimizer), partial / _OPTIMIZER)
-    text = json.dumps({"format_version": FORMAT_VERSION, **state})
-    (partial / _STATE).write_text(text + "\n", encoding="utf-8")
-    old = run / f"{FOLDER}.old"
-    if (run / FOLDER).exists():
-        shutil.rmtree(old, ignore_errors=True)  # an earlier crash may have left one
-        (run / FOLDER).replace(old)
-    partial.replace(run / FOLDER)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether the run folder holds a checkpoint to resume from."""
-    return (run / FOLDER / _STATE).is_file() or (run / f"{FOLDER}.old" / _STATE).is_file()
+    # Untouched parameters have no moments.
+    moments = {
+        f"{name}/{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+    save_tensors(moments, partial / _OPTIMIZER)
+    data = {"format_version": FORMAT_VERSION, **state}
+    write_json(partial / CHECKPOINT_STATE, data, indent=None)
+    with writing(folder):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # an earlier crash may have left one
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def drop_checkpoint(run: Path) -> None:
     """Remove the checkpoint from a run folder."""
-    for name in (FOLDER, f"{FOLDER}.old", f"{FOLDER}.partial"):
-        shutil.rmtree(run / name, ignore_errors=True)
+    for end in ("", ".old", ".partial"):
+        shutil.rmtree(run / f"{CHECKPOINT}{end}", ignore_errors=True)
 
 
 def load_checkpoint(
@@ -80,46 +145,27 @@ def load_checkpoint(
     """Read a checkpoint back into parameters and optimiser.
 
     Returns:
-        The state given to `save_checkpoint`, and the best weights so far.
+        The state that `save_checkpoint` wrote, and the best weights so far.
 
     Raises:
         RunError: there is none, it is of another version, or a tensor does not fit.
     """
-    folder = run / FOLDER
-    if not (folder / _STATE).is_file():  # a crash between the two renames
-        folder = run / f"{FOLDER}.old"
-    if not (folder / _STATE).is_file():
+    folder = checkpoint_folder(run)
+    if folder is None:
         raise RunError(f"{run} holds no checkpoint to resume from.")
-    state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    version = state.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise RunError(
-            f"{folder} has format_version {version}; this hyperlect reads {FORMAT_VERSION}."
-        )
+    state = read_json(folder / CHECKPOINT_STATE, version=FORMAT_VERSION)
     load_exactly(parameters, load_tensors(folder / _WEIGHTS))
-    _restore_moments(parameters, optimizer, load_tensors(folder / _OPTIMIZER))
+    _load_moments(parameters, optimizer, load_tensors(folder / _OPTIMIZER))
     best = load_tensors(folder / _BEST) if (folder / _BEST).is_file() else None
     return state, best
 
 
-def _moments(
-    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    """Name the optimiser's tensors ``{parameter}/{key}``; untouched parameters have none."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _restore_moments(
+def _load_moments(
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     moments: Mapping[str, Tensor],
 ) -> None:
-    """Give the optimiser its moments back. A parameter has all of them, or none yet."""
+    """Restore the optimiser's moments. A parameter has all of them, or none yet."""
     problems = Problems()
     by_name: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
@@ -130,16 +176,16 @@ def _restore_moments(
         elif kind != "step" and value.shape != parameters[name].shape:
             shapes = f"{tuple(value.shape)}, not {tuple(parameters[name].shape)}"
             problems.add(f"{key} has the shape {shapes}")
-    for name, state in by_name.items():
+    for name, of_name in by_name.items():
         for kind in _MOMENTS:
-            if kind not in state:
+            if kind not in of_name:
                 problems.add(f"{name}/{kind} is missing")
     problems.raise_if_any(RunError, "The checkpoint's optimizer does not fit the model:")
     # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
     fused = optimizer.defaults.get("fused")
-    for name, state in by_name.items():
+    for name, of_name in by_name.items():
         device = parameters[name].device
         optimizer.state[parameters[name]] = {
             kind: value.to(device if kind != "step" or fused else "cpu")
-            for kind, value in state.items()
+            for kind, value in of_name.items()
         }

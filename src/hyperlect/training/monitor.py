@@ -1,4 +1,4 @@
-"""What a training run says while it runs: a live line, metrics.jsonl, TensorBoard, log.txt."""
+"""What a training run reports: a live line, metrics.jsonl, TensorBoard, log.txt."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..run_folder import write_text
-
-METRICS, LOG, TENSORBOARD = "metrics.jsonl", "log.txt", "tensorboard"
+from ..run_folder import LOG, METRICS, TENSORBOARD, write_text, writing
 
 
 class Monitor:
-    """Gathers losses and speed between log lines, and shows and writes them.
+    """Collects losses and speed between log lines, and shows and writes them.
 
     Args:
-        run: the run folder; None in all but the main process, which then says nothing.
+        run: the run folder; None in all but the main process, which then reports nothing.
         steps: how many steps the run has.
         start: the step it starts or resumes from.
         console: where the live line is shown.
-        losses: by task, what came together since the last log line of a run that is resumed;
-            changed in place.
+        losses: by task, those since the last log line of a run that is resumed; changed in place.
     """
 
     def __init__(
@@ -63,28 +59,21 @@ class Monitor:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
         if self._writer is not None:
             self._writer.close()
 
-    def step(self, losses: Mapping[str, float], tokens: int, last: bool) -> None:
-        """Take note of one (micro-)batch; `last` where it completes an optimiser step."""
-        for task, loss in losses.items():
-            self.losses.setdefault(task, []).append(loss)
+    def step(self, losses: Mapping[str, list[float]], tokens: int) -> None:
+        """Note one optimiser step: the losses of its batches by task, and its sub-words."""
+        for task, values in losses.items():
+            self.losses.setdefault(task, []).extend(values)
         self.tokens += tokens
-        if last:
-            self._progress.advance(self._bar)
+        self._progress.advance(self._bar)
 
     def log(self, step: int, learning_rate: float) -> None:
-        """Write what came together since the last log line, and start anew."""
-        now = time.monotonic()
-        seconds = now - self.clock
+        """Write what was collected since the last log line, and start again."""
+        seconds = time.monotonic() - self.clock
         mean = {task: sum(values) / len(values) for task, values in sorted(self.losses.items())}
         speed = self.tokens / seconds if seconds else 0.0
         self._shown |= mean
@@ -107,31 +96,31 @@ class Monitor:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the clock by which the speed of training is told."""
-        began = time.monotonic()
+        """Stop the clock by which the speed of training is measured."""
+        start = time.monotonic()
         try:
             yield
         finally:
-            self.clock += time.monotonic() - began
+            self.clock += time.monotonic() - start
 
     def write(self, event: dict[str, Any]) -> None:
         """Append one event to metrics.jsonl."""
         if self.run is not None:
-            with (self.run / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+            _append(self.run / METRICS, json.dumps(event))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Write numbers to TensorBoard."""
         if self.run is None:
             return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        with writing(self.run / TENSORBOARD):
+            if self._writer is None:
+                from torch.utils.tensorboard import SummaryWriter
 
-            # Of an earlier try, TensorBoard hides what lies past the step that is resumed from.
-            purge = self.start + 1 if self.start else None
-            self._writer = SummaryWriter(str(self.run / TENSORBOARD), purge_step=purge)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+                # TensorBoard hides what an earlier attempt wrote past the step it resumes from.
+                purge = self.start + 1 if self.start else None
+                self._writer = SummaryWriter(str(self.run / TENSORBOARD), purge_step=purge)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def say(self, message: str) -> None:
         """Print a line above the live one, and keep it in log.txt."""
@@ -142,16 +131,19 @@ class Monitor:
 def say(run: Path, console: Console, message: str) -> None:
     """Print a line, and keep it in a run folder's log.txt."""
     console.print(message, highlight=False, markup=False)
-    with (run / LOG).open("a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+    _append(run / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
+
+
+def _append(path: Path, line: str) -> None:
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def _drop_after(path: Path, step: int) -> None:
     """Remove events past the step that a run resumes from; they will be written again."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _is_until(line, step)]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line in lines if _is_until(line, step)))
 
 
 def _is_until(line: str, step: int) -> bool:

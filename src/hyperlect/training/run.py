@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
-from ..grid import Cell
+from ..hardware import Precision, choose_device, version_changes, versions
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
-from ..model.inventory import Inventory
 from ..model.warm_start import Start, warm_start
-from ..preparation import Corpora, Key, read_corpora
 from ..recipe import Recipe, load_recipe
-from ..run_folder import read_json_or_empty, write_json, write_text
-from .checkpoint import has_checkpoint
-from .hardware import changes, make_accelerator, versions
+from ..recipe.corpora import Corpora, read_corpora
+from ..run_folder import (
+    EMBEDDINGS,
+    LOCK,
+    RECIPE,
+    TRAINING,
+    VERSIONS,
+    checkpoint_folder,
+    is_trained,
+    locked,
+    read_json_or_empty,
+    write_json,
+    write_text,
+)
+from .checkpoint import State
 from .monitor import say
 from .schedule import seed_everything
-from .state import State
 from .trainer import Trainer
 
-RECIPE, VERSIONS, EMBEDDINGS, TRAINING = (
-    "recipe.yaml",
-    "versions.json",
-    "embeddings.json",
-    "training.json",
-)
+UNCHECKED = "This data is not available, so it was not checked whether it holds evaluation data"
 
 
-UNCHECKED = "Whether evaluation data was trained on earlier was not checked, for want of the data"
+def make_accelerator(device: str) -> Accelerator:
+    """Choose a device and join the other processes, if a launcher started several.
+
+    Raises:
+        HyperlectError: the device asked for is not available.
+    """
+    device = choose_device(device)
+    # It keeps its first device for the whole process; a later run may want another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device == "cpu")
+
+
+def choose_precision(precision: str, device: str) -> Precision:
+    """Resolve "auto" to bf16 on a GPU that computes with it, else fp32.
+
+    On a CPU it depends on the model: with AVX512_BF16 or AMX, bf16 saves more than a third of a
+    step; without, it costs time. So "auto" never chooses it there.
+    """
+    if precision == "auto":
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return precision  # type: ignore[return-value]
 
 
 def start(
@@ -50,24 +79,21 @@ def start(
         The run folder.
 
     Raises:
-        RunError: there is something in the folder.
+        RunError: the folder is not empty, or another process is working on it.
         Interrupted: training was stopped; the run can be resumed.
     """
     run = Path(run)
     if run.is_file():
         raise RunError(f"{run} is a file. Name a folder that does not exist yet with --out.")
-    if run.exists() and any(run.iterdir()):
-        raise RunError(_taken(run))
+    if run.exists() and any(path.name != LOCK for path in run.iterdir()):
+        if is_trained(run):
+            hint = f"{run} holds a finished run. Remove it, or name another folder with --out."
+        elif checkpoint_folder(run):
+            hint = f"{run} holds a run. Resume it with --resume {run}, or name another with --out."
+        else:
+            hint = f"The folder {run} is not empty. Remove it, or name another with --out."
+        raise RunError(hint)
     return _train(recipe, run, device, console or Console(stderr=True), resume=False)
-
-
-def _taken(run: Path) -> str:
-    """Say why training cannot begin in a folder, and what to do."""
-    if (run / TRAINING).is_file():
-        return f"{run} holds a finished run: remove it, or name another folder with --out."
-    if has_checkpoint(run):
-        return f"{run} holds a run: resume it with --resume {run}, or name another with --out."
-    return f"The folder {run} is not empty: remove it, or name another with --out."
 
 
 def resume(
@@ -76,81 +102,128 @@ def resume(
     console: Console | None = None,
     recipe: Recipe | None = None,
 ) -> Path:
-    """Go on with an interrupted run; to the same numbers as if it had never stopped.
+    """Continue an interrupted run; to the same numbers as if it had never stopped.
 
     Args:
         run: the run folder.
         device, console: as for `start`.
-        recipe: the run's, where its data lies elsewhere by now; by default the one that it holds.
+        recipe: the run's, if its data has moved; by default the one in the folder.
 
     Raises:
-        RunError: there is nothing to resume, or the data has changed.
+        RunError: there is nothing to resume, the data has changed, or another process is working
+            on the run.
     """
     run = Path(run)
     if not (run / RECIPE).is_file():
         raise RunError(f"{run} is not a run folder: it holds no {RECIPE}.")
-    if not has_checkpoint(run):
-        raise RunError(f"{run} holds no checkpoint. Start anew: hyperlect train {run / RECIPE}")
+    if not checkpoint_folder(run):
+        raise RunError(f"{run} holds no checkpoint. Start it again: hyperlect train {run / RECIPE}")
     recipe = recipe or load_recipe(run / RECIPE)
     return _train(recipe, run, device, console or Console(stderr=True), resume=True)
 
 
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
-    accelerator = make_accelerator(device, recipe.training.precision)
+    accelerator = make_accelerator(device)
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
-    start, corpora = read_start(recipe)
-    backbone = load_backbone(recipe.backbone, recipe.revision)
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
-        backbone.attend_plainly()
-    seed_everything(recipe.training.seed, "initial weights")
-    model = HyperX(backbone, model_config(recipe, corpora, start))
-    started = warm_start(model, start) if start and not resume else []
-    # All splits, so that what is wrong with any of them shows now.
-    rows = corpora.encode(model.tokenizer, model.max_length)
-    trainer = Trainer(
-        model,
-        rows=_split(rows, "train"),
-        dev=_split(rows, "dev"),
-        settings=recipe.training,
-        selection=frozenset(recipe.selection_cells(model.grid)),
-        shares={name: task.share for name, task in recipe.tasks.items() if task.share},
-        run=run,
-        accelerator=accelerator,
-        console=console,
-        evaluation=recipe.evaluation,
-    )
-    if resume:
-        trainer.resume()
-    if accelerator.is_main_process:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(run / RECIPE, recipe.dump())
-        if not trainer.state.finished:  # or else nothing is computed any more
-            now = versions(accelerator)
-            if resume and (changed := changes(read_json_or_empty(run / VERSIONS), now)):
-                say(run, console, changed)
-            write_json(run / VERSIONS, now)
-        for overlap in corpora.overlaps if not resume else ():
-            say(run, console, f"Evaluation data is among the training data: {overlap}")
-        for name in corpora.unchecked if not resume else ():
-            say(run, console, f"{UNCHECKED}: {name}")
-        trained = sum(parameter.numel() for parameter in trainer.parameters.values())
-        cells = f"{len(trainer.rows)} cells, {trained:,} trained parameters"
-        say(run, console, f"{recipe.method} on {accelerator.device.type}: {cells}")
-        for phase in trainer.phases if len(trainer.phases) > 1 else ():
-            say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
-        for line in started:
-            say(run, console, line)
-    state = trainer.train()
-    if accelerator.is_main_process:
-        _finish(run, model, state)
-        say(run, console, f"{state.step} steps in {state.seconds:.0f} seconds of training")
+    with _locked(run, accelerator):
+        precision = choose_precision(recipe.training.precision, accelerator.device.type)
+        start, corpora = read_start(recipe)
+        backbone = load_backbone(recipe.backbone, recipe.revision)
+        if accelerator.device.type == "cpu" and precision == "bf16":
+            backbone.attend_plainly()
+        seed_everything(recipe.training.seed, "initial weights")
+        model = HyperX(backbone, model_config(recipe, corpora, start))
+        notes = warm_start(model, start) if start and not resume else []
+        # All splits, so that every problem of the data shows now.
+        rows = corpora.encode(model.tokenizer, model.max_length)
+        by_split = {
+            split: {cell: encoded for (name, cell), encoded in rows.items() if name == split}
+            for split in ("train", "dev")
+        }
+        trainer = Trainer(
+            model,
+            rows=by_split["train"],
+            dev=by_split["dev"],
+            settings=recipe.training,
+            selection=frozenset(recipe.selection_cells(model.grid)),
+            shares={name: task.share for name, task in recipe.tasks.items() if task.share},
+            run=run,
+            accelerator=accelerator,
+            console=console,
+            precision=precision,
+            evaluation=recipe.evaluation,
+        )
+        if resume:
+            trainer.resume()
+        finished = trainer.state.finished
+        if accelerator.is_main_process:
+            _begin(recipe, run, corpora, trainer, notes, resume)
+        state = trainer.train()
+        if accelerator.is_main_process:
+            _finish(run, model, state)
+            seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
+            say(run, console, "This run was finished before." if finished else seconds)
     return run
 
 
-def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
-    """Read the data of a recipe, and what the run was made of that it starts from, if any.
+@contextmanager
+def _locked(run: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the run folder, in the main process for all."""
+    if accelerator.is_main_process:
+        with locked(run):
+            yield
+    else:
+        yield
 
-    A task without a list of labels has those of the run: a few examples need not show them all.
+
+def _begin(
+    recipe: Recipe, run: Path, corpora: Corpora, trainer: Trainer, notes: list[str], resume: bool
+) -> None:
+    """Write what is known before the first step, and say what is trained."""
+    console, accelerator = trainer.console, trainer.accelerator
+    write_text(run / RECIPE, recipe.dump(run))
+    device = accelerator.device.type
+    if not trainer.state.finished:  # otherwise nothing is computed any more
+        now = versions(device, trainer.precision, accelerator.num_processes)
+        if resume and (changes := version_changes(read_json_or_empty(run / VERSIONS), now)):
+            say(run, console, changes)
+        write_json(run / VERSIONS, now)
+    if not resume:
+        for overlap in corpora.overlaps:
+            say(run, console, f"Evaluation data is among the training data: {overlap}")
+        for name in corpora.unchecked:
+            say(run, console, f"{UNCHECKED}: {name}")
+    parameters = sum(parameter.numel() for parameter in trainer.parameters.values())
+    cells = f"{len(trainer.rows)} cells, {parameters:,} trained parameters"
+    say(run, console, f"{recipe.method} on {device}: {cells}")
+    for phase in trainer.phases if len(trainer.phases) > 1 else ():
+        say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
+    for note in notes:
+        say(run, console, note)
+
+
+def _finish(run: Path, model: HyperX, state: State) -> None:
+    """Write the trained model, what the report needs, and last the file that says it is whole."""
+    model.save_pretrained(run)
+    names, vectors = model.language_vectors()
+    if names:
+        labelled = model.grid.labelled_languages
+        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
+        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
+        write_json(run / EMBEDDINGS, data)
+    summary = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 2),
+        "best": state.best,
+        "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
+    }
+    write_json(run / TRAINING, summary)
+
+
+def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
+    """Read the data of a recipe, and the configuration of the run that it starts from, if any.
+
+    A task without a list of labels has those of that run: a few examples need not show them all.
 
     Raises:
         RunError: there is no such run, or it is not finished.
@@ -160,31 +233,22 @@ def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
         return None, read_corpora(recipe)
     start = Start.read(recipe.start_from)
     sections = recipe.tasks
-    known = {
+    known: dict[str, object] = {
         task.name: replace(task, label_map=sections[task.name].label_map)
         for task in start.config.tasks
         if task.name in sections
         and sections[task.name].type is task.type
         and sections[task.name].labels is None
     }
-    earlier, unknown = _recipes_before(recipe)
-    corpora = read_corpora(recipe, tasks=known, earlier=earlier)
-    if unknown is not None:
-        corpora.unchecked.append(f"all that {unknown} was trained on")
+    earlier: list[Recipe] = []
+    source: str | None = recipe.start_from
+    while source and (path := Path(source) / RECIPE).is_file():
+        earlier.append(load_recipe(path, check_files=False))
+        source = earlier[-1].start_from
+    corpora = read_corpora(recipe, tasks=known, earlier=earlier)  # type: ignore[arg-type]
+    if source is not None:  # a model without a recipe, perhaps from a hub
+        corpora.unchecked.append(f"everything that {source} was trained on")
     return start, corpora
-
-
-def _recipes_before(recipe: Recipe) -> tuple[list[Recipe], str | None]:
-    """Return the recipes of the runs that a recipe goes on from, one after the other.
-
-    Also the run that they end at where that is a model without a recipe, from a hub perhaps.
-    """
-    found: list[Recipe] = []
-    start = recipe.start_from
-    while start and (path := Path(start) / RECIPE).is_file():
-        found.append(load_recipe(path, check_files=False))
-        start = found[-1].start_from
-    return found, start
 
 
 def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -> HyperXConfig:
@@ -213,31 +277,9 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
         return config
     start.require_fit((recipe.backbone, recipe.revision), config)
     extended = start.extended(config)
-    if not recipe.selection_cells(Inventory(extended).grid) and any(recipe.cells("dev")):
+    if not recipe.selection_cells(extended.grid) and any(recipe.cells("dev")):
         raise RunError(
             f'training.select_by: no cell of kind "{recipe.training.select_by}" has dev files to '
-            f"select by, with all that {recipe.start_from} was trained on."
+            f"select by, if everything that {recipe.start_from} was trained on counts."
         )
     return extended
-
-
-def _finish(run: Path, model: HyperX, state: State) -> None:
-    """Write the trained model, what the report needs, and last what says that all is there."""
-    model.save_pretrained(run)
-    names, vectors = model.language_vectors()
-    if names:
-        labelled = model.grid.labelled_languages
-        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
-        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
-        write_json(run / EMBEDDINGS, data)
-    done = {
-        "steps": state.step,
-        "seconds": round(state.seconds, 2),
-        "best": state.best,
-        "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
-    }
-    write_json(run / TRAINING, done)
-
-
-def _split(rows: dict[Key, object], split: str) -> dict[Cell, object]:
-    return {cell: encoded for (name, cell), encoded in rows.items() if name == split}

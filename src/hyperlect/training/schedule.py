@@ -1,19 +1,72 @@
-"""Learning rates and seeds as functions of the step, so that a resumed run needs no history."""
+"""What is trained when, and how fast: phases, learning rates, the optimiser, and seeds.
+
+All of it follows from the number of the step, so a resumed run needs no history.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
+from ..data.sampling import CellSampler, MixedSampler, Sampler, row_lengths
+from ..grid import Cell
+from ..model import HyperX
+from ..recipe import TrainingSection
+from ..recipe.schema import Part
+
+# The start of parameters' names; the first match says which parts one belongs to, the narrowest
+# first.
+_PARTS: dict[str, tuple[Part, ...]] = {
+    "adapters.source.embeddings.language": ("languages", "source"),
+    "adapters.source.": ("source",),
+    "adapters.generator.": ("generator",),
+    "adapters.": ("adapters",),
+    "latents.": ("latents", "heads"),
+    "heads.": ("heads",),
+    "backbone.": ("backbone",),
+}
+
+
+def peak_rate(name: str, settings: TrainingSection) -> float:
+    """Return a parameter's peak rate: that of the narrowest of its parts that has one."""
+    parts = next(parts for prefix, parts in _PARTS.items() if name.startswith(prefix))
+    rates = (settings.learning_rates[name] for name in parts if name in settings.learning_rates)
+    return next(rates, settings.learning_rate)
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], settings: TrainingSection, device: str
+) -> torch.optim.AdamW:
+    """Make AdamW over parameters by name, with a group for each peak rate.
+
+    Args:
+        parameters: by their names in the model.
+        settings: with the peak rates.
+        device: the type of their device.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault(peak_rate(name, settings), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": group, "peak": peak} for peak, group in groups.items()],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device in ("cpu", "cuda"),
+    )
 
 
 def learning_rate(step: int, peak: float, *, warmup: int, steps: int, decay: str) -> float:
     """Return the rate of one step, counted from 0.
 
     It rises linearly over `warmup` steps to `peak`, then falls linearly to zero at `steps`
-    ("linear", what the released code calls polynomial), or stays ("constant").
+    ("linear", which the released code calls polynomial), or stays ("constant").
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -22,15 +75,131 @@ def learning_rate(step: int, peak: float, *, warmup: int, steps: int, decay: str
     return peak * max(steps - step, 0) / max(steps - warmup, 1)
 
 
-def derived_seed(*parts: int | str) -> int:
-    """Hash a run's seed and what it is for into a seed of 63 bits, the same on every machine."""
-    text = "/".join(str(part) for part in parts)
+def derived_seed(*names: int | str) -> int:
+    """Hash a run's seed and its purpose into a seed of 63 bits, the same on every machine."""
+    text = "/".join(str(name) for name in names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def seed_everything(*parts: int | str) -> None:
-    """Seed torch (every device), NumPy and Python from `derived_seed` of the parts."""
-    seed = derived_seed(*parts)
+def seed_everything(*names: int | str) -> None:
+    """Seed torch (every device), NumPy and Python from `derived_seed` of the names."""
+    seed = derived_seed(*names)
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+def make_sampler(
+    rows: Mapping[Cell, Any], settings: TrainingSection, shares: Mapping[str, float]
+) -> Sampler:
+    """Make the sampler that a recipe's training section asks for."""
+    kind = MixedSampler if settings.batching == "mixed" else CellSampler
+    return kind(
+        {cell: row_lengths(encoded) for cell, encoded in rows.items()},
+        batch_size=settings.batch_size,
+        temperature=settings.temperature,
+        shares=shares,
+        seed=derived_seed(settings.seed, "cells"),
+        tokens=settings.tokens,
+    )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a training.
+
+    Attributes:
+        name: what is trained.
+        start, end: its first step, counted from 0, and the one after its last.
+        rows: encoded training rows of the cells that are drawn.
+        shares: fixed shares of its steps by task.
+        frozen: parameters whose names start with one of these do not change.
+    """
+
+    name: str
+    start: int
+    end: int
+    rows: Mapping[Cell, Any]
+    shares: Mapping[str, float]
+    frozen: tuple[str, ...] = ()
+
+    def unfreeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Let those of the parameters have gradients that are trained in this phase."""
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(not name.startswith(self.frozen))
+
+    def set_rates(
+        self, optimizer: torch.optim.Optimizer, step: int, settings: TrainingSection
+    ) -> float:
+        """Set the learning rate of every group for a step. Each phase rises and falls.
+
+        Returns:
+            The rate of parameters without a peak rate of their own.
+        """
+        steps = self.end - self.start
+        warmup = round(settings.warmup * steps / settings.steps)
+        shape = {"warmup": warmup, "steps": steps, "decay": settings.decay}
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step - self.start, group["peak"], **shape)  # type: ignore[arg-type]
+        return learning_rate(step - self.start, settings.learning_rate, **shape)  # type: ignore[arg-type]
+
+
+def plan_phases(
+    model: HyperX,
+    rows: Mapping[Cell, Any],
+    settings: TrainingSection,
+    shares: Mapping[str, float],
+) -> list[Phase]:
+    """Return the phases in which a model's method trains it.
+
+    All but mad-x have one. mad-x has two, which together take the steps of one and draw each cell
+    as often. First the language adapters learn on raw text, for the share of the steps that raw
+    text has in other methods. Then they are frozen, and the tasks' adapters and heads learn on
+    labelled data. If the encoder's LayerNorms are trained, they learn in the first phase only: the
+    language adapters fit the encoder as it is then, and most languages do not occur in the second.
+
+    Args:
+        model: what is trained.
+        rows: encoded training rows by cell.
+        settings: the recipe's training section.
+        shares: fixed shares of the steps by task.
+    """
+    if model.config.method != "mad-x":
+        return [Phase("everything", 0, settings.steps, rows, shares)]
+    probabilities = make_sampler(rows, settings, shares).probabilities
+    text_tasks = model.grid.text_tasks
+    text = sum(chance for cell, chance in probabilities.items() if cell.task in text_tasks)
+    turn = min(max(round(text * settings.steps), 1), settings.steps - 1)
+    reading = [task for task in model.tasks if task in text_tasks]
+    labelling = [task for task in model.tasks if task not in text_tasks]
+    first = _phase_data(rows, probabilities, shares, reading)
+    second = _phase_data(rows, probabilities, shares, labelling)
+    return [
+        Phase("language adapters", 0, turn, *first, _prefixes("tasks", labelling)),
+        Phase(
+            "task adapters",
+            turn,
+            settings.steps,
+            *second,
+            ("backbone.", *_prefixes("languages", reading)),
+        ),
+    ]
+
+
+def _prefixes(adapters: str, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return how the names of these adapters' and heads' parameters start."""
+    return f"adapters.{adapters}.", *(f"heads.{task}." for task in tasks)
+
+
+def _phase_data(
+    rows: Mapping[Cell, Any],
+    probabilities: Mapping[Cell, float],
+    shares: Mapping[str, float],
+    tasks: Sequence[str],
+) -> tuple[dict[Cell, Any], dict[str, float]]:
+    """Return the rows of some tasks, and their shares of what these tasks have together."""
+    of_tasks = {cell: encoded for cell, encoded in rows.items() if cell.task in tasks}
+    fixed = {task: share for task, share in shares.items() if task in tasks}
+    free = (probabilities[cell] for cell in of_tasks if cell.task not in fixed)
+    total = sum(fixed.values()) + sum(free)
+    return of_tasks, {task: share / total for task, share in fixed.items()}

@@ -3,49 +3,142 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..data.batching import Batch
-from ..errors import Interrupted
-from ..evaluation import fill, selection_score, selection_text
+from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
+from ..data.sampling import Position
+from ..errors import HyperlectError, Interrupted
+from ..evaluation import fill, selection_score, selection_text, subsample
 from ..grid import Cell
+from ..hardware import Precision
 from ..model import HyperX
-from ..precision import KeptCasts
 from ..recipe import EvaluationSection, TrainingSection
 from ..run_folder import load_exactly
-from .checkpoint import load_checkpoint, save_checkpoint
-from .loader import Loader
-from .loss import batch_loss, check_finite, check_gradient, read_once
+from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
 from .monitor import Monitor
-from .optimizer import make_optimizer, set_rates
-from .phases import Phase, phase_of, plan
-from .processes import average_gradients
-from .schedule import seed_everything
-from .state import State, basis, require_same
-from .stop import StopRequest
+from .schedule import (
+    Phase,
+    derived_seed,
+    make_optimizer,
+    make_sampler,
+    plan_phases,
+    seed_everything,
+)
+
+
+class Loader:
+    """Makes the batches of each step in a thread of its own while the step before is computed.
+
+    A step's rows and masks follow from the seed and its number alone. Of several processes, each
+    takes every n-th row of what is drawn, so together they train on the rows of one process.
+
+    Args:
+        model: its tasks and tokenizer are used.
+        rows: encoded training rows by cell.
+        settings: the recipe's training section.
+        shares: fixed shares of the rows by task.
+        accelerator: device and processes.
+    """
+
+    def __init__(
+        self,
+        model: HyperX,
+        rows: Mapping[Cell, Any],
+        settings: TrainingSection,
+        shares: Mapping[str, float],
+        accelerator: Accelerator,
+    ) -> None:
+        self.tasks, self.tokenizer = model.tasks, model.tokenizer
+        self.rows = rows
+        self.settings = settings
+        self.accelerator = accelerator
+        self.sampler = make_sampler(rows, settings, shares)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._position = self.sampler.position()
+        self._ahead: tuple[int, Position, Future[list[Batch]]] | None = None
+
+    def next(self, step: int) -> list[Batch]:
+        """Return this process's batches of a step, on the device, and begin the next step's.
+
+        There may be fewer than `training.accumulate`, since more processes than rows are possible.
+        """
+        if self._ahead is None or self._ahead[0] != step:
+            self._begin(step)
+        assert self._ahead is not None
+        _, self._position, future = self._ahead
+        batches = future.result()
+        self._begin(step + 1)
+        return [batch.to(self.accelerator.device) for batch in batches]
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._worker.shutdown(cancel_futures=True)
+
+    def _begin(self, step: int) -> None:
+        drawn = [self.sampler.next() for _ in range(self.settings.accumulate)]
+        future = self._worker.submit(self._make, step, drawn)
+        self._ahead = (step, self.sampler.position(), future)
+
+    def _make(self, step: int, drawn: list[list[Drawn]]) -> list[Batch]:
+        count, rank = self.accelerator.num_processes, self.accelerator.process_index
+        generator = torch.Generator()
+        generator.manual_seed(derived_seed(self.settings.seed, "masks", step, 0))
+        batches = []
+        for batch in drawn:
+            cells = [cell for cell, _ in batch]
+            rows = load_rows(self.rows, batch)
+            # All rows, so that masks do not depend on the number of processes.
+            masked = mask_rows(rows, cells, self.tasks, self.tokenizer, generator)[rank::count]
+            if masked:
+                indices = [index for _, index in batch[rank::count]]
+                cells = cells[rank::count]
+                batches.append(collate(masked, cells, self.tasks, self.tokenizer, indices))
+        return [b.pin() for b in batches] if self.accelerator.device.type == "cuda" else batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after the step that was last returned, whatever lies ready."""
+        return self.sampler.state_dict(self._position)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; see `Sampler.load_state_dict`."""
+        self.sampler.load_state_dict(state)
+        self._position, self._ahead = self.sampler.position(), None
+
 
 SAVE_EVERY = 500
-"""Steps between checkpoints where the recipe names none: what a power cut may cost."""
+"""Steps between checkpoints if the recipe names none: the most that a power cut may cost."""
+REMEDY = (
+    "Lower training.learning_rate, lengthen training.warmup, or set training.precision to fp32."
+)
 
 
 @dataclass
 class Trainer:
     """Trains one model on the rows of many cells.
 
-    Every step's randomness (batch, masks, dropout) is a function of the seed and the step's
-    number, so a resumed run draws what an uninterrupted one would have. A method may train in
-    several phases (see `phases.plan`), with different cells and parameters in each.
+    The loss of a step is the mean over its scored units (words, sentences, masked positions) of
+    each task, weighted by the task's share of the step's examples. It is the same whatever the
+    number of micro-batches and processes: counts are summed first, the division comes once.
+
+    The random numbers of a step (batch, masks, dropout) follow from the seed and the step's number,
+    so a resumed run draws what an uninterrupted one would have drawn. A method may train in several
+    phases (see `schedule.plan_phases`), with different cells and parameters in each.
 
     Args:
         model: on any device; it is moved.
@@ -55,8 +148,9 @@ class Trainer:
         selection: the cells whose dev scores choose the checkpoint that is kept.
         shares: fixed shares of the steps by task.
         run: the run folder.
-        accelerator: device, precision and processes.
+        accelerator: device and processes.
         console: where progress is shown.
+        precision: of the arithmetic.
         evaluation: how development rows are scored.
     """
 
@@ -69,52 +163,52 @@ class Trainer:
     run: Path
     accelerator: Accelerator
     console: Console
+    precision: Precision = "fp32"
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
-        settings = self.settings
         self.model.to(self.accelerator.device)
-        own = self.model.own_parameters().items()
-        self.parameters = {name: value for name, value in own if value.requires_grad}
-        self.optimizer = make_optimizer(self.parameters, settings, self.accelerator.device.type)
+        named = self.model.own_parameters().items()
+        self.parameters = {name: value for name, value in named if value.requires_grad}
+        device = self.accelerator.device.type
+        self.optimizer = make_optimizer(self.parameters, self.settings, device)
         self.rate = 0.0
         self.examples = sum(len(rows) for rows in self.rows.values())
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
-        lowered = self.accelerator.mixed_precision != "no" and not settings.compile  # graphs can't
-        self.casts = KeptCasts() if lowered else nullcontext()
-        self.phases = plan(self.model, self.rows, settings, self.shares)
+        self.phases = plan_phases(self.model, self.rows, self.settings, self.shares)
         self._enter(self.phases[0])
 
     @cached_property
-    def basis(self) -> dict[str, str]:
-        """What the run rests on; see `state.basis`."""
-        return basis(self.model, self.rows, self.dev)
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of what the run depends on; see `checkpoint.fingerprint`."""
+        return fingerprint(self.model, self.rows, self.dev)
 
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint.
 
         Raises:
-            RunError: there is none, or encoder or data are not what they were.
+            RunError: there is none, or encoder or data have changed.
         """
         data, self.best_weights = load_checkpoint(self.run, self.parameters, self.optimizer)
-        require_same(data.pop("basis"), self.basis)
+        require_same(data.pop("fingerprint", None) or data.pop("basis"), self.fingerprint)
         sampler = data.pop("sampler")
         self.state = State(**data)
         self._follow_phase()
         self.loader.load_state_dict(sampler)
 
     def _follow_phase(self) -> None:
-        """Go over to the phase of the next step if it is another."""
-        phase = phase_of(self.phases, self.state.step)
+        """Enter the phase of the next step if it is another."""
+        step = self.state.step
+        phase = next((phase for phase in self.phases if step < phase.end), self.phases[-1])
         if phase is not self.phase:
             self.loader.close()
             self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        phase.free(self.parameters)
+        phase.unfreeze(self.parameters)
         self.loader = Loader(self.model, phase.rows, self.settings, phase.shares, self.accelerator)
 
     def train(self) -> State:
@@ -122,6 +216,7 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the checkpoint was saved.
+            HyperlectError: a loss or gradient is not finite; the last good checkpoint is kept.
         """
         if self.settings.checkpoint_activations:
             self.model.checkpoint_activations()
@@ -138,12 +233,12 @@ class Trainer:
         if not self.settings.backbone_dropout:
             self.model.backbone.eval()
         with ExitStack() as stack, monitor, self.stop:
-            stack.callback(lambda: self.loader.close())  # that of the last phase reached
+            stack.callback(lambda: self.loader.close())  # that of the phase reached by then
             while self.state.step < self.settings.steps and not self.state.finished:
-                began = time.monotonic()
+                start = time.monotonic()
                 self._step(monitor)
                 self._follow_phase()
-                self.state.seconds += time.monotonic() - began
+                self.state.seconds += time.monotonic() - start
                 self._between_steps(monitor)
         self.state.finished = True
         for parameter in self.parameters.values():  # the last phase may have frozen some
@@ -156,41 +251,47 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         if self.accelerator.is_main_process:
-            data = {**vars(self.state), "basis": self.basis, "sampler": self.loader.state_dict()}
+            data = {
+                **vars(self.state),
+                "fingerprint": self.fingerprint,
+                "sampler": self.loader.state_dict(),
+            }
             save_checkpoint(self.run, self.parameters, self.best_weights, self.optimizer, data)
         self.accelerator.wait_for_everyone()
 
     def _step(self, monitor: Monitor) -> None:
         """One optimiser step: one or several batches, each cell's weights generated once."""
-        settings, step = self.settings, self.state.step
-        self.rate = set_rates(self.optimizer, settings, self.phase.rate(step, settings))
+        step = self.state.step
+        self.rate = self.phase.set_rates(self.optimizer, step, self.settings)
         batches = self.loader.next(step)
-        seed_everything(settings.seed, "step", step, self.accelerator.process_index)
+        seed_everything(self.settings.seed, "step", step, self.accelerator.process_index)
+        weights = task_weights(batches, list(self.model.tasks), self.accelerator)
         cells = [cell for batch in batches for cell in batch.cells]
-        with self.model.generated_once(cells) if len(batches) > 1 else nullcontext():
-            losses = [self._learn(batch) for batch in batches]
-        average_gradients(list(self.parameters.values()), self.accelerator)
-        limit = settings.clip or math.inf
-        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
-        found, size = read_once(losses, norm)
-        for batch, by_task in zip(batches, found, strict=True):
-            check_finite(by_task, batch, step + 1)
-            tokens = batch.tokens * self.accelerator.num_processes
-            monitor.step(by_task, tokens, last=batch is batches[-1])
-        check_gradient(size, step + 1)  # or else all weights are lost, and saved
+        shared = self.model.shared_weights(cells) if len(batches) > 1 else nullcontext()
+        with self.model.backbone.arithmetic(self.precision), shared:
+            losses = [self._learn(batch, weights, n == 0) for n, batch in enumerate(batches)]
+        parameters = list(self.parameters.values())
+        sum_gradients(parameters, self.accelerator)
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
+        by_task = _read_and_check(batches, losses, norm, step + 1)
+        tokens = sum(batch.tokens for batch in batches) * self.accelerator.num_processes
+        monitor.step(by_task, tokens)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
 
-    def _learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradients of one batch; return the loss of each task."""
-        with self.accelerator.autocast(), self.casts:
-            loss = batch_loss(self.model, batch)
-            total = loss.total * batch.weight
-            if self.model.latents is not None:  # a row's part of what all rows together cost
-                total = total + self.model.latents.divergence() / self.examples
-        self.accelerator.backward(total / self.settings.accumulate)
-        return loss.by_task
+    def _learn(
+        self, batch: Batch, weights: Mapping[str, tuple[float, float]], first: bool
+    ) -> dict[str, Tensor]:
+        """Add the gradients of one batch; return the mean loss of each task."""
+        losses, total = batch_losses(self.model, batch, weights)
+        if first and self.model.latents is not None and self.accelerator.is_main_process:
+            # Once a step: one row's share of what all rows together pay.
+            total = total + self.model.latents.divergence() / self.examples
+        # Autocast would round what was computed in fp32, as the adapter weights are.
+        with torch.autocast(self.accelerator.device.type, enabled=False):
+            total.backward()  # type: ignore[no-untyped-call]
+        return losses
 
     def _between_steps(self, monitor: Monitor) -> None:
         """Log, evaluate, save, stop: whatever is due after a step."""
@@ -210,15 +311,20 @@ class Trainer:
             self.save()
             raise Interrupted(
                 f"Stopped at step {step} of {settings.steps}; everything is saved. "
-                f"Go on with: hyperlect train --resume {self.run}"
+                f"Resume it: hyperlect train --resume {self.run}"
             )
+
+    @cached_property
+    def _dev_sample(self) -> dict[Cell, Any]:
+        return {c: subsample(rows, self.evaluation.examples) for c, rows in self.dev.items()}
 
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the development cells; keep the weights if they are the best so far."""
-        how = self.evaluation
-        results = fill(self.model, self.dev, how.tokens_per_batch, how.precision)
+        settings = self.evaluation
+        tokens, precision = settings.tokens_per_batch, settings.precision
+        results = fill(self.model, self._dev_sample, tokens, precision)
         chosen = [r for r in results if Cell(r.task, r.language) in self.selection]
-        # GPUs may differ in the last digit; what is best is decided in one place.
+        # GPUs may differ in the last digit, so one process decides what is best.
         (selection,) = broadcast_object_list([selection_score(chosen)])
         best = selection is not None and (self.state.best is None or selection > self.state.best)
         if best:
@@ -243,3 +349,147 @@ class Trainer:
         if patience and self.state.waited >= patience:
             self.state.finished = True
             monitor.say(f"step {step}: no better for {patience} evaluations, stopping early")
+
+
+def task_weights(
+    batches: Sequence[Batch], tasks: Sequence[str], accelerator: Accelerator | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return each task's weight in the loss of a step, and the number of its scored units.
+
+    The weight is the task's share of the step's rows. Counts are of all micro-batches and
+    processes.
+
+    Args:
+        batches: this process's.
+        tasks: all tasks, in the same order in every process.
+        accelerator: the processes; one if None.
+    """
+    counts = torch.zeros(len(tasks), 2, dtype=torch.float64)
+    for batch in batches:
+        for name, rows in batch.tasks.items():
+            counts[tasks.index(name)] += torch.tensor([rows.examples, rows.units])
+    if accelerator is not None and accelerator.num_processes > 1:
+        summed: Any = accelerator.reduce(counts.float().to(accelerator.device), "sum")
+        counts = summed.double().cpu()
+    total = float(counts[:, 0].sum())
+    pairs = zip(tasks, counts.tolist(), strict=True)
+    return {task: (examples / total, units) for task, (examples, units) in pairs}
+
+
+def batch_losses(
+    model: HyperX, batch: Batch, weights: Mapping[str, tuple[float, float]]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a labelled batch through the model, and score every task of it.
+
+    Args:
+        model: what is trained.
+        batch: collated.
+        weights: of the tasks in the step; see `task_weights`.
+
+    Returns:
+        The mean loss of each task over its scored units (for parsing, that of heads plus that of
+        relations), without gradient; and the batch's summand of the loss of the step.
+    """
+    output = model.run(batch)
+    means, summands = {}, []
+    for name, rows in batch.tasks.items():
+        if rows.units:
+            loss, (weight, units) = model.head(name).loss(output.scores[name], rows), weights[name]
+            means[name] = loss.detach()
+            summands.append(loss * (weight * (rows.units / units)))
+    return means, torch.stack(summands).sum()
+
+
+def _read_and_check(
+    batches: Sequence[Batch], losses: Sequence[Mapping[str, Tensor]], norm: Tensor, step: int
+) -> dict[str, list[float]]:
+    """Read a step's losses and the norm of its gradient from the device, all at once.
+
+    Returns:
+        The losses of the batches by task.
+
+    Raises:
+        HyperlectError: one is not finite. It is raised before the gradient reaches the weights.
+    """
+    values = [loss for by_task in losses for loss in by_task.values()]
+    numbers = iter(torch.stack([*values, norm]).tolist())  # a GPU waits at each reading
+    collected: dict[str, list[float]] = {}
+    for batch, by_task in zip(batches, losses, strict=True):
+        for task in by_task:
+            loss = next(numbers)
+            if not math.isfinite(loss):
+                cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
+                raise HyperlectError(
+                    f"The loss of {cells} is {loss} at step {step}: training diverged. {REMEDY}"
+                )
+            collected.setdefault(task, []).append(loss)
+    if not math.isfinite(next(numbers)):
+        raise HyperlectError(
+            f"The gradient at step {step} is not finite: training diverged. {REMEDY}"
+        )
+    return collected
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
+    """Sum gradients over all processes, if there are several.
+
+    In one piece and after the last backward pass, since only then the generator has its gradients;
+    and a model with a frozen backbone has few. A parameter that one process did not touch counts as
+    zero there; one that no process touched keeps no gradient.
+
+    Args:
+        parameters: the same in every process, in the same order.
+        accelerator: the processes.
+    """
+    if accelerator.num_processes == 1:
+        return
+    touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
+    touched = accelerator.reduce(touched.to(accelerator.device), "sum")
+    shared = [p for p, count in zip(parameters, touched.tolist(), strict=True) if count]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in shared]
+    flat: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "sum")
+    sizes = [parameter.numel() for parameter in shared]
+    for parameter, gradient in zip(shared, flat.split(sizes), strict=True):
+        parameter.grad = gradient.view_as(parameter)
+
+
+class StopRequest:
+    """Turns SIGINT (Ctrl-C) and SIGTERM into a question that the loop asks after each step.
+
+    A second Ctrl-C acts at once. A second SIGTERM does not: schedulers and launchers repeat it, and
+    they want the work to be saved. Signals reach only the main thread, so in any other one nothing
+    is caught.
+    """
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._interrupted = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {n: signal.signal(n, self._receive) for n in self.signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+        self.asked = True
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop; the same answer in all of them.
+
+        One that stopped a step before the others would leave them waiting for its gradients.
+        """
+        if accelerator.num_processes == 1:
+            return self.asked
+        asked: Any = torch.tensor([float(self.asked)], device=accelerator.device)
+        return bool(accelerator.reduce(asked, reduction="sum").item() > 0)

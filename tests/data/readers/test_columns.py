@@ -2,17 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hyperlect.data.examples import Example, Source
-from hyperlect.data.readers import read
-from hyperlect.errors import DataError
+from hyperlect.data.readers import Example, Source, read
 
-from .conftest import Write
-
-
-def faults(source: Source) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(source, True)
-    return [line.removeprefix("  - ") for line in str(caught.value).splitlines()[1:]]
+from .conftest import Write, places, problems
 
 
 def test_spaces_and_sentences(write: Write) -> None:
@@ -48,42 +40,41 @@ def test_as_text_words_are_joined_and_labels_left_alone(write: Write) -> None:
     assert read(Source("columns", path), False) == [Example(text="one two", line=1)]
 
 
-def test_all_faults_are_named_with_their_lines(write: Write) -> None:
+def test_all_problems_are_named_with_their_lines(write: Write) -> None:
     path = write("lonely\na\tO\nNew York\tB-LOC\textra\n\tO\nb\t\nalone\n")
-    assert faults(Source("columns", path)) == [
-        f"{path}:1: 1 column, and column 2 is asked for",
-        f"{path}:3: 3 columns, where the lines before have 2",
-        f"{path}:4: the word (column 1) is empty",
-        f"{path}:5: the label (column 2) is empty",
-        f"{path}:6: 1 column, and column 2 is asked for",
-    ]
+    assert places(Source("columns", path), True) == [1, 3, 4, 5, 6]
 
 
 def test_what_is_wrong_with_many_lines_is_named_a_few_times(write: Write) -> None:
     path = write("# sent_id = 1\n" + "1\tAnna\tB-PER\n" * 9)
-    found = faults(Source("columns", path))
-    assert found[:3] == [f"{path}:{n}: 3 columns, where the lines before have 4" for n in (2, 3, 4)]
-    assert found[3] == f"{path}: 3 columns, where the lines before have 4: so in 6 more lines"
-    assert 'write comment: "# " in the block' in found[4]
-    assert len(found) == 5
+    *named, counted, hint = problems(Source("columns", path), True)
+    assert [problem.line for problem in named] == [2, 3, 4]
+    assert "6 more lines" in counted.message
+    assert 'comment: "# "' in hint.message
 
 
 def test_a_word_with_a_space_does_not_become_its_own_label(write: Write) -> None:
-    path = write("in O\nNew York B-LOC\n")
-    assert faults(Source("columns", path)) == [
-        f"{path}:2: 3 columns, where the lines before have 2"
+    assert places(Source("columns", write("in O\nNew York B-LOC\n")), True) == [2]
+
+
+def test_a_separator_says_what_words_may_hold(write: Write) -> None:
+    path = write("10\u00a0000\ngrande ville\n\nici\n")
+    source = Source("columns", path, separator="\t", unlabelled="ignore")
+    assert [example.words for example in read(source, True)] == [
+        ("10\u00a0000", "grande ville"),
+        ("ici",),
     ]
+    tabs = write("a\tb O\n")
+    assert read(Source("columns", tabs, separator=" "), True)[0].words == ("a\tb",)
 
 
 @pytest.mark.parametrize("value", [0, -1, "word"])
 def test_columns_are_numbers_from_one(write: Write, value: int | str) -> None:
-    (fault,) = faults(Source("columns", write("a O\n"), {"word": value}))
-    assert f'word is "{value}"' in fault
+    assert places(Source("columns", write("a O\n"), {"word": value}), True) == ["fields.word"]
 
 
 def test_unknown_fields_are_refused(write: Write) -> None:
-    (fault,) = faults(Source("columns", write("a O\n"), {"tag": 2}))
-    assert '"tag" is none of the columns there are: word, label' in fault
+    assert places(Source("columns", write("a O\n"), {"tag": 2}), True)[0] == "fields"
 
 
 def test_heads_are_read_and_must_be_a_tree(write: Write) -> None:
@@ -97,7 +88,32 @@ def test_heads_are_read_and_must_be_a_tree(write: Write) -> None:
         text="Anna sees", line=1
     )
     path = write("\n1 Anna 2 nsubj\n2 sees x root\n3 . 3 punct\n")
-    assert faults(Source("columns", path, fields)) == [
-        f'{path}:3: the head of word 2 ("sees") is "x", which is no number from 0',
-        f"{path}:4: word 3 is its own head",
+    assert places(Source("columns", path, fields), True) == [3, 4]
+
+
+def test_words_without_a_label_may_be_ignored(write: Write) -> None:
+    path = write("a\tNOUN\nb\t_\nc\t\n")
+    assert read(Source("columns", path, unlabelled="ignore"), True)[0].labels == ("NOUN", "", "")
+    assert places(Source("columns", path), True) == [3]
+    words = write("a\nb\n\nc\n")
+    assert [e.labels for e in read(Source("columns", words, unlabelled="ignore"), True)] == [
+        ("", ""),
+        ("",),
     ]
+    ragged = write("a\tO\nb\n")
+    assert places(Source("columns", ragged, unlabelled="ignore"), True) == [2]
+
+
+def test_the_prefix_of_every_word_is_stripped(write: Write) -> None:
+    path = write("en:Oslo B-LOC\nen:: O\nen:a:b O\n\nen:http://x O\nOslo O\n")
+    source = Source("columns", path, strip_prefix=True)
+    assert [example.words for example in read(source, True)] == [
+        ("Oslo", ":", "a:b"),
+        ("http://x", "Oslo"),
+    ]
+    assert read(Source("columns", path), True)[0].words[0] == "en:Oslo"
+    for prefix in ("be-x-old:", "simple:", "zh-min-nan:"):
+        long = write(f"{prefix}a O\n")
+        assert read(Source("columns", long, strip_prefix=True), True)[0].words == ("a",)
+    bare = write("Oslo O\n")
+    assert places(Source("columns", bare, strip_prefix=True), True) == ["strip_prefix"]

@@ -1,38 +1,60 @@
-"""Readers: one file a format, all giving the same examples and the same sort of error.
+"""Readers: one file a format, all giving the same examples and collecting their problems alike.
 
-A reader is a generator of :class:`~hyperlect.data.examples.Example`; what is wrong with its input
-it notes in a :class:`~hyperlect.data.readers.faults.Faults` and goes on, so that a person sees
-every fault of a file at once.
+docs/extending.md shows how a reader is added.
+
+A reader is a generator of :class:`~hyperlect.data.readers.Example`; what is wrong with its input
+it notes in a :class:`~hyperlect.errors.Problems` and continues, so that a person sees every
+problem of a file at once. None stands for a row that it leaves out since it has no label.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from ...errors import DataError, unknown
-from ..examples import Example, Source
-from .columns import read_columns
-from .conllu import read_conllu
-from .faults import Faults, counted
-from .hub import read_hub
-from .table import read_csv, read_jsonl, read_tsv
-from .text import read_text
+from ...errors import DataError, Problems, counted, unknown
+from .base import MAX_TREE_WORDS, SPLITS, Example, Line, Quoting, Source, Split, lines, read_text
+from .columns import column_sentences, read_columns
+from .conllu import conllu_sentences, read_conllu
+from .tables import read_hub, read_jsonl, read_table
 
-Reader = Callable[[Source, bool, Faults], Iterator[Example]]
 
-READERS: Mapping[str, Reader] = {
-    "conllu": read_conllu,
-    "columns": read_columns,
-    "tsv": read_tsv,
-    "csv": read_csv,
-    "jsonl": read_jsonl,
-    "text": read_text,
-    "hub": read_hub,
+@dataclass(frozen=True)
+class Reader:
+    """What reads a format, and what the format can hold.
+
+    Attributes:
+        read: takes the source, whether examples are words with a label each, and what collects
+            problems; yields the examples.
+        holds: words with labels; raw text alone; or, in a table, whatever a task reads. Words can
+            always be read as raw text.
+        fields: the keys of `Source.fields`; `head` is one for trees alone. Those of a table follow
+            from the task.
+        columns: whether columns have a name or a number (from 1).
+    """
+
+    read: Callable[[Source, bool, Problems], Iterator[Example | None]]
+    holds: Literal["words", "raw", "table"] = "words"
+    fields: tuple[str, ...] = ()
+    columns: Literal["name", "number"] = "name"
+
+
+READERS: dict[str, Reader] = {
+    "conllu": Reader(read_conllu, fields=("head", "label")),
+    "columns": Reader(read_columns, fields=("word", "head", "label"), columns="number"),
+    "tsv": Reader(read_table, "table"),
+    "csv": Reader(read_table, "table"),
+    "jsonl": Reader(read_jsonl, "table"),
+    "text": Reader(read_text, "raw"),
+    "hub": Reader(read_hub, "table"),
 }
+"""The readers by the name of their format."""
 
-__all__ = ["READERS", "Faults", "Reader", "read"]
+_MOSTLY = 0.9
+_QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 
 
 def read(source: Source, word_level: bool) -> list[Example]:
@@ -46,30 +68,57 @@ def read(source: Source, word_level: bool) -> list[Example]:
     Returns:
         The examples in the order of the source, at most ``source.limit`` of them; what comes
         after the limit is not looked at. Spelling is kept as it stands: no normalisation. A
-        warning counts the rows of a data set on the hub that were left out for want of a label.
+        warning counts the rows that were left out for want of a label; others say that a column
+        is almost empty, or that cells seem to be quoted.
 
     Raises:
-        DataError: the source is missing, empty or malformed; every fault is named with file and
+        DataError: the source is missing, empty or malformed; every problem is named with file and
             line (the first 20, and the number of the rest).
         UnknownNameError: there is no such format.
-        UnreachableError: the source lies on the hub, and there is no way to it.
+        UnreachableError: the source lies on the hub, which cannot be reached.
     """
     if source.format not in READERS:
         raise unknown("data format", source.format, READERS)
-    faults = Faults(source)
-    if source.limit is not None and source.limit < 1:
-        faults.whole(f"the limit is {source.limit}; leave it out, or let it be at least 1")
+    problems = Problems(str(source))
     examples: list[Example] = []
-    if not faults:
-        examples = list(islice(READERS[source.format](source, word_level, faults), source.limit))
-    unlabelled = counted(faults.unlabelled, "row") if faults.unlabelled else ""
-    if not examples and not faults:
-        withheld = f"it holds {unlabelled} and no label; name a split that has labels"
-        faults.whole(withheld if unlabelled else "it holds no examples")
-    faults.raise_if_any(DataError, f"Cannot read {source} as {source.format}:")
-    if unlabelled:
-        read_of_it = counted(len(examples), "example")
-        warnings.warn(
-            f"{source}: {unlabelled} without a label left out; {read_of_it} read.", stacklevel=2
-        )
+    unlabelled = blank = 0
+    if source.limit is not None and source.limit < 1:
+        problems.add(f"the limit is {source.limit}. Leave it out, or write at least 1")
+    else:
+        for example in READERS[source.format].read(source, word_level, problems):
+            if example is None:
+                unlabelled += 1
+            elif not (example.words or example.text.strip() or example.label):
+                blank += 1
+            else:
+                examples.append(example)
+            if len(examples) == source.limit:
+                break
+    if not examples and not problems:
+        rows = counted(unlabelled, "row")
+        withheld = f"it holds {rows} and no label. Name a split (or a file) that has labels"
+        problems.add(withheld if unlabelled else "it holds no examples")
+    problems.raise_if_any(DataError, f"Cannot read {source} as {source.format}:")
+    for remark in _remarks(source, examples, unlabelled, blank):
+        warnings.warn(f"{source}: {remark}", stacklevel=2)
     return examples
+
+
+def _remarks(
+    source: Source, examples: Sequence[Example], unlabelled: int, blank: int
+) -> Iterator[str]:
+    """Say what was left out, and what is probably not meant to be read in this way."""
+    if unlabelled:
+        rows, rest = counted(unlabelled, "row"), counted(len(examples), "example")
+        yield f"{rows} without a label left out; {rest} read."
+    if blank > _MOSTLY * (blank + len(examples)):
+        rows = f"{blank:,} of {counted(blank + len(examples), 'row')}"
+        yield f"{rows} have no text. Is it in another column? (fields)"
+    if source.format == "tsv" and source.quoting == "none":
+        texts = [example.text or " ".join(example.words) for example in examples]
+        quoted = [text for text in texts if _QUOTED.fullmatch(text)]
+        if 2 * len(quoted) >= len(texts):
+            yield (
+                f"quotation marks enclose {len(quoted):,} of {counted(len(texts), 'text')}, and "
+                "are read as part of it. If they are not, write quoting: minimal."
+            )

@@ -7,189 +7,152 @@ words may contain, and does not know line numbers); the tests compare the two.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..examples import Example, Source
-from .faults import Faults, counted, lines
-from .trees import read_heads
+from ...errors import Problems, counted
+from .base import NO_LABEL, Example, Line, Source, blocks, check_fields, read_heads
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
-# "_" is a value here (no features; a form or lemma that is a low line), and a gap elsewhere.
+# "_" is a value here (no features; a form or lemma that is an underscore), and a gap elsewhere.
 _UNDERSCORE_IS_A_VALUE = ("id", "form", "lemma", "feats")
-_ID = re.compile(r"(?P<word>[1-9]\d*)|(?P<range>[1-9]\d*-[1-9]\d*)|(?P<empty>\d+\.[1-9]\d*)")
+_ID = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?|(\d+)\.[1-9]\d*")
 _TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
 _PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
-@dataclass
-class _Sentence:
-    """What is known of a sentence so far."""
-
-    text: str = ""
-    words: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    heads: list[str] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)  # line of each word
-    surface: list[str] = field(default_factory=list)  # tokens of the text, with their spaces
-    last: int = 0  # ID of the last word
-    covered: int = 0  # last word that a multiword range covers
-    range_line: int = 0  # line of that range
-
-    def example(self, heads: tuple[int, ...]) -> Example:
-        text = self.text or "".join(self.surface).strip()
-        return Example(tuple(self.words), tuple(self.labels), heads, text, line=self.lines[0])
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The columns that are read beside the form, each with a key in it (empty for the whole)."""
-
-    label: tuple[str, str] | None = None
-    head: tuple[str, str] | None = None
-
-
-def read_conllu(source: Source, word_level: bool, faults: Faults) -> Iterator[Example]:
+def read_conllu(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
     """Read a CoNLL-U file.
 
     Words are the syntactic words: the lines of multiword ranges (``4-5``) and empty nodes
-    (``5.1``) are passed over, and a word whose form is ``_`` is a word like any other. IDs must
-    count up from 1. A sentence of comments alone is passed over.
+    (``5.1``) are left out, and a word whose form is ``_`` is a word like any other. IDs must
+    count up from 1. A sentence of comments alone is left out.
 
     An example holds both the words and the text, at either level, since where there are multiword
     ranges neither can be told from the other: the text is the sentence's ``# text`` comment, or,
     where that is missing, its surface tokens put together again.
 
     Args:
-        source: ``fields`` is ``{"label": "upos"}`` where it says nothing else; the label may be
-            any column, or one entry of a column of entries, as in ``misc:NER`` or ``feats:Case``
-            (``_`` for words without that feature). With ``head`` (``{"label": "deprel", "head":
-            "head"}``) heads are read as well, and every sentence must be a tree.
-        word_level: if not, labels and heads are left alone.
-        faults: takes what is wrong.
+        source: ``fields`` is ``{"label": "upos"}`` by default; the label may be any column, or
+            one entry of a column of entries, as in ``misc:NER`` or ``feats:Case`` (``_`` for
+            words without that feature). With ``head`` (``{"label": "deprel", "head": "head"}``)
+            heads are read as well, and every sentence must be a tree.
+        word_level: if not, labels and heads are not read.
+        problems: takes what is wrong.
     """
-    wanted = _columns(source, faults)
-    if faults:
-        return
-    if not word_level:
-        wanted = _Wanted()
-    sentence = _Sentence()
-    for number, line in lines(faults):
-        if not line.strip():
-            yield from _finish(sentence, faults)
-            sentence = _Sentence()
-        elif line.startswith("#"):
-            if comment := _TEXT.fullmatch(line):
-                sentence.text = comment[1].strip()
-            elif (plus := _PLUS.fullmatch(line)) and plus[1].lower().split() != list(COLUMNS):
-                faults.at(
-                    number,
-                    f"this is CoNLL-U Plus with the columns {plus[1].strip()}; read it with "
-                    'format: columns, comment: "# ", and the columns\' numbers as fields',
-                )
-                return
-        else:
-            _take(line, number, sentence, wanted, faults)
-    yield from _finish(sentence, faults)
+    for example, _ in conllu_sentences(source, word_level, problems):
+        if example:
+            yield example
 
 
-def _finish(sentence: _Sentence, faults: Faults) -> Iterator[Example]:
-    if sentence.covered > sentence.last:
-        faults.at(
-            sentence.range_line,
-            f"this range reaches to word {sentence.covered}, and the sentence ends with word "
-            f"{sentence.last}",
-        )
-    heads: tuple[int, ...] = ()
-    # Where words are missing, nothing can be said about heads.
-    if sentence.heads and len(sentence.words) == sentence.last:
-        heads, wrong = read_heads(sentence.heads, sentence.words)
-        for word, message in wrong:
-            faults.at(sentence.lines[word - 1], message)
-    if sentence.words:
-        yield sentence.example(heads)
+def conllu_sentences(
+    source: Source, word_level: bool, problems: Problems
+) -> Iterator[tuple[Example | None, list[Line]]]:
+    """Read a CoNLL-U file as `read_conllu` does, and keep the lines, to write them again.
 
-
-def _take(line: str, number: int, sentence: _Sentence, wanted: _Wanted, faults: Faults) -> None:
-    """Add one word line to the sentence, or note what is wrong with it."""
-    cells = line.split("\t")
-    match = _ID.fullmatch(cells[0].split(" ")[0])
-    if len(cells) != len(COLUMNS):
-        hint = "" if len(cells) > 1 else "; columns are parted by tabs"
-        faults.at(number, f"{counted(len(cells), 'column')} instead of {len(COLUMNS)}{hint}")
-        if match and match["word"]:  # one fault a line is enough: count on from here
-            sentence.last = int(match["word"])
-    elif not match or match[0] != cells[0]:
-        faults.at(number, f'"{cells[0]}" is no ID (write 4, 4-5 or 4.1)')
-    elif match["empty"]:
-        if int(cells[0].split(".")[0]) != sentence.last:
-            faults.at(number, f"empty node {cells[0]} after word {sentence.last}")
-    elif match["range"]:
-        first, last = (int(part) for part in cells[0].split("-"))
-        if first != sentence.last + 1 or last < first or first <= sentence.covered:
-            faults.at(number, f"multiword range {cells[0]} after word {sentence.last}")
+    Yields:
+        Every block between blank lines: its example (None for comments alone), and its lines as
+        they stand with their numbers, comments, ranges, empty nodes and the blank line after it
+        among them.
+    """
+    check_fields(source, ("label", "head"), problems)
+    columns = {}
+    for role, written in {"label": "upos", **source.fields}.items():
+        name, colon, key = str(written).partition(":")
+        columns[role] = (name.lower(), key)
+        if name.lower() not in COLUMNS or (colon and (name not in ("feats", "misc") or not key)):
+            known = f'{", ".join(COLUMNS)}, "misc:KEY" or "feats:KEY"'
+            problems.add(
+                f'there is no column "{written}". Write one of {known}', key=f"fields.{role}"
+            )
+    for block in blocks(source, problems) if not problems else ():
+        plus = _PLUS.fullmatch(block[0][1])
+        if plus and plus[1].lower().split() != list(COLUMNS):
+            problems.add(
+                f"this is CoNLL-U Plus with the columns {plus[1].strip()}. Read it with "
+                'format: columns, comment: "# ", and the numbers of the columns as fields',
+                block[0][0],
+            )
             return
-        sentence.covered, sentence.range_line = last, number
-        sentence.surface.append(_surface(cells))
-    else:
-        _take_word(cells, number, sentence, wanted, faults)
+        example = _read_sentence(block, columns if word_level else {}, source, problems)
+        yield example, block
 
 
-def _take_word(
-    cells: list[str], number: int, sentence: _Sentence, wanted: _Wanted, faults: Faults
-) -> None:
-    identifier, form = cells[0], cells[1]
-    if int(identifier) != sentence.last + 1:
-        faults.at(number, f"ID {identifier} where {sentence.last + 1} should follow")
-    if not form.strip():
-        faults.at(number, f"word {identifier} has no form")
-    if wanted.label:
-        value = _label(cells, *wanted.label)
-        sentence.labels.append(value)
-        if not value:
-            place = ":".join(filter(None, wanted.label))
-            faults.at(number, f'word {identifier} ("{form}") has no {place}')
-    if wanted.head:
-        sentence.heads.append(_label(cells, *wanted.head))
-    sentence.last = int(identifier)
-    sentence.lines.append(number)
-    sentence.words.append(form)
-    if sentence.last > sentence.covered:
-        sentence.surface.append(_surface(cells))
+def _read_sentence(
+    block: Sequence[Line],
+    columns: Mapping[str, tuple[str, str]],
+    source: Source,
+    problems: Problems,
+) -> Example | None:
+    """Read the lines of a sentence, and note what is wrong with each; None without words."""
+    words: list[str] = []
+    values: dict[str, list[str]] = {role: [] for role in columns}
+    numbers: list[int] = []  # the line of each word
+    text, surface = "", ""
+    last = covered = range_line = 0  # IDs of the last word, and of the last that a range covers
+    for number, line in block:
+        if line.startswith("#"):
+            comment = _TEXT.fullmatch(line)
+            text = comment[1].strip() if comment else text
+            continue
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        match = _ID.fullmatch(cells[0])
+        if len(cells) != len(COLUMNS):
+            hint = "" if cells[1:] else "; separate the columns by tabs"
+            problems.add(f"{counted(len(cells), 'column')} instead of {len(COLUMNS)}{hint}", number)
+            # One problem a line is enough: count on from here.
+            last = int(match[1]) if match and match[1] and not match[2] else last
+            continue
+        if not match:
+            problems.add(f'"{cells[0]}" is not an ID (write 4, 4-5 or 4.1)', number)
+            continue
+        first, end, before = match.groups()
+        if before:  # an empty node
+            fits = int(before) == last
+        elif end:  # a multiword range
+            fits = int(first) == last + 1 > covered and int(end) > last
+        else:
+            fits = int(first) == last + 1
+        if not fits:
+            hint = ". Is the blank line before this sentence missing?" if first == "1" else ""
+            problems.add(f"ID {cells[0]} cannot follow word {last}{hint}", number)
+        if before or (end and not fits):
+            continue
+        is_last = "SpaceAfter=No" in cells[9].split("|")
+        if end:
+            covered, range_line = int(end), number
+            surface += cells[1] if is_last else f"{cells[1]} "
+            continue
+        last = int(first)
+        if last > covered:
+            surface += cells[1] if is_last else f"{cells[1]} "
+        numbers.append(number)
+        words.append(cells[1])
+        if not cells[1].strip():
+            problems.add(f"word {last} has no form", number)
+        for role, (name, key) in columns.items():
+            value = _value(cells[COLUMNS.index(name)].strip(), name, key)
+            values[role].append(value)
+            if not value and role == "label" and source.unlabelled == "error":
+                column = ":".join(filter(None, (name, key)))
+                problems.add(f'word {last} ("{cells[1]}") has no {column}{NO_LABEL}', number)
+    if covered > last:
+        problems.add(f"this range covers word {covered}, and the last word is {last}", range_line)
+    # Where words are missing, nothing can be said about heads.
+    heads, wrong = read_heads(values.get("head", []) if len(words) == last else [], words)
+    for word, message in wrong:
+        problems.add(message, numbers[word - 1])
+    if not words:
+        return None
+    labels = tuple(values.get("label", ()))
+    return Example(tuple(words), labels, heads, text or surface.strip(), line=numbers[0])
 
 
-def _surface(cells: list[str]) -> str:
-    """A token as it stands in the text, with the space behind it if there is one."""
-    return cells[1] + ("" if "SpaceAfter=No" in cells[9].split("|") else " ")
-
-
-def _label(cells: list[str], column: str, key: str) -> str:
-    """The label in a word's line; an empty string where there is none."""
-    value = cells[COLUMNS.index(column)].strip()
+def _value(cell: str, name: str, key: str) -> str:
+    """The value of a column, or of one entry of it; an empty text where there is none."""
     if key:
-        entries = dict(entry.partition("=")[::2] for entry in value.split("|"))
-        return entries.get(key, "_" if column == "feats" else "").strip()
-    return "" if value == "_" and column not in _UNDERSCORE_IS_A_VALUE else value
-
-
-def _columns(source: Source, faults: Faults) -> _Wanted:
-    """The columns that hold the label and, where they are asked for, the heads."""
-    for role in source.fields:
-        if role not in ("label", "head"):
-            faults.whole(f'fields: "{role}" cannot be chosen in CoNLL-U, only label (and head) can')
-    head = source.fields.get("head")
-    return _Wanted(
-        _column("label", str(source.fields.get("label", "upos")), faults),
-        None if head is None else _column("head", str(head), faults),
-    )
-
-
-def _column(role: str, written: str, faults: Faults) -> tuple[str, str]:
-    column, colon, key = written.partition(":")
-    column = column.lower()
-    if column not in COLUMNS:
-        faults.whole(f'fields: there is no column "{column}"; the columns are {", ".join(COLUMNS)}')
-    elif colon and not (key and column in ("feats", "misc")):
-        faults.whole(f'fields: write the {role} as a column, "misc:KEY" or "feats:KEY"')
-    return column, key
+        entries = dict(entry.partition("=")[::2] for entry in cell.split("|"))
+        return entries.get(key, "_" if name == "feats" else "").strip()
+    return "" if cell == "_" and name not in _UNDERSCORE_IS_A_VALUE else cell

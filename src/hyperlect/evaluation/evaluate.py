@@ -1,0 +1,258 @@
+"""Filling the grid: a score for every cell that has data."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..data.corpus import read_corpus
+from ..data.readers import SPLITS, Source, Split
+from ..errors import DataError, HyperlectError, RunError, UnknownNameError, unknown
+from ..grid import Cell
+from ..hardware import Precision, choose_device
+from ..languages import resolve
+from ..model import HyperX
+from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows
+from ..recipe import Recipe, load_recipe
+from ..recipe.corpora import read_corpora
+from ..run_folder import RECIPE, TRAINING, read_json
+from ..tasks import TaskType
+from .metrics import Score, score, score_trees
+from .results import CellResult, Results, write_results
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MASK_SEED = 20221207
+"""The masks of evaluation follow from it and from `tokens_per_batch`, whatever the model, so that
+perplexities compare."""
+NOTHING_TO_SCORE = "its data holds no span"
+"""Why there is no score of spans in data without spans."""
+
+
+def subsample(encoded: Dataset, examples: int | None) -> Dataset:
+    """Keep at most `examples` examples, evenly spaced from first to last, with all their rows.
+
+    Evenly, since files begin with one document or even one class. Not at random, so that every
+    run is scored on the same ones.
+
+    Args:
+        encoded: the encoded rows of a cell.
+        examples: how many; None for all.
+    """
+    if examples is None:
+        return encoded
+    owners = np.asarray(encoded["example"])
+    distinct = np.unique(owners)
+    if len(distinct) <= examples:
+        return encoded
+    chosen = distinct[np.arange(examples) * len(distinct) // examples]
+    return encoded.select(np.flatnonzero(np.isin(owners, chosen)))
+
+
+def fill(
+    model: HyperX,
+    rows: Mapping[Cell, Any],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    precision: Precision = "fp32",
+    done: Callable[[CellResult], None] = lambda result: None,
+) -> list[CellResult]:
+    """Score every cell.
+
+    A cell that the model's method does not apply to has no score, and says why. Nor has a cell of
+    spans whose data holds none.
+
+    Args:
+        model: what to score.
+        rows: encoded rows (with labels) by cell.
+        tokens_per_batch: sub-words in a forward pass, padding counted.
+        precision: of the arithmetic; the parser's scores are always in fp32.
+        done: called with each result when it is there.
+
+    Raises:
+        DataError: a cell has no rows, so any score would be invented.
+    """
+    results = []
+    with model.backbone.arithmetic(precision):
+        for cell, encoded in rows.items():
+            loaded = list(encoded)  # once out of Arrow: scoring reads each row several times
+            if not loaded:
+                raise DataError(f"{cell} cannot be scored: its data has no rows.")
+            note = model.config.not_applicable(cell) or ""
+            scored = None if note else _score(model, loaded, cell, tokens_per_batch)
+            if scored and not scored.units:
+                note, scored = NOTHING_TO_SCORE, None
+            result = CellResult(
+                task=cell.task,
+                language=cell.language,
+                kind=model.grid.kind(cell),
+                metric=model.task(cell.task).type.metric,
+                score=scored.value if scored else None,
+                examples=len({row["example"] for row in loaded}),
+                units=scored.units if scored else 0,
+                unit=scored.unit if scored else "",
+                details=dict(scored.details) if scored else {},
+                language_source=model.language_source(cell.language),
+                note=note,
+                by_example=scored.examples if scored else (),
+            )
+            results.append(result)
+            done(result)
+    return results
+
+
+def _score(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+    task = model.task(cell.task)
+    if task.type is TaskType.MLM:
+        return _perplexity(model, rows, cell, tokens)
+    answers = label_rows(model, rows, [cell] * len(rows), tokens)
+    gold: dict[int, list[str]] = {}
+    for row in rows:  # the windows of a sentence are neighbours
+        gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
+    predicted = {example: [task.labels[i] for i in answers[example].labels] for example in gold}
+    if task.type is TaskType.PARSING:
+        return score_trees(
+            [(row["heads"], gold[row["example"]]) for row in rows],
+            [(answers[e].heads or [], labels) for e, labels in predicted.items()],
+        )
+    return score(task, list(gold.values()), list(predicted.values()))
+
+
+def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+    """exp of the mean negative log-likelihood at masked positions (15 %, the same each time)."""
+    generator = torch.Generator().manual_seed(MASK_SEED)
+    total, count = 0.0, 0
+    for batch, output in forward_rows(model, rows, [cell] * len(rows), tokens, generator):
+        of_task = batch.tasks[cell.task]
+        total += model.head(cell.task).loss(output.logits, of_task).item() * of_task.units
+        count += of_task.units
+    return Score(math.exp(min(total / count, 700)), count, "masked sub-words")
+
+
+def evaluate_run(
+    run: str | Path,
+    cells: Sequence[Cell] | None = None,
+    split: Split = "test",
+    device: str = "auto",
+    console: Console | None = None,
+    recipe: Recipe | None = None,
+    files: Mapping[Cell, Path] | None = None,
+) -> Results:
+    """Score a run on every cell of its recipe that has data of a split, and write results.json.
+
+    Args:
+        run: a finished run folder.
+        cells: only these; results.json is then left as it is.
+        split: "test" or "dev"; only test results are written.
+        device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
+        console: where progress is shown.
+        recipe: the run's, if its data has moved; by default the one in the folder.
+        files: other files to score, by cell, in the format of the recipe's data for the task.
+            Nothing else is then scored, and results.json is left as it is.
+
+    Returns:
+        The results.
+
+    Raises:
+        RunError: the run is not finished.
+        HyperlectError: there is nothing to score, a cell has no data, or data is faulty.
+    """
+    run = Path(run)
+    if recipe is None:
+        recipe = load_recipe(run / RECIPE, check_files=False)  # only the scored ones must exist
+    about = _about(recipe, run)
+    model = HyperX.from_pretrained(run, device=choose_device(device))
+    if files:
+        rows = {cell: _encode_file(recipe, cell, path, model) for cell, path in files.items()}
+    else:
+        chosen = _choose(list(recipe.cells(split)), cells, split)
+        corpora = read_corpora(recipe, [split], model.tasks, chosen)
+        encoded = corpora.encode(model.tokenizer, model.max_length)
+        limit = recipe.evaluation.examples
+        rows = {cell: subsample(encoded[split, cell], limit) for cell in chosen}
+    with Progress(
+        TextColumn("[bold]evaluating"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=console is None,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("", total=len(rows), note="")
+
+        def show(result: CellResult) -> None:
+            figure = "n/a" if result.score is None else f"{result.score:.1f}"
+            note = f"{result.task}:{result.language} {result.metric} {figure}"
+            progress.update(bar, advance=1, note=note)
+
+        settings = recipe.evaluation
+        scored = fill(model, rows, settings.tokens_per_batch, settings.precision, show)
+    results = Results(**about, cells=tuple(scored))
+    if cells is None and split == "test" and not files:
+        write_results(run, results)
+    return results
+
+
+def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Dataset:
+    """Encode a file in the format of the recipe's data for its task."""
+    from ..data.encoding import encode
+
+    task = model.task(cell.task)
+    sources = [
+        source
+        for split in SPLITS
+        for other, of_cell in recipe.cells(split).items()
+        for source in of_cell
+        if other.task == cell.task and source.format != "hub"
+    ]
+    if not sources:
+        raise HyperlectError(
+            f"The recipe reads no files for the task {cell.task}, so the format of {path} is not "
+            "known. Add the file to the run's recipe.yaml."
+        )
+    source: Source = replace(sources[0], location=str(path), limit=None)
+    examples = read_corpus([source], task.type.reads_words)
+    return encode(examples, task, model.tokenizer, model.max_length)
+
+
+def _about(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Return what results belong to: the recipe's name, method, seed and backbone, the training."""
+    if not (run / TRAINING).is_file():
+        raise RunError(f"{run} is not finished. Resume it: hyperlect train --resume {run}")
+    training = read_json(run / TRAINING, "Train the run again.")
+    return {
+        "name": recipe.name,
+        "method": recipe.method,
+        "seed": recipe.training.seed,
+        "steps": training["steps"],
+        "backbone": recipe.as_written(recipe.backbone),
+        "seconds": training["seconds"],
+        "trained_parameters": training.get("trained_parameters"),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _choose(available: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:
+    """Return the cells to score. Raises if a wanted one has no data, or none has."""
+    if not available:
+        raise HyperlectError(f"The recipe of this run names no {split} data.")
+    if wanted is None:
+        return available
+    chosen = list(dict.fromkeys(Cell(task, resolve(language)) for task, language in wanted))
+    for cell in chosen:
+        if cell not in available:
+            error = unknown(f"cell with {split} data", str(cell), list(map(str, available)))
+            hint = f"Score another file with --test {cell}=FILE."
+            raise UnknownNameError(f"{error} {hint}")
+    return chosen

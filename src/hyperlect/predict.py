@@ -1,0 +1,417 @@
+"""From sentences to labels: what `HyperX.predict` returns and what evaluation scores."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import regex
+import torch
+
+from .data.batching import Batch, collate, mask_rows
+from .data.encoding import encode_inputs, warn_of_truncated
+from .data.sampling import by_length
+from .errors import DataError, HyperlectError, Problems
+from .grid import Cell
+from .heads import Answer, Head, ParseScores, iob2_spans
+from .languages import name as language_name
+from .tasks import OUTSIDE, Task, TaskType
+
+Row = Mapping[str, Any]
+TOKENS_PER_BATCH = 4096
+
+# A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
+# points, commas and colons between digits). Han characters stand alone, since word boundaries are
+# not written there. So does every other sign, with its marks. Invisible characters are not words;
+# those that join letters (in Persian, in Indic scripts) stay inside.
+_WORD = regex.compile(
+    r"""
+    [\p{L}\p{N}--\p{Han}] [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]*
+    (?: (?: ['’\-] | (?<=\p{N})[.,:](?=\p{N}) ) [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]+ )*
+    | (?= [^\s\p{Cc}\p{Cf}] ) \X
+    """,
+    regex.V1 | regex.VERBOSE,
+)
+_WITHOUT_SPACES = regex.compile(r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]{8,}")
+"""Text of a script that is written without spaces and that `split_words` cannot split."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """An entity or another span of words.
+
+    Attributes:
+        label: its type.
+        start, end: its first word, and the word after its last; counted from 0.
+        text: as it stands in the sentence.
+        start_char, end_char: where it is in the text; in words joined by spaces if words were
+            given.
+        confidence: the lowest probability of its labels.
+    """
+
+    label: str
+    start: int
+    end: int
+    text: str = ""
+    start_char: int = 0
+    end_char: int = 0
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one input.
+
+    Attributes:
+        task, language: the cell that was used; the language as an ISO 639-3 code.
+        kind: how that cell relates to the training data (a `grid.Kind`).
+        language_source: whose vector represented the language, as "own vector"; see
+            `HyperX.language_source`.
+        text: the input as a text; words are joined by spaces, a pair by a tab.
+        words: for word-level tasks.
+        offsets: where each word begins and ends in the text.
+        labels: one for each word.
+        heads: for parsing, the head of each word, counted from 1, and 0 for the root; the labels
+            are relations.
+        confidences: the probability of each label; for parsing, of head and relation together.
+        label: for sentence-level tasks.
+        scores: probability of every label, for sentence-level tasks.
+    """
+
+    task: str
+    language: str
+    kind: str
+    language_source: str
+    text: str = ""
+    words: tuple[str, ...] = ()
+    offsets: tuple[tuple[int, int], ...] = ()
+    labels: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
+    confidences: tuple[float, ...] = ()
+    label: str | None = None
+    scores: Mapping[str, float] | None = None
+
+    @property
+    def spans(self) -> list[Span]:
+        """The entities that IOB2 labels spell; empty for other label sets."""
+        spans = []
+        for label, start, end in iob2_spans(self.labels):
+            begin, stop = self.offsets[start][0], self.offsets[end - 1][1]
+            certain = min(self.confidences[start:end])
+            spans.append(Span(label, start, end, self.text[begin:stop], begin, stop, certain))
+        return spans
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; numbers are rounded to four decimals."""
+        about = {
+            "task": self.task,
+            "language": self.language,
+            "kind": str(self.kind),
+            "language_source": self.language_source,
+            "text": self.text,
+        }
+        if self.label is not None:
+            scores = {label: round(score, 4) for label, score in (self.scores or {}).items()}
+            return {**about, "label": self.label, "scores": scores}
+        words = {
+            "words": list(self.words),
+            "offsets": [list(offset) for offset in self.offsets],
+            "labels": list(self.labels),
+            "confidences": [round(value, 4) for value in self.confidences],
+        }
+        if self.heads:
+            return {**about, **words, "heads": list(self.heads)}
+        spans = [{**vars(span), "confidence": round(span.confidence, 4)} for span in self.spans]
+        tags = all(label == OUTSIDE or label[:2] in ("B-", "I-") for label in self.labels)
+        return {**about, **words, **({"spans": spans} if tags else {})}
+
+    def _repr_html_(self) -> str:
+        """Show the prediction in a notebook."""
+        cell = f"{self.task} in {language_name(self.language)} ({self.kind})"
+        rows = [(self.text, f"{self.label}")] if self.label is not None else []
+        for number, (word, label) in enumerate(zip(self.words, self.labels, strict=True), start=1):
+            head = f" ← {self.heads[number - 1]}" if self.heads else ""
+            rows.append((f"{number} {word}" if self.heads else word, f"{label}{head}"))
+        body = "".join(
+            f"<tr><td>{html.escape(text)}</td><td>{html.escape(label)}</td></tr>"
+            for text, label in rows
+        )
+        return f"<table><caption>{html.escape(cell)}</caption>{body}</table>"
+
+
+class Predictor(Protocol):
+    """What `predict` needs of a model; `HyperX` is one."""
+
+    @property
+    def config(self) -> Any:
+        """A `HyperXConfig`."""
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks by name."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The backbone's tokenizer."""
+
+    @property
+    def max_length(self) -> int:
+        """The longest input in sub-words."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+
+    def head(self, task: str) -> Head:
+        """Return the head of a task."""
+
+    def run(self, batch: Batch) -> Any:
+        """Return a `HyperXOutput`."""
+
+    def eval_mode(self) -> AbstractContextManager[None]:
+        """Switch to evaluation."""
+
+    def cached_weights(self) -> AbstractContextManager[None]:
+        """Keep generated weights."""
+
+
+def predict(
+    model: Predictor,
+    inputs: Iterable[str | Sequence[str]],
+    task: str | Sequence[str],
+    language: str | Sequence[str],
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> list[Prediction]:
+    """Predict for a list of inputs, each in any cell, trained or not.
+
+    Inputs of different cells go through the model together.
+
+    Args:
+        model: a trained model.
+        inputs: for word-level tasks raw sentences or lists of words; for classification texts;
+            for pairs two texts each.
+        task, language: the cell of all inputs, or one name for each input. Any language with a code
+            is possible; `Prediction.language_source` says what represents one without training.
+        tokens_per_batch: the number of sub-words, padding counted, that go through the model at a
+            time.
+
+    Raises:
+        UnknownNameError: there is no such task or language; names the inputs.
+        DataError: inputs have the wrong form; names every one, counted from 0.
+        HyperlectError: the task cannot be predicted, or the model's method does not apply to a
+            cell.
+    """
+    if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
+        kind = "one text" if isinstance(inputs, str) else f"a {type(inputs).__name__}"
+        raise DataError(f"The inputs must be a list of texts or of words, not {kind}.")
+    items = list(inputs)
+    config = model.config
+    cells = [
+        Cell(name, config.language_code(code))
+        for name, code in config.cells(task, language, len(items), each="input")
+    ]
+    for name in dict.fromkeys(cell.task for cell in cells):
+        if config.task(name).type is TaskType.MLM:
+            raise HyperlectError(f'The task "{name}" models raw text; it has no labels to predict.')
+    config.require_applicable(cells)
+    checked = check_inputs(items, [config.task(cell.task) for cell in cells])
+    rows: list[Row] = []
+    for name in dict.fromkeys(cell.task for cell in cells):
+        numbers = [number for number, cell in enumerate(cells) if cell.task == name]
+        of_task = [checked[number].content for number in numbers]
+        encoded = encode_inputs(of_task, config.task(name), model.tokenizer, model.max_length)
+        rows += [{**row, "example": numbers[row["example"]]} for row in encoded]
+    cut = sum(bool(row["truncated"]) for row in rows)
+    warn_of_truncated(cut, len(items), model.max_length)
+    answers = label_rows(model, rows, [cells[row["example"]] for row in rows], tokens_per_batch)
+    return [
+        _prediction(config, cell, item, answers.get(number, Answer([], [])))
+        for number, (cell, item) in enumerate(zip(cells, checked, strict=True))
+    ]
+
+
+def _prediction(config: Any, cell: Cell, item: Input, answer: Answer) -> Prediction:
+    task = config.task(cell.task)
+    labels = tuple(task.labels[i] for i in answer.labels)
+    about = (*cell, str(config.grid.kind(cell)), config.language_source(cell.language), item.text)
+    if task.type.reads_words:
+        return Prediction(
+            *about,
+            words=tuple(item.content),
+            offsets=item.offsets,
+            labels=labels,
+            heads=tuple(answer.heads or ()),
+            confidences=tuple(answer.confidences),
+        )
+    scores = dict(zip(task.labels, answer.probabilities or (), strict=True))
+    return Prediction(*about, label=labels[0], scores=scores, confidences=(scores[labels[0]],))
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input in the form that `encode_inputs` takes.
+
+    Attributes:
+        content: a list of words for word-level tasks, two texts for pairs, else a text.
+        text: the input as a text.
+        offsets: where each word begins and ends in it.
+    """
+
+    content: Any
+    text: str
+    offsets: tuple[tuple[int, int], ...] = ()
+
+
+def check_inputs(items: Sequence[Any], tasks: Sequence[Task]) -> list[Input]:
+    """Check the form of inputs.
+
+    Args:
+        items: a text or a list of words each; two texts for pairs. For word-level tasks a text is
+            split into words; for texts, words are joined by spaces.
+        tasks: the task of each.
+
+    Raises:
+        DataError: inputs of other forms, or without words; names every one, counted from 0.
+    """
+    inputs = []
+    problems = Problems()
+    unsplit = 0
+    for number, (item, task) in enumerate(zip(items, tasks, strict=True)):
+        try:
+            inputs.append(_check_input(item, task))
+        except DataError as error:
+            problems.add(str(error), key=f"input {number}")
+            continue
+        words = task.type.reads_words and isinstance(item, str)
+        unsplit += bool(words and _WITHOUT_SPACES.search(item))
+    problems.raise_if_any(DataError, "Some inputs cannot be used:")
+    if unsplit:
+        warnings.warn(
+            f"{unsplit} of {len(items)} texts are in a script without spaces between words (Thai, "
+            "Lao, Khmer, Burmese, Tibetan). Runs of letters are taken for words. Split them with a "
+            "tool for the language, and give lists of words.",
+            stacklevel=3,
+        )
+    return inputs
+
+
+def _check_input(item: object, task: Task) -> Input:
+    single = isinstance(item, str | bytes | Mapping) or not isinstance(item, Iterable)
+    pieces: list[Any] = [item] if single else list(item)  # type: ignore[call-overload]
+    for piece in pieces:
+        if not isinstance(piece, str):
+            raise DataError(f"{piece!r:.40} ({type(piece).__name__}) is not a text")
+        if not piece.isascii() and any("\ud800" <= character <= "\udfff" for character in piece):
+            raise DataError("the text holds half of a surrogate pair, which is not a character")
+    if task.type.reads == "pair":
+        if len(pieces) != 2:
+            raise DataError(f'the task "{task.name}" takes two texts at a time')
+        return Input(tuple(pieces), "\t".join(pieces))
+    if not task.type.reads_words:
+        return Input(" ".join(pieces), " ".join(pieces))
+    if isinstance(item, str):
+        matches = list(_WORD.finditer(item))
+        offsets = tuple(match.span() for match in matches)
+        words = [match.group() for match in matches]
+    else:
+        words, ends = pieces, [0]
+        for word in words:
+            ends.append(ends[-1] + len(word) + 1)
+        offsets = tuple((start, end - 1) for start, end in pairwise(ends))
+    if not words:
+        raise DataError("it holds no word; leave empty lines out")
+    return Input(words, item if isinstance(item, str) else " ".join(words), offsets)
+
+
+def split_words(text: str) -> list[str]:
+    """Split a raw sentence into words and signs by Unicode classes, without a lexicon.
+
+    Scripts without spaces other than Han (Thai, Khmer, …) come out as whole runs: give such
+    languages words.
+    """
+    return [match.group() for match in _WORD.finditer(text)]
+
+
+def label_rows(
+    model: Predictor,
+    rows: Sequence[Row],
+    cells: Sequence[Cell],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> dict[int, Answer]:
+    """Label encoded rows; the windows of a long sentence are joined again.
+
+    Args:
+        model: labels them.
+        rows: with the index of their example.
+        cells: the cell of each row.
+        tokens_per_batch: as for `predict`.
+
+    Returns:
+        The answer for each example that has a row, by its index.
+    """
+    scores: dict[int, Any] = {}
+    for batch, output in forward_rows(model, rows, cells, tokens_per_batch):
+        for name, of_task in batch.tasks.items():
+            head = model.head(name)
+            # The windows of a sentence to parse share an index.
+            indices = dict.fromkeys(batch.indices[row] for row in of_task.rows.tolist())
+            scores |= zip(indices, head.split(output.scores[name], of_task), strict=True)
+    windows: dict[int, list[int]] = {}
+    for index in sorted(scores):
+        windows.setdefault(rows[index]["example"], []).append(index)
+    answers = {}
+    for example, of_example in windows.items():
+        task = model.tasks[cells[of_example[0]].task]
+        answers[example] = model.head(task.name).decode([scores[i] for i in of_example], task)
+    return answers
+
+
+def forward_rows(
+    model: Predictor,
+    rows: Sequence[Row],
+    cells: Sequence[Cell],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Batch, Any]]:
+    """Run encoded rows through the model, longest first, without gradients.
+
+    Args:
+        model, rows, cells, tokens_per_batch: as for `label_rows`.
+        generator: for the masks of masked language modelling.
+
+    Yields:
+        Each batch (its `indices` index `rows`) with the model's output.
+
+    Raises:
+        HyperlectError: scores are NaN.
+    """
+    lengths = [len(row["input_ids"]) for row in rows]
+    with model.cached_weights():
+        for indices in by_length(lengths, tokens_per_batch):
+            of_batch = [cells[i] for i in indices]
+            masked = mask_rows(
+                [rows[i] for i in indices], of_batch, model.tasks, model.tokenizer, generator
+            )
+            batch = collate(masked, of_batch, model.tasks, model.tokenizer, indices)
+            batch = batch.to(model.device)
+            with model.eval_mode():  # left before each yield, so that the caller is not inside
+                output = model.run(batch)
+            _check_numbers(output.scores, of_batch)
+            yield batch, output
+
+
+def _check_numbers(scores: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    """Raise where scores are NaN: the highest of them would still be a label."""
+    tensors = [s.arcs if isinstance(s, ParseScores) else s for s in scores.values()]
+    if any(bool(tensor.isnan().any()) for tensor in tensors):
+        listed = ", ".join(sorted({str(cell) for cell in cells}))
+        raise HyperlectError(
+            f"The scores of {listed} are not numbers (NaN): the model's weights are out of range. "
+            "Train it again at a lower training.learning_rate."
+        )

@@ -1,0 +1,396 @@
+"""The plots of the page: scores by kind, learning curves, few-shot curves, the map of languages.
+
+They are matplotlib figures, sized in CSS pixels, as SVG that lives in the page: in its fonts, its
+colours and its dark scheme. The colours below are stand-ins that become the page's custom
+properties, so that one drawing serves light pages, dark pages and paper.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from ..errors import counted
+from ..evaluation.results import is_perplexity
+from ..grid import Kind
+from ..languages import name
+from .compare import Row
+from .data import SELECTION, Curves, Embeddings
+
+LEVELS = 17
+"""Of colour; the style sheet has a class for each, from worse to better."""
+_ROUND = [step * 10.0**decade for decade in range(16) for step in (1, 2, 5)]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of scores; `perplexity` makes it logarithmic with the low end the better one."""
+
+    low: float
+    high: float
+    perplexity: bool = False
+
+    @classmethod
+    def around(cls, scores: Iterable[float], perplexity: bool = False) -> Scale:
+        """Return the scale that holds all `scores`, with round ends."""
+        finite = [score for score in scores if math.isfinite(score)]
+        if perplexity:
+            least, most = max(min(finite, default=1), 1), max(max(finite, default=100), 2)
+            low = max(value for value in _ROUND if value <= least * (1 + 1e-9))
+            high = min((value for value in _ROUND if value >= most * (1 - 1e-9)), default=most)
+            return cls(low, high if high > low else low * 10, perplexity=True)
+        high = max(math.ceil(max(finite, default=100) / 10) * 10, 20)
+        return cls(min(math.floor(min(finite, default=0) / 10) * 10, high - 20), high)
+
+    def place(self, score: float) -> float:
+        """Where a score lies, from 0 at the worse end to 1 at the better one."""
+        if self.perplexity:
+            return math.log(self.high / max(score, self.low)) / math.log(self.high / self.low)
+        return (score - self.low) / (self.high - self.low)
+
+    def colour_class(self, score: float) -> str:
+        """The CSS class of a score's colour: ``q`` for percentages, ``p`` for perplexities."""
+        level = min(max(int(self.place(score) * LEVELS), 0), LEVELS - 1)
+        return f"{'p' if self.perplexity else 'q'}{level}"
+
+    def set_axis(self, axes: Axes) -> None:
+        """Make it the horizontal axis of a plot, with a handful of round numbers."""
+        if self.perplexity:
+            axes.set_xscale("log", subs=[])
+            steps = (1, 2, 5) if self.high / self.low < 200 else (1,)
+            axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=99))
+            axes.xaxis.set_major_formatter("{x:g}")
+        else:
+            axes.xaxis.set_major_locator(MultipleLocator(10 if self.high - self.low <= 50 else 20))
+        axes.set_xlim(self.low, self.high)
+
+
+def figure_text(score: float | None, digits: int = 1) -> str:
+    """Write a score with `digits` decimals, one less from 100 on; a dash where there is none."""
+    if score is None or math.isnan(score):
+        return "–"
+    if math.isinf(score):
+        return "∞" if score > 0 else "−∞"
+    if score >= 1e5:
+        exponent = math.floor(math.log10(score))
+        return f"{score / 10**exponent:.1f}e{exponent}"
+    decimals = digits if abs(round(score, digits)) < 100 else digits - 1
+    return f"{score:.{decimals}f}".replace("-", "−")
+
+
+def counts_text(counts: Iterable[int], noun: str) -> str:
+    """Write one number of things, or the least and the most: ``1 seed``, ``1 to 3 seeds``."""
+    numbers = sorted(counts) or [0]
+    least = "" if numbers[0] == numbers[-1] else f"{numbers[0]:,} to "
+    return least + counted(numbers[-1], noun)
+
+
+_STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("plots.mplstyle"), use_default_template=False
+)
+INK, MUTED, RULE, PAPER, ACCENT, WARM = (f"#0{n}0{n}0{n}" for n in range(1, 7))
+_LINES = [f"#1{n}1{n}1{n}" for n in range(1, 9)]
+_NAMES = ("ink", "muted", "rule", "paper", "accent", "warm", *(f"line-{n}" for n in range(1, 9)))
+_PROPERTIES = dict(zip((INK, MUTED, RULE, PAPER, ACCENT, WARM, *_LINES), _NAMES, strict=True))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_WEDGES = dict(zip(Kind, ((0, 360), (90, 270), (0, 90), None), strict=True))
+"""Which part of its disc is full, in degrees: the kinds are told apart without colour."""
+_WIDTH = 340
+_NAMED_ON_MAP = 80  # languages up to which the wide map has room for names instead of codes
+
+
+@matplotlib.rc_context(_STYLE)
+def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) -> Markup:
+    """Draw scores by kind, a panel each: dots, a mark for their mean, and its figure.
+
+    A dot is a seed, or a cell where no system has several seeds.
+
+    Args:
+        rows: of one task, each with a score, in the order of kinds.
+        prefix: put before every id, since several drawings share one page.
+        scale: of the scores, for one run, of which the lowest and the highest language are named;
+            without, systems are named, and their scores have a scale of their own.
+    """
+    dot = "seed" if any(row.seeds > 1 for row in rows) else "cell"
+    dots = {row: row.by_seed if dot == "seed" else row.by_cell for row in rows}
+    perplexity = is_perplexity(rows[0].metric)
+    axis = scale or Scale.around((x for scores in dots.values() for x in scores), perplexity)
+    kinds = [list(of_kind) for _, of_kind in groupby(rows, key=lambda row: row.kinds[0])]
+    figure = _figure(_WIDTH, 22 * len(rows) + 27 * len(kinds) + 16)
+    sizes = [len(of_kind) for of_kind in kinds]
+    panels = figure.subplots(len(kinds), sharex=True, squeeze=False, height_ratios=sizes)
+    for axes, of_kind in zip(panels[:, 0], kinds, strict=True):
+        kind, counts = of_kind[0].kinds[0], counts_text([len(dots[row]) for row in of_kind], dot)
+        axes.set_title(f"{kind.mark} {kind} · {counts}", loc="left")
+        names = [m if len(m) < 23 else f"{m[:21]}…" for m in (row.method for row in of_kind)]
+        axes.set(ylim=(len(of_kind) - 0.5, -0.5))
+        axes.set_yticks(range(len(of_kind)), [""] * len(of_kind) if scale else names)
+        axes.grid()
+        axis.set_axis(axes)
+        means = np.array([row.mean for row in of_kind], dtype=float)
+        _draw_mark(axes, means, np.arange(len(of_kind)), 6, kind, INK)
+        for y, row in enumerate(of_kind):
+            look = {"color": WARM if perplexity else ACCENT, "alpha": 0.32, "linewidths": 0}
+            axes.scatter(dots[row], [y] * len(dots[row]), s=30, **look)
+            at: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.05, y, figure_text(row.mean), size=13, weight="bold", **at)
+            named = sorted(zip(row.by_cell, row.languages, strict=True))
+            apart = abs(axis.place(named[0][0]) - axis.place(named[-1][0])) > 0.1
+            for score, code in (named[0], named[-1]) if scale and apart else ():
+                below: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
+                axes.annotate(code, (score, y), (0, -12), size=9.5, color=MUTED, **below)
+    texts = (
+        f"{'' if scale else f'{row.method}, '}{row.kinds[0]}: mean {figure_text(row.mean)} over "
+        f"{counted(len(dots[row]), dot)}"
+        for row in rows
+    )
+    return _to_svg(figure, prefix, f"{rows[0].task}: scores by kind", f"{'; '.join(texts)}.")
+
+
+@matplotlib.rc_context(_STYLE)
+def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
+    """Draw values over the steps of training, long curves as means in a band of their extremes."""
+    points = curves.points[title]
+    table = pd.DataFrame({"step": points.keys(), "value": points.values()}, dtype=float)
+    shown = min(len(table), 120)
+    neighbours = table.groupby(np.arange(len(table)) * shown // len(table))
+    steps, band = neighbours["step"].mean(), neighbours["value"].agg(["mean", "min", "max"])
+    figure = _figure(_WIDTH, 190)
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    if shown < len(table):
+        axes.fill_between(steps, band["min"], band["max"], color=ACCENT, alpha=0.18, linewidth=0)
+    marker = "o" if shown <= 40 else ""
+    axes.plot(steps, band["mean"], color=ACCENT, linewidth=1.6, marker=marker, markersize=3.2)
+    first, last = min(points), max(points)
+    axes.set_xlim(0, max(last, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    text = f"{points[first]:.3g} at step {first}, {points[last]:.3g} at step {last}"
+    step = curves.best_step
+    if title == SELECTION and step is not None and step in points:
+        best, late = points[step], step > last / 2
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "clip_on": False}
+        axes.scatter([step], [best], s=70, linewidths=1.3, zorder=5, **ring)
+        place = (-6 if late else 6, 15 if best < np.mean(axes.get_ylim()) else -15)
+        bold: dict[str, Any] = {"size": 11, "weight": "bold", "ha": "right" if late else "left"}
+        words = f"best {best:.1f}, step {step:,}"
+        axes.annotate(words, (step, best), place, textcoords="offset points", va="center", **bold)
+        text += f"; best {best:.3g} at step {step}"
+    return _to_svg(figure, prefix, title, f"{text}.")
+
+
+@matplotlib.rc_context(_STYLE)
+def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> Markup:
+    """Draw scores against labelled examples, a line a system, whiskers for the spread.
+
+    Without labelled examples stands a hollow mark, apart from the logarithmic axis.
+
+    Args:
+        rows: of one task of a curve.
+        methods: all systems of the curve, which keep their colours in every task.
+        prefix: put before every id.
+    """
+    lines = {m: [row for row in rows if row.method == m] for m in methods}
+    lines = {method: of_method for method, of_method in lines.items() if of_method}
+    columns = max(1, int(_WIDTH / (36 + 6.4 * max(map(len, lines)))))
+    figure = _figure(_WIDTH, 250 + 17 * math.ceil(len(lines) / columns))
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    axes.set_xlabel("labelled examples")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    numbers = sorted({row.labelled or 0 for row in rows})
+    first = next(filter(None, numbers), 1)
+    places = {n: math.log10(n / first) if n else -0.4 for n in numbers}  # 0 is on no such axis
+    most = math.inf if is_perplexity(rows[0].metric) else 100
+    for method, of_method in lines.items():
+        number = list(methods).index(method)
+        look: dict[str, Any] = {"color": _LINES[number % len(_LINES)]}
+        mark: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 5}
+        points = [(places[row.labelled or 0], row.mean, row.std or 0) for row in of_method]
+        x, y, spread = np.array(points, dtype=float).T
+        zero = x < 0
+        x += (number - (len(methods) - 1) / 2) * 0.02  # beside the marks of others, not on them
+        axes.vlines(
+            x, *np.clip([y - spread, y + spread], 0, most), linewidth=1.1, alpha=0.6, **look
+        )
+        axes.plot(x[~zero], y[~zero], linewidth=1.6, label=method, **mark, **look)
+        axes.plot(x[zero], y[zero], linestyle="", markerfacecolor=PAPER, **mark, **look)
+        if zero.any():
+            axes.plot(x[:2], y[:2], linewidth=1, linestyle=":", zorder=1, **look)
+    ticks = [numbers[0]]
+    for n in numbers:  # as far as there is room
+        if places[n] - places[ticks[-1]] > (places[numbers[-1]] - places[numbers[0]]) / 12:
+            ticks.append(n)
+    axes.set_xticks([places[n] for n in ticks], [f"{n:,}" for n in ticks])
+    axes.set_xlim(places[numbers[0]] - 0.2, places[numbers[-1]] + 0.2)
+    figure.legend(loc="outside upper left", ncols=columns)
+    title = f"{rows[0].task}, {rows[0].metric}, against the number of labelled examples"
+    text = "; ".join(
+        f"{method}: "
+        + ", ".join(f"{figure_text(row.mean)} with {row.labelled}" for row in of_method)
+        for method, of_method in lines.items()
+    )
+    return _to_svg(figure, prefix, title, f"{text}.")
+
+
+@matplotlib.rc_context(_STYLE)
+def draw_map(embeddings: Embeddings, width: int, prefix: str, class_: str) -> Markup:
+    """Draw the language embeddings in the plane, `width` pixels wide."""
+    points, explained = project(embeddings.vectors)
+    across, down = np.maximum(np.ptp(points, axis=0), 1e-12)
+    wide = width > 500
+    height = float(np.clip(width * down / across, 0.5 * width, (0.7 if wide else 1.25) * width))
+    figure = _figure(width, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xticks=[], yticks=[])
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.spines[:].set_visible(True)
+    axes.margins(40 / width, 60 / height)
+    axes.plot(0, 0, "+", color=MUTED, markersize=14)
+    sorts = np.array([embeddings.kinds.get(code, "") for code in embeddings.languages])
+    kinds = {"labelled": Kind.SUPERVISED, "text only": Kind.TEXT_ONLY}
+    for sort in sorted(set(sorts)):
+        kind = kinds.get(sort, Kind.UNTOUCHED)
+        x, y = points[sorts == sort].T
+        _draw_mark(axes, x, y, 4.5 if wide else 3.5, kind, ACCENT)
+    axes.apply_aspect()
+    pixels = axes.transData.transform(points)
+    named = wide and len(points) <= _NAMED_ON_MAP
+    texts = [name(code) if named else code for code in embeddings.languages]
+    spots = place_labels(pixels, texts, (width, height))
+    for text, spot, point in zip(texts, spots, pixels, strict=True):
+        if math.dist(spot, point) > 15 + len(text) * 3.15:
+            axes.plot(*zip(spot, point, strict=True), color=MUTED, linewidth=0.6, transform=None)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": None}
+        axes.text(spot[0], spot[1], text, size=11.5 if wide else 9.5, **middle)
+    first, second = (f"{share:.0%}" for share in explained)
+    axes.text(8, 8, f"→ component 1, {first} of the variance", color=MUTED, transform=None)
+    axes.text(8, height - 16, f"↑ component 2, {second}", color=MUTED, transform=None)
+    text = f"{counted(len(texts), 'language embedding')} on their first two principal components, "
+    text += f"which hold {first} and {second} of the variance."
+    return _to_svg(figure, prefix, "Map of the languages", text, class_)
+
+
+def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Project centred vectors (languages, e) on their first two principal components.
+
+    The components come from a singular value decomposition; the sign of each is set so that its
+    farthest point lies to the right (or above), which makes the map the same every time.
+
+    Returns:
+        Points (languages, 2), and the share of the variance on each component.
+    """
+    left, sizes, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    total = float((sizes**2).sum())
+    points, explained = np.zeros((len(vectors), 2)), [0.0, 0.0]
+    for index in range(min(2, len(sizes)) if total else 0):
+        column = left[:, index] * sizes[index]
+        points[:, index] = column * np.sign(column[np.abs(column).argmax()])
+        explained[index] = float(sizes[index] ** 2) / total
+    return points, (explained[0], explained[1])
+
+
+def place_labels(
+    points: NDArray[np.float64], texts: Sequence[str], size: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Choose a place around its point for each text, the most crowded first: the cheapest of 40.
+
+    What a label covers of points and other labels costs by area, distance costs a little, and
+    leaving the canvas much.
+
+    Args:
+        points: (N, 2) pixels.
+        texts: the N labels.
+        size: width and height of the canvas.
+
+    Returns:
+        The middles of the labels, (N, 2).
+    """
+    angles = np.radians([0, 180, 90, 270, 45, 135, 225, 315])
+    ways = np.stack([np.cos(angles), np.sin(angles)], axis=1).round(6)
+    taken = np.concatenate([points - 5, points + 5], axis=1)  # boxes: left, bottom, right, top
+    middles = np.zeros_like(points)
+    near = np.linalg.norm(points[:, None] - points, axis=2) < 40
+    for number in np.argsort(-near.sum(axis=1), kind="stable"):
+        half = np.array([len(texts[number]) * 3.15, 6.25])  # a little more than the text needs
+        offsets = [ways * distance + np.sign(ways) * half for distance in (6, 11, 18, 27, 38)]
+        spots = points[number] + np.concatenate(offsets)
+        boxes = np.concatenate([spots - half, spots + half], axis=1)
+        ends = np.minimum(boxes[:, None, 2:], taken[:, 2:])
+        covered = (ends - np.maximum(boxes[:, None, :2], taken[:, :2])).clip(0).prod(axis=2)
+        inside = (boxes[:, :2] > [3, 20]) & (boxes[:, 2:] < [size[0] - 3, size[1] - 20])
+        cost = covered.sum(axis=1) + 0.6 * np.linalg.norm(spots - points[number], axis=1)
+        best = int((cost + 1e4 * ~inside.all(axis=1)).argmin())
+        middles[number] = spots[best]
+        taken = np.concatenate([taken, boxes[[best]]])
+    return middles
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure in pixels."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def _draw_mark(
+    axes: Axes, x: NDArray[Any], y: NDArray[Any], radius: float, kind: Kind, colour: str
+) -> None:
+    """Draw the mark of a kind at points."""
+    size = (2 * radius) ** 2  # matplotlib measures markers by the area of the square around them
+    axes.scatter(x, y, size, facecolors=PAPER, edgecolors=colour, linewidths=1.3, zorder=4)
+    if wedge := _WEDGES[kind]:
+        marker = MarkerStyle(Outline.wedge(*wedge))
+        axes.scatter(x, y, size, marker=marker, color=colour, linewidths=0, zorder=5)
+
+
+def _to_svg(figure: Figure, prefix: str, title: str, text: str, class_: str = "") -> Markup:
+    """Render a figure for inlining; what the page has itself is left out.
+
+    Args:
+        figure: what to render.
+        prefix: put before every id.
+        title, text: what the drawing shows, for those who do not see it.
+        class_: the element's CSS class.
+    """
+    drawing = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": prefix}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(drawing, format="svg", metadata=nothing)
+    needless = r"^.*?<svg[^>]*>|</svg>|<!--.*?-->|<(metadata|style|clipPath)\b.*?</\1>"
+    body = re.sub(needless, "", drawing.getvalue(), flags=re.DOTALL)
+    body = re.sub(r">\s+<", "><", body).strip()
+    body = re.sub(r"<[^>]+>", lambda tag: _fitted(tag[0], prefix), body)
+    width, height = (round(side * 72) for side in figure.get_size_inches())
+    return Markup(
+        '<svg role="img" aria-labelledby="{0}-title {0}-desc" class="{1}" viewBox="0 0 {2} {3}" '
+        'style="max-width:{4:.0f}px"><title id="{0}-title">{5}</title>'
+        '<desc id="{0}-desc">{6}</desc>{7}</svg>'
+    ).format(prefix, class_, width, height, width * 1.15, title, text, Markup(body))
+
+
+def _fitted(tag: str, prefix: str) -> str:
+    """Fit a tag to the page; text between tags is never touched."""
+    needless = r' clip-path="[^"]*"|(?<=^<g) id="[^"]*"| transform="rotate\(-0[^"]*"|xlink:'
+    tag = re.sub(rf"{needless}|(?<=\.\d\d)\d+", "", tag)
+    tag = re.sub(r' id="| href="#', rf"\g<0>{prefix}-", tag).replace("\n", " ")
+    for stand_in, variable in _PROPERTIES.items():
+        tag = tag.replace(stand_in, f"var(--{variable})")
+    return tag

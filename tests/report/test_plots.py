@@ -1,0 +1,264 @@
+"""The drawings: what they show and say, and that they fit the page."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperlect.grid import Kind
+from hyperlect.report.compare import Row
+from hyperlect.report.data import SELECTION, Curves, Embeddings
+from hyperlect.report.plots import (
+    ACCENT,
+    Scale,
+    draw_few_shot,
+    draw_map,
+    draw_scores,
+    draw_training,
+    place_labels,
+    project,
+)
+
+SIZES = (0, 5, 50, 500)
+
+
+def texts(drawing: str) -> dict[str, tuple[float, float]]:
+    """Text → the place that it is written at."""
+    places = {}
+    for attributes, text in re.findall(r"<text([^>]*)>([^<]*)</text>", drawing):
+        x, y = (re.search(rf' {name}="([-\d.]+)"', attributes) for name in ("x", "y"))
+        assert x is not None
+        assert y is not None
+        places[html.unescape(text)] = (float(x[1]), float(y[1]))
+    return places
+
+
+def training(points: dict[int, float]) -> str:
+    return draw_training(Curves({"pos": points}, None), "pos", "c")
+
+
+def row(method: str, labelled: int | None, *by_seed: float, **about: Any) -> Row:
+    about = {"metric": "accuracy", "kinds": (Kind.SUPERVISED,), "by_cell": (40.0, 60.0), **about}
+    about |= {"languages": ("isl", "fao", "eng")[: len(about["by_cell"])]}
+    about |= {"cells": len(about["by_cell"])}
+    return Row(
+        "few", method, "pos", by_seed=by_seed, seeds=len(by_seed), labelled=labelled, **about
+    )
+
+
+def few_shot(
+    means: dict[str, Sequence[float]], sizes: Sequence[int] = SIZES, spread: float = 1.0
+) -> str:
+    rows = [
+        row(method, size, mean - spread, mean + spread)
+        for method, of_method in means.items()
+        for size, mean in zip(sizes, of_method, strict=False)
+    ]
+    return draw_few_shot(rows, list(means), "c")
+
+
+def test_text_in_a_drawing_is_left_as_it_is() -> None:
+    name = '0.12345 $x$ <b id="c">'
+    drawing = draw_scores([row(name, None, 5.0, metric="what & why")], "p")
+    assert name in texts(drawing)
+    assert "<b" not in drawing
+    assert name in html.unescape(drawing[: drawing.index("</desc>")])
+
+
+def test_drawings_on_one_page_share_no_ids_and_use_the_pages_colours() -> None:
+    drawings = [draw_scores([row("a", None, 5, 9)], prefix) for prefix in ("one", "two")]
+    ids = [set(re.findall(r'id="([^"]+)"', drawing)) for drawing in drawings]
+    assert not ids[0] & ids[1]
+    for drawing, of_drawing in zip(drawings, ids, strict=True):
+        assert set(re.findall(r'href="#([^"]+)"', drawing)) <= of_drawing
+        labels = re.search(r'aria-labelledby="([^"]+)"', drawing)
+        assert labels is not None
+        assert set(labels[1].split()) <= of_drawing
+        assert "var(--accent)" in drawing
+        assert ACCENT not in drawing
+        assert "url(" not in drawing
+
+
+def test_the_same_drawing_is_the_same_text() -> None:
+    points = {step: 1 / (step + 1) for step in range(500)}
+    assert training(points) == training(points)
+
+
+# Scores by kind
+
+
+def test_a_runs_scores_are_drawn_and_described_by_kind() -> None:
+    rows = [
+        row("hyperx", None, 70.0, by_cell=(70.0, 80.0, 60.0)),
+        row("hyperx", None, 40.0, by_cell=(40.0,), kinds=(Kind.UNTOUCHED,)),
+    ]
+    drawing = draw_scores(rows, "p", Scale(0, 100))
+    assert "supervised: mean 70.0 over 3 cells" in drawing
+    assert "untouched: mean 40.0 over 1 cell." in drawing
+    assert {"● supervised · 3 cells", "70.0", "40.0"} <= texts(drawing).keys()
+    assert {"eng", "fao"} <= texts(drawing).keys()  # the lowest and the highest
+    assert not {"isl", "hyperx"} & texts(drawing).keys()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"), [((1, 2), "1 to 2 seeds"), ((3, 3), "3 seeds"), ((3, 1, 2), "1 to 3 seeds")]
+)
+def test_a_heading_counts_the_dots_of_all_systems_of_its_kind(
+    seeds: tuple[int, ...], text: str
+) -> None:
+    rows = [row(f"m{number}", None, *range(60, 60 + n)) for number, n in enumerate(seeds)]
+    places = texts(draw_scores(rows, "p"))
+    assert f"● supervised · {text}" in places
+    assert {row.method for row in rows} <= places.keys()
+
+
+def test_a_dot_is_a_cell_where_all_systems_have_one_seed() -> None:
+    drawing = draw_scores([row("a", None, 50), row("b", None, 40)], "p")
+    assert "● supervised · 2 cells" in texts(drawing)
+
+
+def test_perplexities_have_a_colour_and_an_axis_of_their_own() -> None:
+    low = row("a", None, 3.0, metric="perplexity", by_cell=(1.0, 4.0))
+    high = row("b", None, 300.0, metric="perplexity", by_cell=(150.0, 450.0))
+    drawing = draw_scores([low, high], "p")
+    assert "var(--warm)" in drawing
+    assert "var(--accent)" not in drawing
+    places = texts(drawing)
+    assert places["10"][0] - places["1"][0] == pytest.approx(
+        places["100"][0] - places["10"][0], abs=0.1
+    )
+
+
+def test_no_axis_of_percentages_goes_below_0() -> None:
+    low = [row("a", None, 1, 2, 9), row("b", None, 3, 4, 8)]
+    assert not [text for text in texts(draw_scores(low, "p")) if text.startswith("−")]
+    drawing = few_shot({"hyperx": (0.5, 1.0, 2.0, 3.0)}, spread=4.0)
+    assert not [text for text in texts(drawing) if text.startswith("−")]
+
+
+# Learning curves
+
+
+@pytest.mark.parametrize("points", [{0: 0.5}, {5: 2.0, 10: 2.0}, {1: -1.0, 9: 1e6}])
+def test_short_and_flat_curves_can_be_drawn(points: dict[int, float]) -> None:
+    last = max(points)
+    assert f"{points[last]:.3g} at step {last}" in training(points)
+
+
+def test_long_curves_are_thinned_without_losing_their_extremes() -> None:
+    points = {step: 90.0 if step == 4321 else 0.0 for step in range(10_000)}
+    drawing = training(points)
+    assert len(drawing) < 20_000
+    heights = {text: y for text, (_, y) in texts(drawing).items()}
+    scale = (heights["0"] - heights["80"]) / 80
+    band = re.search(r'<path id="c-[^"]*" d="([^"]*)"', drawing)  # matplotlib draws it upwards
+    assert band is not None
+    ys = [float(y) for _, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", band[1])]
+    assert max(ys) - min(ys) == pytest.approx(90 * scale, rel=0.01)
+
+
+@pytest.mark.parametrize(("best", "anchor"), [(10, "left"), (90, "right")])
+def test_the_best_step_is_named(best: int, anchor: str) -> None:
+    curves = Curves({SELECTION: {10: 50.0, 90: 60.0}}, best)
+    drawing = draw_training(curves, SELECTION, "c")
+    score = curves.points[SELECTION][best]
+    assert f"best {score:.1f}, step {best}" in texts(drawing)
+    assert f"best {score:.3g} at step {best}" in drawing
+
+
+# Few-shot curves
+
+
+def test_the_axis_is_logarithmic_and_0_stands_apart() -> None:
+    places = texts(few_shot({"hyperx": (20, 40, 60, 80)}))
+    zero, five, fifty, most = (places[str(size)][0] for size in SIZES)
+    assert fifty - five == pytest.approx(most - fifty, abs=0.1)
+    assert zero < five - 20
+
+
+def test_a_few_shot_curve_is_described() -> None:
+    drawing = few_shot({"hyperx": (33.3, 42.2, 55.5, 64.4)})
+    assert "hyperx: 33.3 with 0, 42.2 with 5, 55.5 with 50, 64.4 with 500" in drawing
+    assert {"hyperx", "labelled examples"} <= texts(drawing).keys()
+
+
+def test_a_colour_is_a_methods_though_others_have_no_points() -> None:
+    alone = few_shot({"head": (), "hyperx": (20, 40, 60, 80)})
+    assert "var(--line-2)" in alone
+    assert "var(--line-1)" not in alone
+    assert "head" not in texts(alone)
+
+
+@pytest.mark.parametrize("sizes", [(5,), (0, 5), (5, 10, 11, 12)])
+def test_curves_of_few_sizes_can_be_drawn(sizes: tuple[int, ...]) -> None:
+    places = texts(few_shot({"hyperx": (50.0,) * len(sizes)}, sizes))
+    assert {str(size) for size in sizes[:2]} <= places.keys()
+
+
+def test_numbers_too_close_to_be_read_are_not_all_written() -> None:
+    places = texts(few_shot({"hyperx": (50.0,) * 4}, (5, 100, 101, 500)))
+    assert "100" in places
+    assert "101" not in places
+
+
+# The map
+
+
+def test_projection_keeps_the_distances_of_points_that_lie_in_a_plane() -> None:
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(12, 2)) * [5.0, 1.0]
+    turned, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+    vectors = flat @ turned[:2] + 3.0
+    points, explained = project(vectors)
+    assert sum(explained) > 1 - 1e-9
+    assert explained[0] > explained[1]
+    for one, two in itertools.combinations(range(12), 2):
+        original = np.linalg.norm(vectors[one] - vectors[two])
+        assert np.isclose(np.linalg.norm(points[one] - points[two]), original)
+
+
+def test_projection_agrees_with_the_eigenvalues_of_the_covariance() -> None:
+    vectors = np.random.default_rng(1).normal(size=(30, 6))
+    values = np.sort(np.linalg.eigvalsh(np.cov(vectors.T)))[::-1]
+    assert np.allclose(project(vectors)[1], values[:2] / values.sum())
+
+
+def test_projection_of_equal_vectors_is_the_origin() -> None:
+    points, explained = project(np.ones((4, 5)))
+    assert explained == (0.0, 0.0)
+    assert not points.any()
+
+
+def test_the_sign_of_a_component_does_not_depend_on_the_order_of_languages() -> None:
+    vectors = np.random.default_rng(2).normal(size=(9, 4))
+    assert np.allclose(project(vectors)[0][::-1], project(vectors[::-1])[0])
+
+
+def test_labels_keep_apart_where_there_is_room() -> None:
+    rng = np.random.default_rng(3)
+    points = rng.uniform([40, 40], [860, 560], size=(75, 2))
+    middles = place_labels(points, ["abc"] * 75, (900, 600))
+    halves = np.array([3 * 5.5 / 2, 5.5])  # a little less than the room that is kept free
+    apart = np.abs(middles[:, None] - middles[None]) >= 2 * halves
+    overlapping = ~apart.any(axis=-1)
+    assert overlapping.sum() == 75  # each only with itself
+    assert (middles > 0).all()
+    assert (middles < [900, 600]).all()
+
+
+@pytest.mark.parametrize(("width", "names"), [(1000, True), (350, False)])
+def test_the_map_names_every_language_and_states_the_variance(width: int, names: bool) -> None:
+    vectors = np.random.default_rng(4).normal(size=(5, 3))
+    languages = {"eng": "English", "deu": "German", "isl": "Icelandic", "fao": "Faroese",
+                 "swe": "Swedish"}  # fmt: skip
+    embeddings = Embeddings(list(languages), vectors, {"eng": "labelled", "isl": "text only"})
+    drawing = draw_map(embeddings, width, "here", "wide")
+    assert set(languages.values() if names else languages) <= texts(drawing).keys()
+    assert f"{project(vectors)[1][0]:.0%}" in drawing
+    assert 'id="here-title"' in drawing
