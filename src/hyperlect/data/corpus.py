@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "HYPERLECT_CACHE"
 
 # Counts up when a reader comes to read the same file differently, or the rows change.
-READER_VERSION = 6
+READER_VERSION = 7
 
 _REMARKS = b"hyperlect remarks"
 """Where an entry keeps what was remarked on while it was built."""

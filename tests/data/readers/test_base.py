@@ -50,6 +50,10 @@ def test_line_ends_may_be_mixed_and_are_counted(write: Write) -> None:
     ]  # fmt: skip
 
 
+def test_a_carriage_return_inside_of_a_line_is_text(write: Write) -> None:
+    assert lines(write("a\nb\rc\nd")) == [("a", 1), ("b\rc", 2), ("d", 3)]
+
+
 @each_format
 def test_zipped_files_are_read_whatever_their_name(write: Write, format_name: str) -> None:
     content, word_level, fields = FILES[format_name]

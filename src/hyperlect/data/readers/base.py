@@ -7,7 +7,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +108,9 @@ _UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 def lines(source: Source, problems: Problems) -> Iterator[Line]:
     """Go through the lines of the source, which is read once.
 
-    Lines end with LF, CR LF or CR and with nothing else (a NEL or a line separator is part of the
-    text); a byte order mark at the head is dropped. Missing files and lines that are not UTF-8
-    are noted in `problems`; the latter are left out.
+    Lines end with LF or CR LF, or with CR where the first one does. Nothing else ends them: a line
+    separator is part of the text. A byte order mark at the head is dropped. Missing files and lines
+    that are not UTF-8 are noted in `problems`; the latter are left out.
     """
     if isinstance(source.location, Iterator):
         yield from source.location
@@ -118,15 +118,9 @@ def lines(source: Source, problems: Problems) -> Iterator[Line]:
     if source.location == "-" and sys.stdin is None:
         problems.add("standard input is closed. Name a file, or pipe text in")
         return
-    number, after_cr = 0, False
     try:
         with _opened(source.location) as text:
-            for line in text:
-                if after_cr and line == "\r\n":  # CR CR LF: a line end that was converted twice
-                    after_cr = False
-                    continue
-                number, after_cr = number + 1, line.endswith("\r")
-                line = line.rstrip("\r\n")
+            for number, line in enumerate(_split(text), start=1):
                 if number == 1:
                     line = line.removeprefix("\ufeff")
                     if "\0" in line or line.startswith(_UTF16_MARKS):
@@ -242,6 +236,16 @@ def _circles(heads: Sequence[int]) -> Iterator[list[int]]:
             yield sorted(circle)
 
 
+def _split(text: Iterable[str]) -> Iterator[str]:
+    """Remove the line ends, and split at those that are CR alone."""
+    ends_with_cr = None
+    for line in text:
+        line = line.rstrip("\r\n")  # CR CR LF too: a line end that was converted twice
+        if ends_with_cr is None:
+            ends_with_cr = "\r" in line
+        yield from line.split("\r") if ends_with_cr else (line,)
+
+
 @contextmanager
 def _opened(location: str) -> Iterator[io.TextIOWrapper]:
     """Open a file as text, unzipped; stdin stays open."""
@@ -251,7 +255,7 @@ def _opened(location: str) -> Iterator[io.TextIOWrapper]:
             stream = stack.enter_context(Path(location).open("rb"))
         if stream.peek(2).startswith(_GZIP):
             stream = stack.enter_context(gzip.open(stream))
-        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
         stack.callback(text.detach)
         yield text
 
