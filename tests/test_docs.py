@@ -39,10 +39,26 @@ def few_steps(folder):
     return f"backbone={folder / 'encoder'}", "training.steps=3", "training.warmup=1"
 
 
-def test_recipes_page_is_that_of_the_code():
+@pytest.fixture(scope="module")
+def build():
+    """The script that writes docs/recipes.md."""
     spec = importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py")
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_every_key_of_a_recipe_is_documented(build):
+    from hyperlect.hypernet.config import HypernetConfig
+
+    keys = build.documentation()
+    assert [key for key, text in keys.items() if not text] == []
+    hypernet = {key.removeprefix("hypernet.") for key in keys if key.startswith("hypernet.")}
+    assert hypernet == set(HypernetConfig.names())
+    assert {"data.*.cells.*.dev", "tasks.*.label_map", "training.select_by"} <= set(keys)
+
+
+def test_recipes_page_is_that_of_the_code(build):
     written = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert written == build.page(), "run: python docs/build.py"
 

@@ -45,7 +45,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("pos: {type: tagging}", SPANS % ("[B-PER]", "O"), "tasks.pos.labels", '"PER"'),
         ("pos: {type: tagging}", SPANS % ("[PER, O]", "O"), "tasks.pos.labels", "remove"),
         ("pos: {type: tagging}", SPANS % ("[PER]", "PRE"), "tasks.pos.label_map.DATE", 'Did you mean "PER"?'),
-        ("pos: {type: tagging}", "pos: {type: tagging, labels: [a, b, a]}", "tasks.pos.labels", '"a"'),
+        ("pos: {type: tagging}", "pos: {type: tagging, labels: [a, b, a]}", "tasks.pos.labels", "lists a twice"),
         ("type: tagging", "type: tagging, labels: []", "tasks.pos.labels", "empty"),
         ("type: tagging", "type: parsing, labels: depre", "tasks.pos.labels", '"depre"'),
         ("- task: mlm", HUB % "" + "- task: mlm", "data.2.dataset", "required"),

@@ -48,6 +48,7 @@ def places(document: Document) -> list[tuple[int | None, str]]:
         ("2024-01-02", "2024-01-02"),
         ("1_000", "1_000"),
         ("0o17", 15),
+        ("010", "010"),  # a label; pydantic reads it as 10 where a number is meant
         ("0x1f", 31),
         ("-7", -7),
         ("~", None),
@@ -81,7 +82,6 @@ def test_anchors_and_merged_blocks(read: Any) -> None:
     ("text", "line", "key"),
     [
         ("a: 1\nb: 2\na: 3", 3, "a"),
-        ("a:\n  b: 010", 2, "a.b"),
         ("b: 1\na: &x [*x]", 2, "a.0"),
         ("b: 1\na: !!python/name:os.system x", 2, "a"),
         ("a: 1\n? [b, c]\n: 2", 1, ""),
@@ -180,7 +180,7 @@ def test_overrides_put_values_in(read: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["a", "=1", "a..b=1", "c.2.d=1", "c.x=1", "c.-1=1", "a.b.c=1", "a=[", "a=010"]
+    "override", ["a", "=1", "a..b=1", "c.2.d=1", "c.x=1", "c.-1=1", "a.b.c=1", "a=["]
 )
 def test_faulty_overrides_are_named(read: Any, override: str) -> None:
     document = read("a: {b: 1}\nc: [{d: 2}, {d: 3}]")

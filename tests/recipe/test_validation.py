@@ -93,7 +93,7 @@ def test_what_is_required_needs_a_stand_in(read: Any) -> None:
         ("{names: a}", 'must be a list, not "a"'),
         ("{names: {a: 1}}", "must be a list, not a block of keys"),
         ("x", 'must be a block of keys, not "x"'),
-        ("{text: 1e5}", '1e5 is read as a number; for text write "1e5" in quotes'),
+        ("{text: 1e5}", "is read as a number; if it is text, write it in quotes"),
         ("{size: true}", 'must be a whole number, not "true"'),
         ("{rate: False}", 'must be a number, not "False"'),
         ("{on: perhaps}", 'must be true or false, not "perhaps"'),

@@ -213,10 +213,6 @@ def _task(loc: Loc, task: TaskSection) -> Iterator[Fault]:
             yield (*loc, key), "a task of type mlm has no labels; remove them"
     if labels is None or task.type is TaskType.MLM:
         return
-    if not labels:
-        yield (*loc, "labels"), "is empty; list the labels, or remove the key"
-    for label in sorted({label for label in labels if labels.count(label) > 1}):
-        yield (*loc, "labels"), f'"{label}" is listed twice'
     targets = list(labels)
     if task.type is TaskType.SPANS:
         targets += [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
@@ -348,9 +344,7 @@ def _few_shot(recipe: Recipe) -> Iterator[Fault]:
     if cells == ():
         yield loc, "names no cell of the tasks in only_tasks"
     for number, cell in enumerate(cells or ()):
-        if cell in (cells or ())[:number]:
-            yield (*loc, number), f"{cell} is listed twice"
-        elif cell not in trained:
+        if cell not in trained:
             what = f"{cell} has no train file under data, to draw examples from"
             yield (*loc, number), f"{what}.{nearest(cell, trained)}"
 
@@ -369,11 +363,9 @@ def _coverage(recipe: Recipe) -> Iterator[Fault]:
 
 def _madx(recipe: Recipe, training_is_sound: bool) -> Iterator[Fault]:
     grid = recipe.grid()
-    if grid.trained and not grid.text_languages:
-        what = "mad-x trains language adapters on raw text"
-        yield ("method",), f"{what}; give a task of type mlm some to train on"
-    if grid.trained and not grid.labelled_languages:
-        yield ("method",), "mad-x trains task adapters on labelled data; add some"
+    if grid.trained and not (grid.text_languages and grid.labelled_languages):
+        what = "mad-x trains language adapters on raw text and task adapters on labels"
+        yield ("method",), f"{what}; give it data of both (raw text under a task of type mlm)"
     if training_is_sound and recipe.training.steps < 2:
         yield ("training", "steps"), "must be at least 2 with mad-x, which has two phases"
     chosen = recipe.selection_cells() if training_is_sound else []
