@@ -215,8 +215,8 @@ def test_the_training_loop_of_the_page_has_the_gradients_of_one_batch(mine):
     (block,) = (b for _, b in blocks("python.md", "python") if "def accumulate" in b)
     accumulate = run_python(block)["accumulate"]
     model = HyperX.from_pretrained(mine / "runs" / "mine")  # in evaluation mode: no dropout
-    corpora = read_corpora(load_recipe(mine / "runs" / "mine" / "recipe.yaml"))
-    encoded = corpora.encode(model.tokenizer, model.max_length, ["train"])
+    corpora = read_corpora(load_recipe(mine / "runs" / "mine" / "recipe.yaml"), ["train"])
+    encoded = corpora.encode(model.tokenizer, model.max_length)
     drawn = [(cell, row) for (_, cell), rows in encoded.items() for row in rows]
     gradients = []
     for size in (len(drawn), 5):

@@ -43,9 +43,7 @@ SET = 0
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
-_VARIABLE = re.compile(
-    r"(?P<escape>\$)?\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|[^}]*\}?)"
-)
+_VARIABLE = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^:}]*)(?::-(?P<default>[^}]*))?\}")
 
 
 @dataclass
@@ -161,9 +159,7 @@ class Document:
             self.unset.update(locs)
             where = ", ".join(dict.fromkeys(map(dotted, locs)))
             what = f"the environment variable {name} has no value (needed by {where})"
-            remedy = f"run `export {name}=…`, or write ${{{name}:-default}}"
-            malformed = f'"{name}" is not a variable; write ${{NAME}} or ${{NAME:-default}}'
-            self.add(locs[0], f"{what}; {remedy}" if name.isidentifier() else malformed)
+            self.add(locs[0], f"{what}; run `export {name}=…`, or write ${{{name}:-default}}")
 
     def validate(
         self, model: type[Model], stand_ins: Mapping[Pattern, Any] | None = None
@@ -241,7 +237,9 @@ class Document:
         """Read YAML text that belongs at a path; None where it is not YAML at all."""
         try:
             yaml, node = _compose(text)
-            return None if node is None else self._construct(yaml, node, loc, ())
+            return None if node is None else self._construct(yaml, node, loc)
+        except RecursionError:
+            self.add(loc, "an alias is inside of what it repeats; write it out")
         except MarkedYAMLError as error:
             mark: Any = error.problem_mark or error.context_mark
             variable = "${" in "".join(text.splitlines()[mark.line : mark.line + 1])
@@ -252,13 +250,10 @@ class Document:
             self.add(loc, f"this is not valid YAML: {error}")
         return None
 
-    def _construct(self, yaml: YAML, node: Any, loc: Loc, within: tuple[Any, ...]) -> Any:
-        """Turn a node, inside of those `within`, into plain data; note lines and faults."""
+    def _construct(self, yaml: YAML, node: Any, loc: Loc) -> Any:
+        """Turn a node into plain data; note lines and faults."""
         self.lines.setdefault(loc, node.start_mark.line + 1)
         kind = node.tag.removeprefix(_TAG)
-        if node in within:
-            self.add(loc, "this alias is inside of what it repeats; write it out")
-            return None
         if kind not in _KINDS:
             self.add(loc, f"the tag {node.tag} is not used here; remove it")
         if isinstance(node, ScalarNode):
@@ -268,10 +263,8 @@ class Document:
             is_plain = not node.style and not re.search(r"_|^[-+]?0\d", text)
             is_value = is_plain and kind in ("int", "float", "null")
             return yaml.constructor.construct_object(node) if is_value else text
-        within = (*within, node)
         if isinstance(node, SequenceNode):
-            items = enumerate(node.value)
-            return [self._construct(yaml, item, (*loc, n), within) for n, item in items]
+            return [self._construct(yaml, item, (*loc, n)) for n, item in enumerate(node.value)]
         merged: dict[str, Any] = {}
         pairs: dict[str, Any] = {}
         for key, value in node.value:
@@ -280,14 +273,14 @@ class Document:
                 self.add(loc, "a key must be a word, not a list or a block of keys")
             elif key.tag == f"{_TAG}merge":
                 for block in value.value if isinstance(value, SequenceNode) else [value]:
-                    content = self._construct(yaml, block, loc, within)
+                    content = self._construct(yaml, block, loc)
                     merged = content | merged if isinstance(content, dict) else merged
             else:
                 name = self._present(loc, key.value, line)
                 place = (*loc, name)
                 if name in pairs:
                     self.add(place, f"is written twice, in lines {self.lines[place]} and {line}")
-                pairs[name] = self._construct(yaml, value, place, within)
+                pairs[name] = self._construct(yaml, value, place)
                 self.lines[place] = line
         return merged | pairs
 
@@ -307,9 +300,9 @@ def fill_in(
     def value(match: re.Match[str]) -> str:
         if match["escape"]:
             return match[0][1:]
-        filled = environment.get(match["name"] or "") or match["default"]
+        filled = environment.get(match["name"]) or match["default"]
         if filled is None:
-            unset(match["name"] or match[0])
+            unset(match["name"])
         return match[0] if filled is None else filled
 
     return _VARIABLE.sub(value, text)

@@ -77,10 +77,10 @@ def load_recipe(
     folder = path.absolute().parent / Path(fill_in(recipe.folder, os.environ)).expanduser()
     recipe = recipe.model_copy(update={"folder": os.path.normpath(folder)})
     recipe = _with_references(_of_tasks(recipe, left_out))
-    moved = False
-    for loc, message in faults(recipe, document, check_files):
+    between = list(faults(recipe, document, check_files))
+    for loc, message in between:
         document.add(loc, message)
-        moved = moved or (of_run and check_files and loc[0] in ("folder", "data"))
+    moved = of_run and check_files and any(loc[0] in ("folder", "data") for loc, _ in between)
     document.raise_if_any(MOVED if moved else "")
     blocks = tuple(block for block in recipe.data if block.task != EMPTY_BLOCK["task"])
     return recipe.model_copy(update={"data": blocks})
@@ -117,9 +117,8 @@ def _of_tasks(recipe: Recipe, left_out: Collection[str]) -> Recipe:
 
     few_shot, training = recipe.few_shot, recipe.training
     if few_shot is not None:
-        few_shot = few_shot.model_copy(update={"cells": remaining(few_shot.cells)})
-        if not (few_shot.cells or few_shot.alone):
-            few_shot = None  # it does not concern the other tasks
+        cells = remaining(few_shot.cells)  # without any it does not concern the other tasks
+        few_shot = few_shot.model_copy(update={"cells": cells}) if cells or few_shot.alone else None
     if not isinstance(training.select_by, str):
         training = training.model_copy(update={"select_by": remaining(training.select_by)})
     return recipe.model_copy(update={"few_shot": few_shot, "training": training})
@@ -391,10 +390,8 @@ def _training(recipe: Recipe, cells_are_sound: bool) -> Iterator[Fault]:
             if cell not in dev:
                 hint = nearest(str(cell), sorted(map(str, dev)))
                 yield (*loc, number), f"{cell} has no dev files.{hint}"
-        texts = [
-            recipe.tasks[c.task].type is TaskType.MLM for c in chosen if c.task in recipe.tasks
-        ]
-        if any(texts) and not all(texts):
+        text_tasks = recipe.grid().text_tasks
+        if len({cell.task in text_tasks for cell in chosen if cell in dev}) > 1:
             yield loc, "perplexities (mlm) and other scores cannot be averaged; choose one kind"
     elif recipe.start_from is None and not chosen and (dev or training.patience):
         # with a run to start from, the kinds of cells are known once that run is read
