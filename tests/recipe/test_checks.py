@@ -41,6 +41,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("warmup: 10", "select_by: suprvised", "training.select_by", 'Did you mean "supervised"?'),
         ("warmup: 10", "select_by: [pos:en, pos:fo]", "training.select_by.1", "pos:fao"),
         ("warmup: 10", "select_by: [pos]", "training.select_by.0", "task:language"),
+        ("warmup: 10", "select_by: [pos:en, pos:eng]", "training.select_by", "lists pos:eng twice"),
         ("warmup: 10", "select_by: []", "training.select_by", "empty"),
         ("pos: {type: tagging}", SPANS % ("[B-PER]", "O"), "tasks.pos.labels", '"PER"'),
         ("pos: {type: tagging}", SPANS % ("[PER, O]", "O"), "tasks.pos.labels", "remove"),

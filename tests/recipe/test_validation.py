@@ -67,6 +67,20 @@ def test_all_faults_are_noted_and_sound_values_are_kept(read: Any) -> None:
     assert not document.is_broken("name")
 
 
+def test_numbers_with_a_leading_zero_are_numbers_where_one_is_meant(read: Any) -> None:
+    document = read("name: x\ninner: {size: 010, rate: 00.5, text: 007, names: [01, 02]}")
+    model = document.validate(Outer)
+    assert model is not None
+    assert model.inner == Inner(size=10, rate=0.5, text="007", names=("01", "02"))
+    document.raise_if_any()
+
+
+def test_a_list_with_a_faulty_entry_is_left_out(read: Any) -> None:
+    document = read("name: x\nitems:\n  - {size: 1}\n  - nothing")
+    assert document.validate(Outer) == Outer(name="x")
+    assert places(document) == [(4, "items.1")]
+
+
 def test_what_is_required_needs_a_stand_in(read: Any) -> None:
     document = read("inner: {size: 2}")
     assert document.validate(Outer) is None

@@ -239,13 +239,13 @@ def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) ->
             trained.add(file)
             for digest in row & evaluated:
                 holders[digest].add(file)
-    paths = set(map(_path, trained))
+    paths = {Path(file).resolve() for file in trained}
     shared = []
     for (name, file), rows in files.items():
         holding = [set().union(*(holders.get(digest, ()) for digest in row)) for row in rows]
         counts = Counter(chain.from_iterable(holding))
         ranked = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        count, same_file = sum(map(bool, holding)), _path(file) in paths
+        count, same_file = sum(map(bool, holding)), Path(file).resolve() in paths
         if count or same_file:
             shared.append(Overlap(name, file, len(rows), count, ranked, same_file))
     return shared
@@ -265,11 +265,6 @@ def _digest(text: str, pair: str | None) -> bytes:
     texts = ("".join(text.split()) for text in (text, pair or ""))
     plain = "\n".join(unicodedata.normalize("NFC", text) for text in texts)
     return blake2b(plain.encode(), digest_size=16).digest()
-
-
-def _path(file: str) -> str:
-    """The same for all ways of writing one path."""
-    return str(Path(file).resolve()) if Path(file).exists() else file
 
 
 def remarks(corpora: Corpora) -> list[str]:
