@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hyperlect.recipe import Recipe, documentation
+from hyperlect.recipe import Recipe
 from hyperlect.recipe.document import sections_of
 
 HEADINGS = {
@@ -57,6 +58,24 @@ The `fields` of each format:
 Pairs of texts also have `pair`. For tasks of type `parsing`, `head` (`heads` in tables) says where
 the heads are: words counted from 1, 0 for the root. In `conllu`, trees need no fields.
 """
+
+
+def documentation() -> dict[str, str]:
+    """Return every key of a recipe (``training.steps``, ``data.*.format``) with its meaning."""
+    return {
+        f"{place}.{name}".strip("."): " ".join(text.split())
+        for place, kind in SECTIONS.items()
+        for name, text in described(kind).items()
+    }
+
+
+def described(kind: Any) -> dict[str, str]:
+    """Return the fields of a section with their meanings."""
+    if issubclass(kind, BaseModel):
+        return {name: field.description or "" for name, field in kind.model_fields.items()}
+    listing = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+    listing = listing.partition("\n\n")[0]
+    return dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listing, re.MULTILINE))
 
 
 def section(prefix: str, title: str, keys: dict[str, str]) -> list[str]:

@@ -39,10 +39,26 @@ def few_steps(folder):
     return f"backbone={folder / 'encoder'}", "training.steps=3", "training.warmup=1"
 
 
-def test_recipes_page_is_that_of_the_code():
+@pytest.fixture(scope="module")
+def build():
+    """The script that writes docs/recipes.md."""
     spec = importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py")
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_every_key_of_a_recipe_is_documented(build):
+    from hyperlect.hypernet.config import HypernetConfig
+
+    keys = build.documentation()
+    assert [key for key, text in keys.items() if not text] == []
+    hypernet = {key.removeprefix("hypernet.") for key in keys if key.startswith("hypernet.")}
+    assert hypernet == set(HypernetConfig.names())
+    assert {"data.*.cells.*.dev", "tasks.*.label_map", "training.select_by"} <= set(keys)
+
+
+def test_recipes_page_is_that_of_the_code(build):
     written = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert written == build.page(), "run: python docs/build.py"
 
@@ -199,8 +215,8 @@ def test_the_training_loop_of_the_page_has_the_gradients_of_one_batch(mine):
     (block,) = (b for _, b in blocks("python.md", "python") if "def accumulate" in b)
     accumulate = run_python(block)["accumulate"]
     model = HyperX.from_pretrained(mine / "runs" / "mine")  # in evaluation mode: no dropout
-    corpora = read_corpora(load_recipe(mine / "runs" / "mine" / "recipe.yaml"))
-    encoded = corpora.encode(model.tokenizer, model.max_length, ["train"])
+    corpora = read_corpora(load_recipe(mine / "runs" / "mine" / "recipe.yaml"), ["train"])
+    encoded = corpora.encode(model.tokenizer, model.max_length)
     drawn = [(cell, row) for (_, cell), rows in encoded.items() for row in rows]
     gradients = []
     for size in (len(drawn), 5):

@@ -97,7 +97,7 @@ class Prepared:
         corpora = read_corpora(self.recipe, ["train"])
         self.config = model_config(self.recipe, corpora)
         tokenizer, length = bench.backbone.tokenizer, bench.length(self.recipe)
-        encoded = corpora.encode(tokenizer, length, ["train"])
+        encoded = corpora.encode(tokenizer, length)
         self.rows = {cell: rows for (_, cell), rows in encoded.items()}
 
     def sampler(self, **settings: Any) -> Sampler:

@@ -28,10 +28,9 @@ class Problem:
     key: str = ""
 
     def __str__(self) -> str:
-        line = "" if self.line is None else str(self.line)
-        place = (
-            f"{self.file}:{line}" if self.file and line else self.file or (line and f"line {line}")
-        )
+        place = self.file
+        if self.line is not None:
+            place = f"{self.file}:{self.line}" if self.file else f"line {self.line}"
         where = ", ".join(filter(None, (place, self.key)))
         return f"{where}: {self.message}" if where else self.message
 

@@ -100,13 +100,13 @@ def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> str
         before, now: as `versions` returned them then and returns them now. An entry of only one of
             them is not a change, nor is the system, whose name changes with every update.
     """
+    old = {**now, **before}
+    if old["precision"] == "no":  # earlier versions called fp32 so
+        old["precision"] = "fp32"
     changes = [
-        f"{name} {value} (before: {old})"
+        f"{name} {value} (before: {old[name]})"
         for name, value in now.items()
-        # Earlier versions wrote "no" for fp32.
-        if (old := {"no": "fp32"}.get(str(before.get(name, value)), before.get(name, value)))
-        != value
-        and name != "platform"
+        if value != old[name] and name != "platform"
     ]
     if not changes:
         return None

@@ -11,13 +11,10 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from .errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 # Macro-languages of which data sets nearly always mean one member, and write now the one code,
 # now the other; both must become one row of the grid. The pairs are CLDR's (languageAlias,

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import Problems, RunError, nearest
+from .errors import Problems, RunError, listed, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
         RunError: it is something else; the message says what.
     """
     if (path / RECIPE).is_file():
-        if finished and not is_trained(path) and not (path / WEIGHTS).is_file():
+        if finished and not (path / WEIGHTS).is_file():
             raise RunError(f"{path} is not finished. Resume it: hyperlect train --resume {path}")
         return path
     if (path / MODEL).is_file():
@@ -118,10 +118,9 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
     if not near.is_dir() or near == Path():
         near = Path("runs")
     runs = sorted(str(file.parent) for file in near.glob(f"*/{RECIPE}"))
-    runs_near = f" Runs there: {', '.join(runs[:10])}." if runs else ""
+    known = f"Runs there: {listed(runs, 10)}." if runs else "`hyperlect train RECIPE` makes one."
     what = f"{path} is not a run folder" if path.is_dir() else f"There is no run folder {path}"
-    hint = nearest(str(path), runs) or runs_near or " `hyperlect train RECIPE` makes one."
-    raise RunError(f"{what}.{hint}")
+    raise RunError(f"{what}.{nearest(str(path), runs) or f' {known}'}")
 
 
 def is_yaml(path: Path) -> bool:
@@ -170,8 +169,11 @@ def writing(path: Path) -> Iterator[None]:
         raise RunError(f"{path} cannot be written: {reason}.") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; readers see the old content or the new one, never a part.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, and move the file from there to `path` at the end of the block.
+
+    Readers see the old content or the new one, never a part.
 
     Raises:
         RunError: it cannot be written.
@@ -179,10 +181,16 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
         try:
-            partial.write_text(text, encoding="utf-8")
+            yield partial
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all. Raises `RunError` if it cannot be written."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: object, indent: int | None = 1) -> None:
@@ -236,19 +244,14 @@ def save_tensors(
     from safetensors.torch import save_file
 
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    partial = path.with_suffix(".partial")
-    with writing(path):
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
         try:
             save_file(plain, partial, dict(metadata) if metadata else None)
-            # safetensors makes its files readable by their owner alone, whatever the umask.
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o666 & ~umask)
-            partial.replace(path)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        partial.chmod(mode)  # safetensors makes its files readable by their owner alone
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

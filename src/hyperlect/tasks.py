@@ -47,9 +47,6 @@ class TaskType(str):
         """Whether an example is a list of words with a label each."""
         return self.reads == "words"
 
-    def __deepcopy__(self, memo: object) -> TaskType:
-        return self
-
     def __reduce__(self) -> tuple[object, ...]:
         return task_type, (str(self),)
 
@@ -65,11 +62,7 @@ TaskType.MLM = TaskType("mlm", "raw", "perplexity")
 """Masked language modelling."""
 
 TASK_TYPES: dict[str, TaskType] = {
-    str(known): known
-    for known in (
-        *(TaskType.TAGGING, TaskType.SPANS, TaskType.PARSING),
-        *(TaskType.CLASSIFICATION, TaskType.PAIRS, TaskType.MLM),
-    )
+    str(known): known for known in vars(TaskType).values() if isinstance(known, TaskType)
 }
 """The task types by name."""
 

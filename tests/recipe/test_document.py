@@ -48,6 +48,7 @@ def places(document: Document) -> list[tuple[int | None, str]]:
         ("2024-01-02", "2024-01-02"),
         ("1_000", "1_000"),
         ("0o17", 15),
+        ("010", "010"),  # a label; pydantic reads it as 10 where a number is meant
         ("0x1f", 31),
         ("-7", -7),
         ("~", None),
@@ -81,11 +82,8 @@ def test_anchors_and_merged_blocks(read: Any) -> None:
     ("text", "line", "key"),
     [
         ("a: 1\nb: 2\na: 3", 3, "a"),
-        ("a:\n  b: 010", 2, "a.b"),
-        ("b: 1\na: &x [*x]", 2, "a.0"),
         ("b: 1\na: !!python/name:os.system x", 2, "a"),
         ("a: 1\n? [b, c]\n: 2", 1, ""),
-        ("b: 1\na: &x {<<: *x}", 2, "a"),
     ],
 )
 def test_faults_of_the_text_have_their_line(read: Any, text: str, line: int, key: str) -> None:
@@ -94,7 +92,15 @@ def test_faults_of_the_text_have_their_line(read: Any, text: str, line: int, key
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("a: [1\nb: 2", 2), ("a: 1\n b: 2", 2), ("a: 1\n\tb: 2", 2), ("a: *x", 1), ("a: \x07", None)],
+    [
+        ("a: [1\nb: 2", 2),
+        ("a: 1\n b: 2", 2),
+        ("a: 1\n\tb: 2", 2),
+        ("a: *x", 1),
+        ("a: \x07", None),
+        ("a: &x [*x]", 1),
+        ("a: &x {<<: *x}", 1),
+    ],
 )
 def test_what_is_not_yaml_is_refused_at_once(read: Any, text: str, line: int | None) -> None:
     with pytest.raises(RecipeError) as error:
@@ -180,7 +186,7 @@ def test_overrides_put_values_in(read: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["a", "=1", "a..b=1", "c.2.d=1", "c.x=1", "c.-1=1", "a.b.c=1", "a=[", "a=010"]
+    "override", ["a", "=1", "a..b=1", "c.2.d=1", "c.x=1", "c.-1=1", "a.b.c=1", "a=["]
 )
 def test_faulty_overrides_are_named(read: Any, override: str) -> None:
     document = read("a: {b: 1}\nc: [{d: 2}, {d: 3}]")
@@ -233,9 +239,9 @@ def test_variables() -> None:
 def test_a_variable_without_a_value_is_one_fault_that_names_its_keys(read: Any) -> None:
     document = read('a: {b: "${NOPE}"}\nc: ["${NOPE}/x"]\nd: "${x y}"\ne: "${open"\nf: "${OK:-}"')
     document.expand({})
-    assert places(document) == [(1, "a.b"), (3, "d"), (4, "e")]
+    assert places(document) == [(1, "a.b"), (3, "d")]
     assert "a.b, c.0" in problems(document)[0].message
-    assert document.unset == {("a", "b"), ("c", 0), ("d",), ("e",)}
+    assert document.unset == {("a", "b"), ("c", 0), ("d",)}
     assert document.data["f"] == ""
 
 

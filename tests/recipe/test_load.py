@@ -101,7 +101,7 @@ def test_faulty_overrides(faults: Faults, override: str, key: str, hint: str) ->
         ("name: toy", "name: to/y", 2, "name", '"to/y"'),
         ("name: toy", "hypernet: {bottlenek: 3}\nname: toy", 2, "hypernet.bottlenek", 'Did you mean "bottleneck"?'),
         ("name: toy", "hypernet: {activation: rele}\nname: toy", 2, "hypernet.activation", "relu"),
-        ("name: toy", "revision: 1e5\nname: toy", 2, "revision", 'write "1e5" in quotes'),
+        ("name: toy", "revision: 1e5\nname: toy", 2, "revision", "quotes"),
         ("fo: {test", "fo: {tets", 13, "data.0.cells.fo.tets", 'Did you mean "test"?'),
         ("fo: {test: c.conllu}", "fo: {test: }", 13, "data.0.cells.fo.test", "is empty"),
         ("fo:", "xqx:", 13, "data.0.cells.xqx", '"xqx"'),
@@ -213,7 +213,7 @@ def test_labels_are_text_however_they_are_spelled(load: Load, faults: Faults) ->
     assert mapped == {"a": "1", "b": "true"}
     [fault] = faults(text=GOOD.replace("[sport, travel]", "[sport, 2.50]"))
     assert (fault.line, fault.key) == (5, "tasks.topic.labels.1")
-    assert 'write "2.50" in quotes' in fault.message
+    assert "quotes" in fault.message
 
 
 def test_a_label_cannot_be_null(faults: Faults) -> None:
@@ -294,7 +294,7 @@ def test_cells_of_tasks_left_out_are_not_meant(load: Load) -> None:
         (["few_shot={cells: ['pos:xqx'], examples: 1}"], "few_shot.cells.0", '"xqx"'),
         (["few_shot={cells: ['pos:fo'], examples: 1}"], "few_shot.cells.0", "pos:fao has no train file"),
         (["few_shot={cells: ['poss:en'], examples: 1}"], "few_shot.cells.0", 'Did you mean "pos:eng"?'),
-        (["few_shot={cells: ['pos:en', 'pos:eng'], examples: 1}"], "few_shot.cells.1", "pos:eng"),
+        (["few_shot={cells: ['pos:en', 'pos:eng'], examples: 1}"], "few_shot.cells", "pos:eng"),
     ],
 )  # fmt: skip
 def test_faults_of_what_is_chosen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import chain
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hyperlect.data.readers import Source
 from hyperlect.errors import UnknownNameError
 from hyperlect.grid import Cell, Grid, Kind
 from hyperlect.hypernet.config import HypernetConfig
-from hyperlect.recipe import documentation, load_recipe
+from hyperlect.recipe import load_recipe
 from hyperlect.tasks import PARSERS, UPOS, TaskType
 
 from .conftest import GOOD, Load
@@ -114,11 +113,3 @@ def test_a_dumped_recipe_loads_as_an_equal_one(load: Load, tmp_path: Path) -> No
     assert again.dump() == recipe.dump()
     configs = [source.config for source in chain(*again.cells("test").values())]
     assert configs == [None, "zh-Hant-2", "de-3"]
-
-
-def test_every_key_is_documented() -> None:
-    keys = documentation()
-    assert [key for key, text in keys.items() if not text] == []
-    hypernet = {key.removeprefix("hypernet.") for key in keys if key.startswith("hypernet.")}
-    assert hypernet == {field.name for field in dataclasses.fields(HypernetConfig)}
-    assert {"data.*.cells.*.dev", "tasks.*.label_map", "training.select_by"} <= set(keys)

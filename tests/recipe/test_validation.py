@@ -67,6 +67,20 @@ def test_all_faults_are_noted_and_sound_values_are_kept(read: Any) -> None:
     assert not document.is_broken("name")
 
 
+def test_numbers_with_a_leading_zero_are_numbers_where_one_is_meant(read: Any) -> None:
+    document = read("name: x\ninner: {size: 010, rate: 00.5, text: 007, names: [01, 02]}")
+    model = document.validate(Outer)
+    assert model is not None
+    assert model.inner == Inner(size=10, rate=0.5, text="007", names=("01", "02"))
+    document.raise_if_any()
+
+
+def test_a_list_with_a_faulty_entry_is_left_out(read: Any) -> None:
+    document = read("name: x\nitems:\n  - {size: 1}\n  - nothing")
+    assert document.validate(Outer) == Outer(name="x")
+    assert places(document) == [(4, "items.1")]
+
+
 def test_what_is_required_needs_a_stand_in(read: Any) -> None:
     document = read("inner: {size: 2}")
     assert document.validate(Outer) is None
@@ -93,7 +107,7 @@ def test_what_is_required_needs_a_stand_in(read: Any) -> None:
         ("{names: a}", 'must be a list, not "a"'),
         ("{names: {a: 1}}", "must be a list, not a block of keys"),
         ("x", 'must be a block of keys, not "x"'),
-        ("{text: 1e5}", '1e5 is read as a number; for text write "1e5" in quotes'),
+        ("{text: 1e5}", "is read as a number; if it is text, write it in quotes"),
         ("{size: true}", 'must be a whole number, not "true"'),
         ("{rate: False}", 'must be a number, not "False"'),
         ("{on: perhaps}", 'must be true or false, not "perhaps"'),

@@ -14,12 +14,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ..errors import RecipeError, listed, nearest
 from ..recipe.document import Document, Loc, fill_in
+from ..recipe.schema import Distinct, Positive, Section, Text, Whole
 from ..recipe.schema import MethodName as Method
-from ..recipe.schema import Positive, Section, Text, Value, Whole, distinct
 from ..run_folder import is_yaml
 
 DECIDED = frozenset({"name", "method", "training.seed", "start_from"})
@@ -29,7 +29,6 @@ ON_CURVE = frozenset({"few_shot.examples", "few_shot.draw"})
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Settings = dict[str, Any]
 """Keys of a recipe → values that replace its own, as ``--set`` takes them."""
-Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(distinct)]
 
 
 @dataclass(frozen=True)

@@ -7,5 +7,5 @@ A recipe is validated whole before anything is loaded, and all of its faults are
 """
 
 from .load import load_recipe
-from .recipe import Recipe, documentation
+from .recipe import Recipe
 from .schema import EvaluationSection, TrainingSection

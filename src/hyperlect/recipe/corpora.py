@@ -97,10 +97,8 @@ class Corpora:
         """Return how many examples each split of each cell has."""
         return {key: len(dataset) for key, dataset in self.examples.items()}
 
-    def encode(
-        self, tokenizer: Any, max_length: int, splits: Sequence[Split] = SPLITS
-    ) -> dict[Key, Dataset]:
-        """Encode the given splits with a tokenizer; kept in the cache.
+    def encode(self, tokenizer: Any, max_length: int) -> dict[Key, Dataset]:
+        """Encode everything with a tokenizer; kept in the cache.
 
         Raises:
             DataError: labels that their task does not know, with file and line, or data that
@@ -110,8 +108,6 @@ class Corpora:
         problems = Problems()
         digest = tokenizer_digest(tokenizer)
         for (split, cell), dataset in self.examples.items():
-            if split not in splits:
-                continue
             try:
                 task = self.tasks[cell.task]
                 rows = encode(dataset, task, tokenizer, max_length, fingerprint=digest)
@@ -130,7 +126,6 @@ def read_corpora(
     splits: Sequence[Split] = SPLITS,
     tasks: Mapping[str, Task] | None = None,
     cells: Collection[Cell] | None = None,
-    cache: Path | None = None,
     earlier: Sequence[Recipe] = (),
 ) -> Corpora:
     """Read the data of a recipe.
@@ -140,7 +135,6 @@ def read_corpora(
         splits: which splits.
         tasks: those whose label sets are known already, as for a trained run.
         cells: only these; all by default.
-        cache: the cache folder; the user's own by default.
         earlier: recipes of the runs that training starts from. What they were trained on must not
             hold evaluation data either.
 
@@ -156,7 +150,7 @@ def read_corpora(
         for cell, sources in recipe.cells(split).items():
             if cells is None or cell in cells:
                 try:
-                    examples[split, cell] = _read(recipe, split, cell, sources, cache)
+                    examples[split, cell] = _read(recipe, split, cell, sources)
                 except DataError as error:
                     problems.extend(error)
     missing = any(problem.file and not Path(problem.file).exists() for problem in problems.items)
@@ -167,7 +161,7 @@ def read_corpora(
     for number, run in enumerate(earlier):
         for cell, sources in run.cells("train").items():
             try:
-                train[f"{number} {cell}"] = _read(run, "train", cell, sources, cache)
+                train[f"{number} {cell}"] = _read(run, "train", cell, sources)
             except (DataError, UnreachableError):
                 unchecked.append(f"{cell} of {run.name}")
     evaluation = {f"{c} {split}": data for (split, c), data in examples.items() if split != "train"}
@@ -181,15 +175,12 @@ def read_corpora(
     return Corpora(_tasks(recipe, examples, tasks or {}), examples, shared, unchecked)
 
 
-def _read(
-    recipe: Recipe, split: Split, cell: Cell, sources: Sequence[Source], cache: Path | None
-) -> Dataset:
+def _read(recipe: Recipe, split: Split, cell: Cell, sources: Sequence[Source]) -> Dataset:
     """Read a split of a cell; of training data, as many examples as `few_shot` says."""
     task = recipe.task(cell.task)
-    examples = read_corpus(sources, task.type.reads_words, cache)
+    examples = read_corpus(sources, task.type.reads_words)
     few = recipe.few_shot if split == "train" else None
-    count = few.count(cell) if few else None
-    if few is None or count is None:
+    if few is None or (count := few.count(cell)) is None:
         return examples
     if count > len(examples):
         available = counted(len(examples), "example")
@@ -248,13 +239,13 @@ def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) ->
             trained.add(file)
             for digest in row & evaluated:
                 holders[digest].add(file)
-    paths = set(map(_path, trained))
+    paths = {Path(file).resolve() for file in trained}
     shared = []
     for (name, file), rows in files.items():
         holding = [set().union(*(holders.get(digest, ()) for digest in row)) for row in rows]
         counts = Counter(chain.from_iterable(holding))
         ranked = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        count, same_file = sum(map(bool, holding)), _path(file) in paths
+        count, same_file = sum(map(bool, holding)), Path(file).resolve() in paths
         if count or same_file:
             shared.append(Overlap(name, file, len(rows), count, ranked, same_file))
     return shared
@@ -274,11 +265,6 @@ def _digest(text: str, pair: str | None) -> bytes:
     texts = ("".join(text.split()) for text in (text, pair or ""))
     plain = "\n".join(unicodedata.normalize("NFC", text) for text in texts)
     return blake2b(plain.encode(), digest_size=16).digest()
-
-
-def _path(file: str) -> str:
-    """The same for all ways of writing one path."""
-    return str(Path(file).resolve()) if Path(file).exists() else file
 
 
 def remarks(corpora: Corpora) -> list[str]:

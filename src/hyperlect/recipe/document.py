@@ -20,11 +20,12 @@ import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -42,9 +43,7 @@ SET = 0
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
-_VARIABLE = re.compile(
-    r"(?P<escape>\$)?\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|[^}]*\}?)"
-)
+_VARIABLE = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^:}]*)(?::-(?P<default>[^}]*))?\}")
 
 
 @dataclass
@@ -60,7 +59,6 @@ class Document:
             old one is accepted, with a warning that names the new one and the line.
         warn: whether to warn of it.
         lines: the line of each key and item, counted from 1; `SET` for what ``--set`` gave.
-        spelled: the text of each number: "1e5" of 100000.0.
         broken: the sections that cannot be used as they are, so that checks between sections can
             leave out what merely follows from it. Of a table of sections, it is single entries.
         unset: the paths of texts that name a variable without a value.
@@ -73,7 +71,6 @@ class Document:
     renamed: Mapping[Pattern, str] = field(default_factory=dict)
     warn: bool = True
     lines: dict[Loc, int] = field(default_factory=dict)
-    spelled: dict[Loc, str] = field(default_factory=dict)
     broken: set[Loc] = field(default_factory=set)
     unset: set[Loc] = field(default_factory=set)
     _faults: dict[tuple[Loc, str], None] = field(default_factory=dict)
@@ -113,7 +110,7 @@ class Document:
         """
         path, equals, value = text.partition("=")
         names = path.strip().split(".")
-        problem = "" if equals and all(names) else "write key.path=value, as in training.steps=200"
+        fault = "" if equals and all(names) else "write key.path=value, as in training.steps=200"
         parent: Any = None
         here: Any = self.data
         loc: Loc = ()
@@ -121,17 +118,15 @@ class Document:
             if here is None:
                 here = parent[loc[-1]] = {}
                 self.lines.setdefault(loc, SET)
-            is_list = isinstance(here, list)
-            items = dict(enumerate(here)) if is_list else here
-            key: str | int = int(name) if is_list and name.isdigit() else name
-            if not isinstance(items, dict) or (is_list and key not in items):
-                problem = problem or f'{dotted(loc)} has no "{name}"; items are counted from 0'
+            is_item = isinstance(here, list) and name.isdigit() and int(name) < len(here)
+            if not is_item and not isinstance(here, dict):
+                fault = fault or f'{dotted(loc)} has no "{name}"; items are counted from 0'
                 break
-            key = self._present(loc, key, SET)
-            parent, here, loc = here, items.get(key), (*loc, key)
-        if problem:
+            key = int(name) if is_item else self._present(loc, name, SET)
+            parent, here, loc = here, here[key] if is_item else here.get(key), (*loc, key)
+        if fault:
             loc = (text,)
-            self.add(loc, problem)
+            self.add(loc, fault)
         else:
             parent[loc[-1]] = self._parse(value, loc)
         kept = {place: line for place, line in self.lines.items() if place[: len(loc)] != loc}
@@ -150,27 +145,21 @@ class Document:
             later: the texts that stay as they are, for `fill_in` where they are used.
             strict: whether the variables of these must have values already.
         """
-        needed: dict[str, list[Loc]] = {}
+        needed: dict[str, list[Loc]] = defaultdict(list)
 
-        def walk(value: Any, loc: Loc) -> Any:
-            if isinstance(value, dict):
-                return {key: walk(item, (*loc, key)) for key, item in value.items()}
-            if isinstance(value, list):
-                return [walk(item, (*loc, index)) for index, item in enumerate(value)]
+        def expanded(text: str, loc: Loc) -> str:
             keep = matches(loc, *later)
-            if not isinstance(value, str) or (keep and not strict):
-                return value
-            filled = fill_in(value, environment, lambda n: needed.setdefault(n, []).append(loc))
-            return value if keep else filled
+            if keep and not strict:
+                return text
+            filled = fill_in(text, environment, lambda name: needed[name].append(loc))
+            return text if keep else filled
 
-        self.data = walk(self.data, ())
+        self.data = map_texts(self.data, expanded)
         for name, locs in needed.items():
             self.unset.update(locs)
             where = ", ".join(dict.fromkeys(map(dotted, locs)))
             what = f"the environment variable {name} has no value (needed by {where})"
-            remedy = f"run `export {name}=…`, or write ${{{name}:-default}}"
-            malformed = f'"{name}" is not a variable; write ${{NAME}} or ${{NAME:-default}}'
-            self.add(locs[0], f"{what}; {remedy}" if name.isidentifier() else malformed)
+            self.add(locs[0], f"{what}; run `export {name}=…`, or write ${{{name}:-default}}")
 
     def validate(
         self, model: type[Model], stand_ins: Mapping[Pattern, Any] | None = None
@@ -187,20 +176,25 @@ class Document:
         Returns:
             The model, of sound values alone; None where a required one has no stand-in.
         """
-        data, first = copy.deepcopy(self.data), True
-        while True:
+        sections = sections_of(model)
+        data = copy.deepcopy(self.data)
+        is_whole = changed = True
+        while changed:
             try:
                 return model.model_validate(data)
             except ValidationError as error:
                 changed = False
-                for fault in explain(error, model, self.spelled):
-                    self.broken.add(fault.section)
-                    if fault.loc not in self.unset and (first or not fault.missing):
-                        self.add(fault.loc, fault.message)
-                    changed |= _take_out(data, fault.unusable, stand_ins or {})
-                if not changed:
-                    return None
-                first = False
+                for detail in error.errors(include_url=False):
+                    # Members of unions, and keys of tables themselves, are in brackets.
+                    loc = tuple(key for key in detail["loc"] if not str(key).startswith("["))
+                    missing = detail["type"] == "missing"
+                    section = _section_around(loc, sections)
+                    self.broken.add(section)
+                    if loc not in self.unset and (is_whole or not missing):
+                        self.add(loc, _explained(loc, detail, sections))
+                    changed |= _take_out(data, section if missing else loc, stand_ins or {})
+                is_whole = False
+        return None
 
     def add(self, loc: Loc, message: str) -> None:
         """Note that something is wrong at a key; the same thing twice counts once."""
@@ -230,9 +224,9 @@ class Document:
         heading = f"{self.what} has {counted(len(self._faults), 'fault')}:"
         problems.raise_if_any(self.error, f"{hint}\n{heading}".strip())
 
-    def _present(self, loc: Loc, key: str | int, line: int) -> str | int:
+    def _present(self, loc: Loc, key: str, line: int) -> str:
         """Return the present name of a key, with a warning where an old one is written."""
-        new = self.renamed.get((*map(str, loc), str(key)))
+        new = self.renamed.get((*map(str, loc), key))
         if new is not None and self.warn:
             where = "--set " if line == SET else f"{self.path}:{line}, "
             what = f"is called {new} now; the next version will not know the old name"
@@ -243,7 +237,9 @@ class Document:
         """Read YAML text that belongs at a path; None where it is not YAML at all."""
         try:
             yaml, node = _compose(text)
-            return None if node is None else self._construct(yaml, node, loc, ())
+            return None if node is None else self._construct(yaml, node, loc)
+        except RecursionError:
+            self.add(loc, "an alias is inside of what it repeats; write it out")
         except MarkedYAMLError as error:
             mark: Any = error.problem_mark or error.context_mark
             variable = "${" in "".join(text.splitlines()[mark.line : mark.line + 1])
@@ -254,29 +250,21 @@ class Document:
             self.add(loc, f"this is not valid YAML: {error}")
         return None
 
-    def _construct(self, yaml: YAML, node: Any, loc: Loc, within: tuple[Any, ...]) -> Any:
-        """Turn a node, inside of those `within`, into plain data; note lines and faults."""
+    def _construct(self, yaml: YAML, node: Any, loc: Loc) -> Any:
+        """Turn a node into plain data; note lines and faults."""
         self.lines.setdefault(loc, node.start_mark.line + 1)
         kind = node.tag.removeprefix(_TAG)
-        if node in within:
-            self.add(loc, "this alias is inside of what it repeats; write it out")
-            return None
         if kind not in _KINDS:
             self.add(loc, f"the tag {node.tag} is not used here; remove it")
         if isinstance(node, ScalarNode):
             text = node.value
             # YAML 1.2 has no 1_000. Truth values stay text: only the model knows where true is one.
-            if node.style or kind not in ("int", "float", "null") or "_" in text:
-                return text
-            if kind == "int" and re.fullmatch(r"[-+]?0\d+", text):
-                remedy = f'write {int(text)}, or "{text}" in quotes if it is text'
-                self.add(loc, f"{text} begins with 0, which can mean an octal number; {remedy}")
-            self.spelled[loc] = text
-            return yaml.constructor.construct_object(node)
-        within = (*within, node)
+            # So does 010: a label in a list, or else a number that pydantic reads.
+            is_plain = not node.style and not re.search(r"_|^[-+]?0\d", text)
+            is_value = is_plain and kind in ("int", "float", "null")
+            return yaml.constructor.construct_object(node) if is_value else text
         if isinstance(node, SequenceNode):
-            items = enumerate(node.value)
-            return [self._construct(yaml, item, (*loc, n), within) for n, item in items]
+            return [self._construct(yaml, item, (*loc, n)) for n, item in enumerate(node.value)]
         merged: dict[str, Any] = {}
         pairs: dict[str, Any] = {}
         for key, value in node.value:
@@ -285,14 +273,14 @@ class Document:
                 self.add(loc, "a key must be a word, not a list or a block of keys")
             elif key.tag == f"{_TAG}merge":
                 for block in value.value if isinstance(value, SequenceNode) else [value]:
-                    content = self._construct(yaml, block, loc, within)
+                    content = self._construct(yaml, block, loc)
                     merged = content | merged if isinstance(content, dict) else merged
             else:
-                name = str(self._present(loc, key.value, line))
+                name = self._present(loc, key.value, line)
                 place = (*loc, name)
                 if name in pairs:
                     self.add(place, f"is written twice, in lines {self.lines[place]} and {line}")
-                pairs[name] = self._construct(yaml, value, place, within)
+                pairs[name] = self._construct(yaml, value, place)
                 self.lines[place] = line
         return merged | pairs
 
@@ -312,22 +300,40 @@ def fill_in(
     def value(match: re.Match[str]) -> str:
         if match["escape"]:
             return match[0][1:]
-        filled = environment.get(match["name"] or "") or match["default"]
+        filled = environment.get(match["name"]) or match["default"]
         if filled is None:
-            unset(match["name"] or match[0])
+            unset(match["name"])
         return match[0] if filled is None else filled
 
     return _VARIABLE.sub(value, text)
 
 
 def _take_out(data: Any, loc: Loc, stand_ins: Mapping[Pattern, Any]) -> bool:
-    """Remove the value at a path, or put its stand-in there. Return whether there was one."""
-    for key in loc[:-1]:
-        data = data.get(key, {}) if isinstance(data, dict) else data[key]
+    """Remove the value at a path, or put its stand-in there. Return whether there was one.
+
+    A list with a faulty item cannot be used at all, unless the item has a stand-in.
+    """
+    *around, key = loc
     stand_in = next((sound for pattern, sound in stand_ins.items() if matches(loc, pattern)), None)
-    if stand_in is not None:
-        data[loc[-1]] = copy.deepcopy(stand_in)
-    return stand_in is not None or (isinstance(data, dict) and data.pop(loc[-1], data) is not data)
+    if stand_in is None and isinstance(key, int):
+        return _take_out(data, loc[:-1], stand_ins)
+    for outer in around:
+        data = data.get(outer, {}) if isinstance(data, dict) else data[outer]
+    is_there = stand_in is not None or key in data
+    if stand_in is None:
+        data.pop(key, None)
+    else:
+        data[key] = copy.deepcopy(stand_in)
+    return is_there
+
+
+def map_texts(value: Any, change: Callable[[str, Loc], str], loc: Loc = ()) -> Any:
+    """Return plain data with each text as `change` makes it of the text and its path."""
+    if isinstance(value, dict):
+        return {key: map_texts(item, change, (*loc, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [map_texts(item, change, (*loc, index)) for index, item in enumerate(value)]
+    return change(value, loc) if isinstance(value, str) else value
 
 
 class _Representer(SafeRepresenter):
@@ -393,51 +399,14 @@ _PLAIN = {
 }
 
 
-class Fault(NamedTuple):
-    """One thing that is wrong.
-
-    Attributes:
-        loc: the path of the key.
-        message: what is wrong with it.
-        section: the path of the outermost section around it: an entry of a table of sections, or a
-            top-level key.
-        unusable: the path of all that cannot be used because of it.
-        missing: whether the key is required and not there.
-    """
-
-    loc: Loc
-    message: str
-    section: Loc
-    unusable: Loc
-    missing: bool
+def _section_around(loc: Loc, sections: Mapping[Pattern, Any]) -> Loc:
+    """Return the outermost section around a key: an entry of a table, or a top-level key."""
+    around = (loc[:size] for size in range(1, len(loc) + 1))
+    return next((place for place in around if matches(place, *sections)), loc[:1])
 
 
-def explain(
-    error: ValidationError, model: type[BaseModel], spelled: Mapping[Loc, str]
-) -> Iterator[Fault]:
-    """Say what is wrong with the data of a model.
-
-    Args:
-        error: what pydantic raised.
-        model: what was to be made. Members of unions in it have tags in brackets.
-        spelled: the text of numbers, as they are written.
-    """
-    sections = sections_of(model)
-    for detail in error.errors(include_url=False):
-        missing = detail["type"] == "missing"
-        # what pydantic adds to a path for the key of a table is in brackets too
-        loc = tuple(key for key in detail["loc"] if not str(key).startswith("["))
-        around = (loc[:size] for size in range(1, len(loc) + 1))
-        section = next((place for place in around if matches(place, *sections)), loc[:1])
-        unusable = section if missing else loc
-        while unusable != section and isinstance(unusable[-1], int):
-            unusable = unusable[:-1]  # a list with a faulty item cannot be used at all
-        yield Fault(loc, _words(loc, detail, sections, spelled), section, unusable, missing)
-
-
-def _words(
-    loc: Loc, detail: ErrorDetails, sections: Mapping[Pattern, Any], spelled: Mapping[Loc, str]
-) -> str:
+def _explained(loc: Loc, detail: ErrorDetails, sections: Mapping[Pattern, Any]) -> str:
+    """Say in plain words what pydantic found wrong."""
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_key(loc, sections)
@@ -445,19 +414,17 @@ def _words(
         return str(context["error"])
     if value is None:
         return "is empty; write a value, or remove the key"
-    shown = f'"{value}"' if isinstance(value, str) else spelled.get(loc, str(value))
-    if isinstance(value, dict | list):
-        shown = "a list" if isinstance(value, list) else "a block of keys"
-    if kind == "string_type" and loc in spelled:
-        return f'{shown} is read as a number; for text write "{shown}" in quotes'
+    if kind == "string_type" and isinstance(value, int | float):
+        return "is read as a number; if it is text, write it in quotes"
     message = detail["msg"]
     for pattern, plain in _PLAIN.items():
         message = re.sub(pattern, plain, message)
     if kind == "missing" or message.endswith("empty"):
         return message
+    blocks: dict[type, str] = {list: "a list", dict: "a block of keys", str: f'"{value}"'}
     known = re.findall(r"'(.*?)'", context.get("expected", ""))
     hint = nearest(_USUAL.get(str(value).lower(), str(value)), known)
-    return f"{message}, not {shown}{hint and f'.{hint}'}"
+    return f"{message}, not {blocks.get(type(value), value)}{hint and f'.{hint}'}"
 
 
 def _unknown_key(loc: Loc, sections: Mapping[Pattern, Any]) -> str:

@@ -77,10 +77,10 @@ def load_recipe(
     folder = path.absolute().parent / Path(fill_in(recipe.folder, os.environ)).expanduser()
     recipe = recipe.model_copy(update={"folder": os.path.normpath(folder)})
     recipe = _with_references(_of_tasks(recipe, left_out))
-    moved = False
-    for loc, message in faults(recipe, document, check_files):
+    between = list(faults(recipe, document, check_files))
+    for loc, message in between:
         document.add(loc, message)
-        moved = moved or (of_run and check_files and loc[0] in ("folder", "data"))
+    moved = of_run and check_files and any(loc[0] in ("folder", "data") for loc, _ in between)
     document.raise_if_any(MOVED if moved else "")
     blocks = tuple(block for block in recipe.data if block.task != EMPTY_BLOCK["task"])
     return recipe.model_copy(update={"data": blocks})
@@ -117,9 +117,8 @@ def _of_tasks(recipe: Recipe, left_out: Collection[str]) -> Recipe:
 
     few_shot, training = recipe.few_shot, recipe.training
     if few_shot is not None:
-        few_shot = few_shot.model_copy(update={"cells": remaining(few_shot.cells)})
-        if not (few_shot.cells or few_shot.alone):
-            few_shot = None  # it does not concern the other tasks
+        cells = remaining(few_shot.cells)  # without any it does not concern the other tasks
+        few_shot = few_shot.model_copy(update={"cells": cells}) if cells or few_shot.alone else None
     if not isinstance(training.select_by, str):
         training = training.model_copy(update={"select_by": remaining(training.select_by)})
     return recipe.model_copy(update={"few_shot": few_shot, "training": training})
@@ -213,10 +212,6 @@ def _task(loc: Loc, task: TaskSection) -> Iterator[Fault]:
             yield (*loc, key), "a task of type mlm has no labels; remove them"
     if labels is None or task.type is TaskType.MLM:
         return
-    if not labels:
-        yield (*loc, "labels"), "is empty; list the labels, or remove the key"
-    for label in sorted({label for label in labels if labels.count(label) > 1}):
-        yield (*loc, "labels"), f'"{label}" is listed twice'
     targets = list(labels)
     if task.type is TaskType.SPANS:
         targets += [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
@@ -348,9 +343,7 @@ def _few_shot(recipe: Recipe) -> Iterator[Fault]:
     if cells == ():
         yield loc, "names no cell of the tasks in only_tasks"
     for number, cell in enumerate(cells or ()):
-        if cell in (cells or ())[:number]:
-            yield (*loc, number), f"{cell} is listed twice"
-        elif cell not in trained:
+        if cell not in trained:
             what = f"{cell} has no train file under data, to draw examples from"
             yield (*loc, number), f"{what}.{nearest(cell, trained)}"
 
@@ -369,11 +362,9 @@ def _coverage(recipe: Recipe) -> Iterator[Fault]:
 
 def _madx(recipe: Recipe, training_is_sound: bool) -> Iterator[Fault]:
     grid = recipe.grid()
-    if grid.trained and not grid.text_languages:
-        what = "mad-x trains language adapters on raw text"
-        yield ("method",), f"{what}; give a task of type mlm some to train on"
-    if grid.trained and not grid.labelled_languages:
-        yield ("method",), "mad-x trains task adapters on labelled data; add some"
+    if grid.trained and not (grid.text_languages and grid.labelled_languages):
+        what = "mad-x trains language adapters on raw text and task adapters on labels"
+        yield ("method",), f"{what}; give it data of both (raw text under a task of type mlm)"
     if training_is_sound and recipe.training.steps < 2:
         yield ("training", "steps"), "must be at least 2 with mad-x, which has two phases"
     chosen = recipe.selection_cells() if training_is_sound else []
@@ -399,10 +390,8 @@ def _training(recipe: Recipe, cells_are_sound: bool) -> Iterator[Fault]:
             if cell not in dev:
                 hint = nearest(str(cell), sorted(map(str, dev)))
                 yield (*loc, number), f"{cell} has no dev files.{hint}"
-        texts = [
-            recipe.tasks[c.task].type is TaskType.MLM for c in chosen if c.task in recipe.tasks
-        ]
-        if any(texts) and not all(texts):
+        text_tasks = recipe.grid().text_tasks
+        if len({cell.task in text_tasks for cell in chosen if cell in dev}) > 1:
             yield loc, "perplexities (mlm) and other scores cannot be averaged; choose one kind"
     elif recipe.start_from is None and not chosen and (dev or training.patience):
         # with a run to start from, the kinds of cells are known once that run is read

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -20,7 +18,7 @@ from ..methods import METHODS, as_method, not_applicable, own_languages
 from ..run_folder import relative
 from ..tasks import ParserForm, Task, TaskType, label_set
 from . import schema
-from .document import Loc, dotted, dump_document, fill_in, matches, sections_of
+from .document import Loc, dump_document, fill_in, map_texts, matches
 
 FORMAT_VERSION = 1
 
@@ -275,31 +273,9 @@ class Recipe(schema.Section):
             for files in block["cells"].values():
                 for split in [split for split in SPLITS if not files[split]]:
                     del files[split]
-        return dump_document(_escape(data, ()))
 
+        def escaped(text: str, loc: Loc) -> str:
+            # What came out of an environment variable must not be expanded again.
+            return text if matches(loc, *PLACES) else text.replace("${", "$${")
 
-def _escape(value: Any, loc: Loc) -> Any:
-    """Keep a ``${`` that came out of an environment variable from being expanded again."""
-    if isinstance(value, dict):
-        return {key: _escape(item, (*loc, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escape(item, (*loc, index)) for index, item in enumerate(value)]
-    unexpanded = not isinstance(value, str) or any(matches(loc, place) for place in PLACES)
-    return value if unexpanded else value.replace("${", "$${")
-
-
-def documentation() -> dict[str, str]:
-    """Return every key of a recipe (``training.steps``, ``data.*.format``) with its meaning."""
-    return {
-        dotted((*place, name)): " ".join(text.split())
-        for place, section in sections_of(Recipe).items()
-        for name, text in _described(section).items()
-    }
-
-
-def _described(section: type[Any]) -> dict[str, str]:
-    if issubclass(section, schema.Section):
-        return {name: field.description or "" for name, field in section.model_fields.items()}
-    listing = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")[2]
-    listing = listing.partition("\n\n")[0]
-    return dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listing, re.MULTILINE))
+        return dump_document(map_texts(data, escaped))

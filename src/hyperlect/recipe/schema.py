@@ -28,7 +28,7 @@ from ..tasks import LABEL_SETS, OUTSIDE, TASK_TYPES, Scheme, TaskType, Unlabelle
 Value = TypeVar("Value")
 
 
-def distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
     """Return the values of a list. Raises `ValueError` where one is listed twice."""
     twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
     if twice:
@@ -100,9 +100,8 @@ MethodName = Annotated[str, PlainValidator(_name_in(METHODS))]
 Label = Annotated[Text, BeforeValidator(_number_as_text)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 Language = Annotated[str, _checked(lambda text: resolve(text) and text)]
-CellNames = Annotated[
-    tuple[Annotated[str, _checked(_cell)], ...], BeforeValidator(_one_or_many), Field(min_length=1)
-]
+Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
+CellNames = Annotated[Distinct[Annotated[str, _checked(_cell)]], BeforeValidator(_one_or_many)]
 
 
 class Section(BaseModel):
@@ -118,7 +117,7 @@ class TaskSection(Section):
 
     type: Annotated[TaskType, PlainValidator(lambda name: TASK_TYPES[_name_in(TASK_TYPES)(name)])]
     """What is predicted: tagging, spans, parsing, classification, pairs or mlm."""
-    labels: Annotated[tuple[Label, ...], BeforeValidator(_label_names)] | None = None
+    labels: Annotated[Distinct[Label], BeforeValidator(_label_names)] | None = None
     """The label set, in which true and 1 are text; for spans the entity types (LOC, not B-LOC).
     upos stands for the 17 universal parts of speech, deprel for the 37 universal relations. Without
     it, the labels in the training data."""
