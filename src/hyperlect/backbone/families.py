@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import BackboneError, nearest
 from ..hypernet import AdapterWeights, RowGroups, adapt, adapt_rows
@@ -118,7 +117,7 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-Active = tuple[Sequence[AdapterWeights], RowGroups | None]
+Active = tuple[Callable[[int], AdapterWeights], RowGroups | None]
 
 
 class _OfThread(threading.local):
@@ -148,18 +147,12 @@ class AdapterHooks:
         self.eps = eps
         # With a dictionary by thread, torch.compile would compile again in every step.
         self._in_thread = _OfThread()
-        self._handles: list[RemovableHandle] = []
-        self.insert()
-
-    def insert(self) -> None:
-        """Put the hooks in, if they are not in."""
-        if not self._handles:
-            # A partial of a method, not a closure: a deep copy of the model then has hooks that
-            # read the copy's weights, not the original's.
-            self._handles = [
-                module.register_forward_hook(functools.partial(self._adapt, layer))
-                for layer, module in enumerate(self.modules)
-            ]
+        # A partial of a method, not a closure: a deep copy of the model then has hooks that read
+        # the copy's weights, not the original's.
+        self._handles = [
+            module.register_forward_hook(functools.partial(self._adapt, layer))
+            for layer, module in enumerate(modules)
+        ]
 
     def remove(self) -> None:
         """Take the hooks out; the encoder is as it was before."""
@@ -169,12 +162,12 @@ class AdapterHooks:
 
     @contextmanager
     def active(
-        self, layers: Sequence[AdapterWeights], groups: RowGroups | None = None
+        self, weights: Callable[[int], AdapterWeights], groups: RowGroups | None = None
     ) -> Iterator[None]:
         """Apply weights inside the block, in this thread only.
 
         Args:
-            layers: the weights of each layer: of one cell, without leading dimensions, or of
+            weights: returns the weights of a layer: of one cell, without leading dimensions, or of
                 several cells, leading dimension (C,).
             groups: which rows of the batch belong to which of several cells.
 
@@ -183,10 +176,9 @@ class AdapterHooks:
         """
         if not self._handles:
             raise BackboneError(
-                "The adapters were removed from the encoder (hooks.remove()). Put them back with "
-                "hooks.insert()."
+                "The adapters were removed from the encoder (hooks.remove()). Load the model again."
             )
-        with self._hold((layers, groups)):
+        with self._hold((weights, groups)):
             yield
 
     @contextmanager
@@ -211,9 +203,9 @@ class AdapterHooks:
             return None
         # The layers of some families return a tuple that begins with the hidden states.
         hidden: Tensor = output if isinstance(output, Tensor) else output[0]
-        layers, groups = active
+        weights, groups = active
         if groups is None:
-            hidden = adapt(hidden, layers[layer], self.activation, self.eps)
+            hidden = adapt(hidden, weights(layer), self.activation, self.eps)
         else:
-            hidden = adapt_rows(hidden, layers[layer], groups, self.activation, self.eps)
+            hidden = adapt_rows(hidden, weights(layer), groups, self.activation, self.eps)
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
