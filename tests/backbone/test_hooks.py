@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -26,13 +25,12 @@ DICTIONARIES = (
 
 def random_weights(
     seed: int = 0, hidden: int = HIDDEN, layers: int = LAYERS
-) -> Callable[[int], AdapterWeights]:
-    """Return what returns the weights of each layer."""
+) -> list[AdapterWeights]:
     torch.manual_seed(seed)
     shapes = {"down_weight": (3, hidden), "down_bias": (3,), "up_weight": (hidden, 3)}
     shapes |= dict.fromkeys(("up_bias", "after_weight", "after_bias"), (hidden,))
     tensors = {name: torch.randn(layers, *shape) for name, shape in shapes.items()}
-    return AdapterWeights(**tensors).__getitem__
+    return AdapterWeights(**tensors).unbind()
 
 
 def hook_into(
@@ -76,8 +74,8 @@ def test_each_layer_has_its_own_weights_and_acts_after_its_module():
     weights = random_weights(hidden=4, layers=3)
     x = torch.randn(2, 5, 4)
     expected = x
-    for number, layer in enumerate(layers):
-        expected = twin.adapter(layer(expected), dict(weights(number).items()), "tanh", 1e-5)
+    for layer, of_layer in zip(layers, weights, strict=True):
+        expected = twin.adapter(layer(expected), dict(of_layer.items()), "tanh", 1e-5)
     with hooks.active(weights):
         for layer in layers:
             x = layer(x)
@@ -171,11 +169,8 @@ def test_weights_of_several_cells_are_applied_by_row():
     for weights in cells:
         with hooks.active(weights):
             alone.append(run(encoder))
-
-    def of_both(layer: int) -> AdapterWeights:
-        return AdapterWeights.stack([weights(layer) for weights in cells])
-
-    with hooks.active(of_both, RowGroups.of([1, 0])):
+    layers = [AdapterWeights.stack([cell[layer] for cell in cells]) for layer in range(LAYERS)]
+    with hooks.active(layers, RowGroups.of([1, 0])):
         mixed = run(encoder)
     torch.testing.assert_close(mixed, torch.stack([alone[1][0], alone[0][1]]))
 
@@ -232,9 +227,8 @@ def test_a_copy_has_its_own_hooks(how: str):
 def test_gradients_reach_the_weights_and_not_the_encoder():
     encoder = tiny_encoder("bert").requires_grad_(False)
     hooks = hook_into(encoder)
-    weights = random_weights()
-    layers = [weights(i).apply(lambda t: t.detach().requires_grad_()) for i in range(LAYERS)]
-    with hooks.active(layers.__getitem__):
+    layers = [layer.apply(lambda t: t.detach().requires_grad_()) for layer in random_weights()]
+    with hooks.active(layers):
         encoder(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
     for layer in layers:
         for name, tensor in layer.items():

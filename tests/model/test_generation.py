@@ -349,9 +349,9 @@ def note_active_weights(model: HyperX) -> list[AdapterWeights]:
     seen: list[AdapterWeights] = []
     active: Callable[..., Any] = model.hooks.active
 
-    def note(weights: Any, groups: Any = None) -> Any:
-        seen.append(weights(0))
-        return active(weights, groups)
+    def note(layers: Any, groups: Any = None) -> Any:
+        seen.append(layers[0])
+        return active(layers, groups)
 
     model.hooks.active = note  # type: ignore[method-assign]
     return seen

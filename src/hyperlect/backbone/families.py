@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import BackboneError, nearest
-from ..hypernet import AdapterWeights, RowGroups, adapt, adapt_rows
+from ..hypernet import AdapterWeights, LayerStacks, RowGroups, adapt, adapt_rows
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-Active = tuple[Callable[[int], AdapterWeights], RowGroups | None]
+Layers = Sequence[AdapterWeights] | LayerStacks
+Active = tuple[Layers, RowGroups | None]
 
 
 class _OfThread(threading.local):
@@ -161,13 +162,11 @@ class AdapterHooks:
         self._handles = []
 
     @contextmanager
-    def active(
-        self, weights: Callable[[int], AdapterWeights], groups: RowGroups | None = None
-    ) -> Iterator[None]:
+    def active(self, layers: Layers, groups: RowGroups | None = None) -> Iterator[None]:
         """Apply weights inside the block, in this thread only.
 
         Args:
-            weights: returns the weights of a layer: of one cell, without leading dimensions, or of
+            layers: the weights of each layer: of one cell, without leading dimensions, or of
                 several cells, leading dimension (C,).
             groups: which rows of the batch belong to which of several cells.
 
@@ -178,7 +177,7 @@ class AdapterHooks:
             raise BackboneError(
                 "The adapters were removed from the encoder (hooks.remove()). Load the model again."
             )
-        with self._hold((weights, groups)):
+        with self._hold((layers, groups)):
             yield
 
     @contextmanager
@@ -203,9 +202,9 @@ class AdapterHooks:
             return None
         # The layers of some families return a tuple that begins with the hidden states.
         hidden: Tensor = output if isinstance(output, Tensor) else output[0]
-        weights, groups = active
+        layers, groups = active
         if groups is None:
-            hidden = adapt(hidden, weights(layer), self.activation, self.eps)
+            hidden = adapt(hidden, layers[layer], self.activation, self.eps)
         else:
-            hidden = adapt_rows(hidden, weights(layer), groups, self.activation, self.eps)
+            hidden = adapt_rows(hidden, layers[layer], groups, self.activation, self.eps)
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])

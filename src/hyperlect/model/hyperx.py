@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError
 from ..grid import Cell, Grid
 from ..heads import HEADS, Encoded, FactorisedHead, Head, Latents
-from ..hypernet import AdapterWeights, Hypernet, RowGroups
+from ..hypernet import AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..methods import METHODS
 from ..predict import Prediction, predict
 from ..run_folder import (
@@ -284,8 +284,8 @@ class HyperX(nn.Module):
             with torch.autocast(self.device.type, enabled=False):
                 torch.autograd.backward([outputs[i] for i in used], [gradients[i] for i in used])
 
-    def _weights_of_layers(self, cells: Sequence[Index]) -> Callable[[int], AdapterWeights]:
-        """Return what returns the weights of a layer: of one cell, or of several, (C, …) each."""
+    def _layer_weights(self, cells: Sequence[Index]) -> Sequence[AdapterWeights] | LayerStacks:
+        """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
         assert self.adapters is not None
         if shared := self._shared.get(threading.get_ident()):
             weights = [shared[cell] for cell in cells]
@@ -293,13 +293,8 @@ class HyperX(nn.Module):
             weights = cache.get(cells)
         else:
             generated = generate(self.adapters, cells)
-            layers = generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
-            return layers.__getitem__
-        by_cell = [of_cell.unbind() for of_cell in weights]
-        if len(cells) == 1:
-            return by_cell[0].__getitem__
-        # One layer at a time, since all of them take the memory of the weights once more.
-        return lambda layer: AdapterWeights.stack([layers[layer] for layers in by_cell])
+            return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
+        return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
 
     @contextmanager
     def _adapted(self, cells: Sequence[Index]) -> Iterator[None]:
@@ -308,7 +303,7 @@ class HyperX(nn.Module):
             yield
             return
         number = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
-        layers = self._weights_of_layers(list(number))
+        layers = self._layer_weights(list(number))
         groups = None
         if len(number) > 1:
             groups = RowGroups.of([number[cell] for cell in cells], self.device)
