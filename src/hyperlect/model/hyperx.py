@@ -30,7 +30,7 @@ from ..run_folder import (
     save_tensors,
 )
 from ..tasks import Task, TaskType
-from .config import EncoderReference, HyperXConfig, read_config, write_config
+from .config import HyperXConfig, read_config, write_config
 
 Index = tuple[int, int]
 """The rows of a cell's task and language."""
@@ -442,7 +442,7 @@ class HyperX(nn.Module):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder / MODEL, EncoderReference.of(self.backbone), self.config)
+        write_config(folder / MODEL, self.backbone, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
 
     @classmethod
