@@ -117,6 +117,11 @@ class HypernetConfig:
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
 
+    @property
+    def norms(self) -> dict[str, LayerNormKind]:
+        """The kind of the LayerNorm at each place, by the start of its weights' names."""
+        return {"after": self.post_norm, "before": self.pre_norm}
+
     def size_of(self, source: Source) -> int:
         """Return the embedding size of one source."""
         override = getattr(self, f"{source}_embedding")
