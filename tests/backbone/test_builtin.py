@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer
@@ -178,6 +179,17 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(
     (tmp_path / "cache").write_text("a file where a directory should be")
     with pytest.raises(BackboneError, match="HYPERLECT_CACHE"):
         builtin.builtin_folder("tiny")
+
+
+def test_who_waits_in_vain_leaves_the_work_of_another_process(
+    tiny: builtin.Builtin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtin, "LOCK_SECONDS", 0.1)
+    partial = tmp_path / "cache" / "backbones" / "tiny.partial"
+    partial.mkdir(parents=True)
+    with FileLock(partial.with_name("tiny.lock")), pytest.raises(BackboneError, match="lock"):
+        builtin.builtin_folder("tiny")
+    assert partial.is_dir()
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

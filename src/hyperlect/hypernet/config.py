@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Start = Literal["published", "adapter"]
@@ -161,8 +161,3 @@ class HypernetConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
         """Read the output of `to_dict`, of earlier versions too."""
         return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Return the names of all fields."""
-        return [field.name for field in fields(cls)]

@@ -18,7 +18,6 @@ from .. import languages as codes
 from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, HyperlectError, Problems, RunError, UnknownNameError, unknown
 from ..grid import Cell, Grid
-from ..heads import HeadOptions
 from ..hypernet import UNTRAINED, HypernetConfig
 from ..hypernet.config import Source
 from ..methods import METHODS, as_method, not_applicable, reads
@@ -124,11 +123,6 @@ class HyperXConfig:
         task_rows = {name: row for row, name in enumerate(self.adapted_tasks)}
         language_rows = {code: row for row, code in enumerate(self.languages)}
         return task_rows, language_rows, self.reads("task"), self.reads("language")
-
-    @property
-    def head_options(self) -> HeadOptions:
-        """What the heads are made with."""
-        return HeadOptions(self.head_dropout, self.parser, self.tied_decoder)
 
     def reads(self, source: Source) -> bool:
         """Whether a cell's weights depend on its task, or on its language."""

@@ -17,7 +17,7 @@ from ..backbone import AdapterHooks, Backbone
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError
 from ..grid import Cell, Grid
-from ..heads import HEADS, Encoded, FactorisedHead, Head, Latents
+from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..methods import METHODS
 from ..predict import Prediction, predict
@@ -167,8 +167,10 @@ class HyperX(nn.Module):
             parameter.requires_grad_(True)
 
     def _make_head(self, task: Task) -> Head:
-        kind = FactorisedHead if self.config.factorises(task) else HEADS[task.type]
-        return kind.start(task, self.backbone, self.config.head_options)
+        config = self.config
+        kind = FactorisedHead if config.factorises(task) else HEADS[task.type]
+        options = HeadOptions(config.head_dropout, config.parser, config.tied_decoder)
+        return kind.start(task, self.backbone, options)
 
     @property
     def tasks(self) -> dict[str, Task]:
