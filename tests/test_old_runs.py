@@ -62,7 +62,7 @@ def test_the_model_gives_the_same_outputs(project: Path) -> None:
     for cell in ("pos:eng", "ner:isl", "topic:fao", "nli:dan", "mlm:fao"):
         task, language = cell.split(":")
         outputs[cell] = model(IDS, MASK, task=task, language=language).logits
-    scores = model(IDS, MASK, task="dep", language="isl", words=WORDS).parses["dep"]
+    scores = model(IDS, MASK, task="dep", language="isl", words=WORDS).scores["dep"]
     outputs["dep:isl/arcs"] = scores.arcs.masked_fill(scores.arcs.isinf(), -1e9)
     outputs["dep:isl/relations"] = scores.relations[:]
     assert outputs.keys() == kept.keys()

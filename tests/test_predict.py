@@ -575,7 +575,7 @@ def test_the_confidence_of_a_word_is_that_of_its_head_and_relation(model: HyperX
     (prediction,) = model.predict([["Anna", "sees", "the", "cat"]], "dep", "eng")
     rows = encode_inputs([["Anna", "sees", "the", "cat"]], DEP, model.tokenizer, 64)
     ((_, output),) = forward_rows(model, rows, [Cell("dep", "eng")])
-    arcs = output.parses["dep"].arcs[0].clone()
+    arcs = output.scores["dep"].arcs[0].clone()
     arcs[range(4), range(1, 5)] = -torch.inf  # no word is its own head
     assert best_tree(arcs.double().numpy()) == list(prediction.heads)
     attached = arcs.softmax(-1)[range(4), list(prediction.heads)].tolist()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import regex
 import torch
@@ -18,7 +17,7 @@ from .data.encoding import encode_inputs, warn_of_truncated
 from .data.sampling import by_length
 from .errors import DataError, HyperlectError, Problems
 from .grid import Cell
-from .heads import Answer, Head, ParseScores, iob2_spans
+from .heads import Answer, ParseScores, iob2_spans
 from .languages import name as language_name
 from .tasks import OUTSIDE, Task, TaskType
 
@@ -144,44 +143,8 @@ class Prediction:
         return f"<table><caption>{html.escape(cell)}</caption>{body}</table>"
 
 
-class Predictor(Protocol):
-    """What `predict` needs of a model; `HyperX` is one."""
-
-    @property
-    def config(self) -> Any:
-        """A `HyperXConfig`."""
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks by name."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """The backbone's tokenizer."""
-
-    @property
-    def max_length(self) -> int:
-        """The longest input in sub-words."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the model."""
-
-    def head(self, task: str) -> Head:
-        """Return the head of a task."""
-
-    def run(self, batch: Batch) -> Any:
-        """Return a `HyperXOutput`."""
-
-    def eval_mode(self) -> AbstractContextManager[None]:
-        """Switch to evaluation."""
-
-    def cached_weights(self) -> AbstractContextManager[None]:
-        """Keep generated weights."""
-
-
 def predict(
-    model: Predictor,
+    model: Any,
     inputs: Iterable[str | Sequence[str]],
     task: str | Sequence[str],
     language: str | Sequence[str],
@@ -193,7 +156,7 @@ def predict(
     Inputs of different cells go through the model together.
 
     Args:
-        model: a trained model.
+        model: a `HyperX`.
         inputs: for word-level tasks raw sentences or lists of words; for classification texts;
             for pairs two texts each.
         task, language: the cell of all inputs, or one name for each input. Any language with a code
@@ -339,7 +302,7 @@ def split_words(text: str) -> list[str]:
 
 
 def label_rows(
-    model: Predictor,
+    model: Any,
     rows: Sequence[Row],
     cells: Sequence[Cell],
     tokens_per_batch: int = TOKENS_PER_BATCH,
@@ -347,7 +310,7 @@ def label_rows(
     """Label encoded rows; the windows of a long sentence are joined again.
 
     Args:
-        model: labels them.
+        model: a `HyperX`.
         rows: with the index of their example.
         cells: the cell of each row.
         tokens_per_batch: as for `predict`.
@@ -373,7 +336,7 @@ def label_rows(
 
 
 def forward_rows(
-    model: Predictor,
+    model: Any,
     rows: Sequence[Row],
     cells: Sequence[Cell],
     tokens_per_batch: int = TOKENS_PER_BATCH,

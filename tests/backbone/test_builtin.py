@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer
@@ -19,7 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from hyperlect.backbone import builtin
 from hyperlect.errors import BackboneError, UnknownNameError
 
-from .test_packed import packed_bytes, plain_decode
+from .test_packed import NAMES, packed_bytes, plain_decode
 
 
 def tokenizer_bytes() -> bytes:
@@ -60,7 +61,6 @@ def tiny(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> builtin
         return builtin.Source(distribution, "1.0", file, digest)
 
     described = builtin.Builtin(
-        "a tiny encoder",
         1,
         source("tinyweights", "tinyweights/tiny.bin"),
         source("tinytokens", "tinytokens/tokenizer.json"),
@@ -82,9 +82,11 @@ def test_the_folder_loads_with_transformers(tiny: builtin.Builtin, site: Path) -
     assert not any(report.values())
     assert model.config.layer_norm_eps == 1e-12
     assert model.dtype == torch.float32
-    file = builtin.parse((site / tiny.weights.file).read_bytes(), "tiny.bin")
-    weight = model.encoder.layer[0].intermediate.dense.weight.detach().numpy()
-    assert (weight == file.tensor("l0.fi.w").reshape(64, 32)).all()
+    _, packed = builtin.parse((site / tiny.weights.file).read_bytes())
+    state = model.state_dict()
+    assert state.keys() == NAMES.keys()
+    for full, name in NAMES.items():
+        assert (state[full].flatten().numpy() == builtin.decode(*packed[name])).all()
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.model_max_length == 512
@@ -137,7 +139,6 @@ def test_all_problems_of_the_distributions_are_named_at_once(
     tiny: builtin.Builtin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = builtin.Builtin(
-        "a tiny encoder",
         1,
         dataclasses.replace(tiny.weights, distribution="no-such-weights"),
         dataclasses.replace(tiny.tokenizer, version="2.0"),
@@ -180,6 +181,17 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(
         builtin.builtin_folder("tiny")
 
 
+def test_who_waits_in_vain_leaves_the_work_of_another_process(
+    tiny: builtin.Builtin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtin, "LOCK_SECONDS", 0.1)
+    partial = tmp_path / "cache" / "backbones" / "tiny.partial"
+    partial.mkdir(parents=True)
+    with FileLock(partial.with_name("tiny.lock")), pytest.raises(BackboneError, match="lock"):
+        builtin.builtin_folder("tiny")
+    assert partial.is_dir()
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match=r'"e5-smal"\. Did you mean "e5-small"\?'):
         builtin.builtin_folder("e5-smal")
@@ -191,10 +203,10 @@ from pathlib import Path
 from hyperlect.backbone import builtin
 
 site, me, other = sys.argv[1:4]
-description, layers, weights, tokenizer = json.loads(sys.argv[4])
+layers, weights, tokenizer = json.loads(sys.argv[4])
 sys.path.insert(0, site)
 builtin.BUILTINS["tiny"] = builtin.Builtin(
-    description, layers, builtin.Source(*weights), builtin.Source(*tokenizer)
+    layers, builtin.Source(*weights), builtin.Source(*tokenizer)
 )
 convert = builtin._convert
 
@@ -252,11 +264,11 @@ def real_folder() -> Path:
 def test_the_real_weights_equal_the_plain_twin(real_folder: Path) -> None:
     source = builtin.BUILTINS["e5-small"].weights
     path = metadata.distribution(source.distribution).locate_file(source.file)
-    file = builtin.parse(Path(str(path)).read_bytes(), source.file)
+    _, packed = builtin.parse(Path(str(path)).read_bytes())
     with safe_open(real_folder / "model.safetensors", "np") as weights:
         rows = weights.get_slice("embeddings.word_embeddings.weight")[250_000:250_010]
     start, size = (number * 384 // 32 * 18 for number in (250_000, 10))
-    raw = file.raw["emb.word"][1][start : start + size]
+    raw = packed["emb.word"][1][start : start + size]
     assert rows.reshape(-1).tolist() == plain_decode(bytes(raw))
 
 

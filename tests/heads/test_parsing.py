@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import networkx
 import numpy as np
@@ -25,6 +26,7 @@ PARITY = Path(__file__).parents[1] / "parity" / "paper_default.safetensors"
 LABELS = ("nsubj", "obj", "punct", "root")
 DEP = Task("dep", TaskType.PARSING, LABELS)
 WORDS = torch.tensor([[0, 1, 1, 2, 3, -1], [0, 1, 2, -1, -1, -1]])
+INDEX = WordIndex.of(WORDS)
 HEADS, RELATIONS = torch.tensor([2, 0, 2, 0, 1]), torch.tensor([0, 3, 1, 3, 2])
 Matrix = NDArray[np.float64]
 
@@ -34,6 +36,12 @@ def parser(form: str, hidden: int = 8, dropout: float = 0.0) -> ParserHead:
     torch.manual_seed(1)
     head = ParserHead(hidden, len(LABELS), form, dropout)  # type: ignore[arg-type]
     return twin.liven(head)
+
+
+def trees(scores: ParseScores, labels: tuple[str, ...] = LABELS) -> list[tuple[Any, list[int]]]:
+    """The heads and the relations of each sentence."""
+    answers = [sentence.answer(labels) for sentence in scores.split()]
+    return [(answer.heads, answer.labels) for answer in answers]
 
 
 # --- parity with the released code
@@ -49,7 +57,8 @@ def released(dtype: torch.dtype) -> tuple[dict[str, Tensor], ParseScores]:
         for name in ("arcs", "relations"):
             weight = tensors[f"param/taskmodels_dict.dep.biaffine_{name[:3]}s.weight"]
             getattr(head, name).weight.copy_(weight)
-    return out, head(out["last_hidden_state"].to(dtype), word_numbers(out["word_starts"]))
+    words = WordIndex.of(word_numbers(out["word_starts"]))
+    return out, head(out["last_hidden_state"].to(dtype), words)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])
@@ -84,7 +93,7 @@ def scores_real(out: dict[str, Tensor]) -> Tensor:
 
 def test_words_are_means_of_their_sub_words_and_the_root_is_the_first_token() -> None:
     hidden = torch.randn(2, 6, 4)
-    vectors = word_vectors(hidden, WordIndex.of(WORDS))
+    vectors = word_vectors(hidden, INDEX)
     first = torch.stack([hidden[0, 0], hidden[0, 1:3].mean(0), hidden[0, 3], hidden[0, 4]])
     torch.testing.assert_close(vectors[0], first)
     torch.testing.assert_close(vectors[1, :3], hidden[1, :3])
@@ -104,8 +113,8 @@ def test_the_windows_of_a_sentence_are_joined() -> None:
 def test_scores_are_the_formula(form: str) -> None:
     head = parser(form)
     hidden = torch.randn(2, 6, 8)
-    scored = head(hidden, WORDS)
-    vectors = word_vectors(hidden, WordIndex.of(WORDS))
+    scored = head(hidden, INDEX)
+    vectors = word_vectors(hidden, INDEX)
     one = torch.ones(1)
     for name, scores in (("arc", scored.arcs[..., None]), ("relation", scored.relations)):
         weight = head.arcs.weight if name == "arc" else head.relations.weight
@@ -127,9 +136,9 @@ def test_padding_changes_nothing(form: str) -> None:
     hidden = torch.randn(2, 6, 8)
     other = torch.cat([hidden, torch.full((2, 3, 8), 1e3)], dim=1)
     other[1, 3:] = -7.0
-    wide = F.pad(WORDS, (0, 3), value=-1)
-    alone = head(hidden[1:, :3], WORDS[1:, :3])
-    together, padded = head(hidden, WORDS), head(other, wide)
+    wide = WordIndex.of(F.pad(WORDS, (0, 3), value=-1))
+    alone = head(hidden[1:, :3], WordIndex.of(WORDS[1:, :3]))
+    together, padded = head(hidden, INDEX), head(other, wide)
     for scores in (together, padded):
         torch.testing.assert_close(scores.arcs[1, :2, :3], alone.arcs[0])
         torch.testing.assert_close(scores.relations[1, :2, :3], alone.relations[0])
@@ -140,18 +149,17 @@ def test_padding_changes_nothing(form: str) -> None:
     for first, second in zip(*gradients, strict=True):
         assert first.isfinite().all()
         torch.testing.assert_close(first, second)
-    assert together.decode(LABELS)[1] == padded.decode(LABELS)[1] == alone.decode(LABELS)[0]
+    assert trees(together)[1] == trees(padded)[1] == trees(alone)[0]
 
 
 def test_sentences_are_read_split_and_decoded_one_by_one() -> None:
     head = parser("mlp")
-    index = WordIndex.of(WORDS)
-    rows = TaskRows(torch.arange(2), index.lengths, 2, words=index, labels=RELATIONS, heads=HEADS)
+    rows = TaskRows(torch.arange(2), INDEX.lengths, 2, words=INDEX, labels=RELATIONS, heads=HEADS)
     encoded = Encoded(torch.randn(2, 6, 8), torch.ones(2, 6), torch.empty(0))
     scores = head.read(encoded, rows)
     torch.testing.assert_close(head.loss(scores, rows), scores.loss(HEADS, RELATIONS))
     answers = [head.decode([sentence], DEP) for sentence in head.split(scores, rows)]
-    assert [(answer.heads, answer.labels) for answer in answers] == scores.decode(LABELS)
+    assert [(answer.heads, answer.labels) for answer in answers] == trees(scores)
     assert [len(answer.labels) for answer in answers] == [3, 2]
 
 
@@ -161,25 +169,25 @@ def test_training_learns_the_trees(form: str) -> None:
     head = ParserHead(8, len(LABELS), form)  # type: ignore[arg-type]
     hidden = torch.randn(2, 6, 8)
     heads, relations = torch.tensor([3, 1, 0, 0, 1]), torch.tensor([0, 1, 3, 3, 2])
-    start = head(hidden, WORDS).loss(heads, relations)
+    start = head(hidden, INDEX).loss(heads, relations)
     # All heads, and all relations, are equally likely.
     uniform = (3 * torch.tensor(4.0).log() + 2 * torch.tensor(3.0).log()) / 5
     torch.testing.assert_close(start, uniform + torch.tensor(float(len(LABELS))).log())
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()
-        head(hidden, WORDS).loss(heads, relations).backward()
+        head(hidden, INDEX).loss(heads, relations).backward()
         optimizer.step()
-    assert head(hidden, WORDS).decode(LABELS) == [([3, 1, 0], [0, 1, 3]), ([0, 1], [3, 2])]
+    assert trees(head(hidden, INDEX)) == [([3, 1, 0], [0, 1, 3]), ([0, 1], [3, 2])]
 
 
 def test_dropout_is_on_words_and_perceptrons() -> None:
     for form in PARSERS:
         head = parser(form, dropout=0.5)
         hidden = torch.randn(2, 6, 8)
-        assert not torch.equal(head(hidden, WORDS).arcs, head(hidden, WORDS).arcs)
+        assert not torch.equal(head(hidden, INDEX).arcs, head(hidden, INDEX).arcs)
         head.eval()
-        assert torch.equal(head(hidden, WORDS).arcs, head(hidden, WORDS).arcs)
+        assert torch.equal(head(hidden, INDEX).arcs, head(hidden, INDEX).arcs)
 
 
 # --- relations of the pairs that are needed
@@ -241,15 +249,20 @@ def test_only_the_root_has_its_relation() -> None:
     relations[..., 3] = 1.0
     relations[..., 0, 3] = -1.0
     relations[0, 2, 1, 2] = 0.5
-    scores = ParseScores(arcs, relations, torch.ones(1, 3, dtype=torch.bool))
-    assert scores.decode(LABELS) == [([0, 1, 1], [3, 0, 2])]
-    assert scores.decode(("a", "b", "c", "d")) == [([0, 1, 1], [0, 3, 3])]
+    biaffine = Biaffine(4, len(LABELS))  # of one-hot vectors: its weights are the scores
+    with torch.no_grad():
+        biaffine.weight[:, :3, :4] = relations[0].permute(2, 0, 1)
+    pairs = PairScores(torch.eye(4)[None, :3], torch.eye(4)[None], biaffine)
+    scores = ParseScores(arcs, pairs, torch.ones(1, 3, dtype=torch.bool))
+    assert trees(scores) == [([0, 1, 1], [3, 0, 2])]
+    assert trees(scores, ("a", "b", "c", "d")) == [([0, 1, 1], [0, 3, 3])]
 
 
 def test_the_confidence_of_a_word_is_that_of_head_and_relation_together() -> None:
     head = parser("mlp")
-    scores = head(torch.randn(2, 6, 8), WORDS)
-    for sentence, answer in enumerate(scores.answers(("a", "b", "c", "d"))):
+    scores = head(torch.randn(2, 6, 8), INDEX)
+    for sentence, of_sentence in enumerate(scores.split()):
+        answer = of_sentence.answer(("a", "b", "c", "d"))
         words = len(answer.labels)
         arcs = scores.arcs[sentence, :words, : words + 1].detach().clone()
         arcs[range(words), range(1, words + 1)] = -torch.inf  # no word is its own head
@@ -264,12 +277,12 @@ def test_the_confidence_of_a_word_is_that_of_head_and_relation_together() -> Non
 
 def test_what_cannot_be_otherwise_is_certain() -> None:
     """A single word hangs on the root, and the root has its relation."""
-    scores = parser("mlp")(torch.randn(1, 3, 8), torch.tensor([[0, 1, -1]]))
-    (answer,) = scores.answers(LABELS)
+    scores = parser("mlp")(torch.randn(1, 3, 8), WordIndex.of(torch.tensor([[0, 1, -1]])))
+    answer = scores.answer(LABELS)
     assert (answer.heads, answer.labels) == ([0], [LABELS.index("root")])
     assert answer.confidences == pytest.approx([1.0])
     before = scores.arcs.clone()
-    scores.answers(LABELS)
+    scores.answer(LABELS)
     assert torch.equal(scores.arcs, before)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperlect.hypernet import AdapterWeights, RowGroups, adapt, adapt_rows
+from hyperlect.hypernet import AdapterWeights, LayerStacks, RowGroups, adapt, adapt_rows
 from hyperlect.hypernet.adapter import ACTIVATIONS
 
 from . import twin
@@ -206,3 +206,11 @@ def test_gradients_are_numerically_right(batched: bool):
         return adapt(z, varied, "gelu", EPS)
 
     assert torch.autograd.gradcheck(run, (z, *(tensor for _, tensor in weights.items())))
+
+
+def test_layer_stacks_are_the_weights_of_the_cells_layer_by_layer():
+    weights = random_weights(leading=(3, 2))
+    layers = LayerStacks(weights.unbind())
+    for layer in (0, 1, -1):
+        for name, tensor in layers[layer].items():
+            assert torch.equal(tensor, getattr(weights, name)[:, layer])

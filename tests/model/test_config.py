@@ -88,7 +88,7 @@ def test_languages_of_a_configuration_may_have_any_form():
     assert config.trained == (Cell("pos", "fao"),)
     model = tiny_model(languages=("en", "fo"), trained=(Cell("pos", "fo"),))
     assert model.languages == ["eng", "fao"]
-    assert model.language_index("fao") == model.language_index("fo") == 1
+    assert model.config.language_index("fao") == model.config.language_index("fo") == 1
     assert str(model.grid.kind(Cell("pos", "fao"))) == "supervised"
     with pytest.raises(UnknownNameError, match="Elvish-ish"):
         HyperXConfig((POS,), ("eng", "Elvish-ish"))
@@ -100,7 +100,7 @@ def test_languages_of_a_configuration_may_have_any_form():
 def test_a_language_is_the_same_in_every_form():
     model = tiny_model(languages=("eng", "fao", "zho"))
     for names in (("fao", "fo", "Faroese", "FO"), ("zho", "zh", "zh-Hant", "cmn", "Chinese")):
-        rows = {model.language_index(name) for name in names}
+        rows = {model.config.language_index(name) for name in names}
         assert rows == {model.languages.index(names[0])}
         first = logits(model, names[0])
         for name in names:
@@ -112,7 +112,7 @@ def test_a_trained_language_has_its_own_vector_and_others_have_the_mean():
     model = tiny_model()
     assert [model.language_source(code) for code in LANGUAGES] == [OWN] * len(LANGUAGES)
     assert model.language_source("fo") == model.language_source("yor") == MEAN
-    assert model.language_index("fo") == UNTRAINED
+    assert model.config.language_index("fo") == UNTRAINED
     names, vectors = model.language_vectors()
     assert names == list(LANGUAGES)
     assert torch.equal(vectors, model.adapters.source.embeddings["language"].detach())

@@ -38,7 +38,7 @@ def double(**settings: Any) -> HyperX:
 
 
 def states(model: HyperX, task: str, language: str, dropout: float = 0.0) -> list[Tensor]:
-    row = model.language_index(language)
+    row = model.config.language_index(language)
     weights = twin.cell(
         model.adapters, NAMES.index(task), None if row == UNTRAINED else row, HIDDEN
     )
@@ -232,12 +232,12 @@ def test_a_sentence_is_parsed_the_same_beside_any_others(form: str, family: str)
     together = batch_of(model, cells, sentences)
     assert len(together.cells) > len(cells)
     out = model.run(together)
-    assert out.task_logits.keys() == {"pos"}
-    scores = out.parses["dep"]
+    assert out.scores.keys() == {"dep", "pos"}
+    scores = out.scores["dep"]
     assert scores.real.sum(dim=1).tolist() == [4, 40, 2]
     for place, number in enumerate((0, 2, 3)):
         words = len(sentences[number])
-        alone = model.run(batch_of(model, [cells[number]], [sentences[number]])).parses["dep"]
+        alone = model.run(batch_of(model, [cells[number]], [sentences[number]])).scores["dep"]
         close = {"rtol": 1e-8, "atol": 1e-8}
         torch.testing.assert_close(scores.arcs[place, :words, : words + 1], alone.arcs[0], **close)
         torch.testing.assert_close(
@@ -249,7 +249,7 @@ def test_a_sentence_is_parsed_the_same_beside_any_others(form: str, family: str)
 @pytest.mark.parametrize("form", PARSERS)
 def test_every_parameter_of_a_parser_has_a_gradient(form: str):
     model = tiny_model(tasks=(*TASKS, DEP), parser=form)
-    scores = model.run(batch_of(model, [Cell("dep", "eng")], [SENTENCES[0]])).parses["dep"]
+    scores = model.run(batch_of(model, [Cell("dep", "eng")], [SENTENCES[0]])).scores["dep"]
     scores.loss(torch.tensor([2, 3, 0, 3]), torch.tensor([0, 1, 2, 1])).backward()
     assert all(parameter.grad.any() for parameter in model.heads["dep"].parameters())
     assert any(parameter.grad.any() for parameter in model.adapters.parameters())
@@ -260,7 +260,7 @@ def test_parsing_needs_words_and_has_no_logits():
     with pytest.raises(HyperlectError, match=r"dep.*words"):
         model(IDS, MASK, task="dep", language="eng")
     out = model.run(batch_of(model, [Cell("dep", "eng")], [SENTENCES[0]]))
-    with pytest.raises(HyperlectError, match="parses"):
+    with pytest.raises(HyperlectError, match="dep"):
         _ = out.logits
 
 
@@ -286,9 +286,11 @@ def test_a_forward_pass_of_tensors_equals_that_of_a_collated_batch():
     )
     collated = model.run(batch)
     assert torch.equal(tensors.last_hidden_state, collated.last_hidden_state)
-    for task, logits in collated.task_logits.items():
-        assert torch.equal(tensors.task_logits[task], logits)
-    assert torch.equal(tensors.parses["dep"].arcs, collated.parses["dep"].arcs)
+    for task, scores in collated.scores.items():
+        if task == "dep":
+            assert torch.equal(tensors.scores["dep"].arcs, scores.arcs)
+        else:
+            assert torch.equal(tensors.scores[task], scores)
 
 
 # --- a GPU never waits

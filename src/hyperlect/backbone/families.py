@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import BackboneError, nearest
-from ..hypernet import AdapterWeights, RowGroups, adapt, adapt_rows
+from ..hypernet import AdapterWeights, LayerStacks, RowGroups, adapt, adapt_rows
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-Active = tuple[Sequence[AdapterWeights], RowGroups | None]
+Layers = Sequence[AdapterWeights] | LayerStacks
+Active = tuple[Layers, RowGroups | None]
 
 
 class _OfThread(threading.local):
@@ -148,18 +148,12 @@ class AdapterHooks:
         self.eps = eps
         # With a dictionary by thread, torch.compile would compile again in every step.
         self._in_thread = _OfThread()
-        self._handles: list[RemovableHandle] = []
-        self.insert()
-
-    def insert(self) -> None:
-        """Put the hooks in, if they are not in."""
-        if not self._handles:
-            # A partial of a method, not a closure: a deep copy of the model then has hooks that
-            # read the copy's weights, not the original's.
-            self._handles = [
-                module.register_forward_hook(functools.partial(self._adapt, layer))
-                for layer, module in enumerate(self.modules)
-            ]
+        # A partial of a method, not a closure: a deep copy of the model then has hooks that read
+        # the copy's weights, not the original's.
+        self._handles = [
+            module.register_forward_hook(functools.partial(self._adapt, layer))
+            for layer, module in enumerate(modules)
+        ]
 
     def remove(self) -> None:
         """Take the hooks out; the encoder is as it was before."""
@@ -168,9 +162,7 @@ class AdapterHooks:
         self._handles = []
 
     @contextmanager
-    def active(
-        self, layers: Sequence[AdapterWeights], groups: RowGroups | None = None
-    ) -> Iterator[None]:
+    def active(self, layers: Layers, groups: RowGroups | None = None) -> Iterator[None]:
         """Apply weights inside the block, in this thread only.
 
         Args:
@@ -183,8 +175,7 @@ class AdapterHooks:
         """
         if not self._handles:
             raise BackboneError(
-                "The adapters were removed from the encoder (hooks.remove()). Put them back with "
-                "hooks.insert()."
+                "The adapters were removed from the encoder (hooks.remove()). Load the model again."
             )
         with self._hold((layers, groups)):
             yield

@@ -15,7 +15,7 @@ from ..errors import BackboneError, HyperlectError, Problems
 from ..run_folder import hub_is_reachable, is_hub_id
 from .backbone import Backbone, MlmStart, longest_input
 from .builtin import builtin_folder, builtin_limits
-from .families import Family, family_of
+from .families import MlmNames, family_of
 
 BUILTIN = "builtin:"
 _FEWEST_PIECES = 8
@@ -31,14 +31,11 @@ def load_backbone(reference: str, revision: str | None = None) -> Backbone:
     Raises:
         BackboneError: it cannot be found, is of an unsupported family, or lacks weights.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    source, options = _locate(reference, revision)
-    family = family_of(_model_type(reference, source, options))
-    with _explained(reference, options):
-        config = AutoConfig.from_pretrained(source, **options)
+    with _located(reference, revision) as (source, options, config):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        encoder, mlm_start = _load_encoder(source, options, config, family)
+        encoder, mlm_start = _load_encoder(source, options, config)
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(
             f'The backbone "{reference}" has no fast tokenizer (tokenizer.json), which word '
@@ -58,18 +55,42 @@ def encoder_limits(reference: str, revision: str | None = None) -> tuple[int, in
     Raises:
         BackboneError: it cannot be found, or is of an unsupported family.
     """
-    from transformers import AutoConfig
-
     if reference.startswith(BUILTIN):
         return builtin_limits(reference.removeprefix(BUILTIN))
-    source, options = _locate(reference, revision)
-    family_of(_model_type(reference, source, options))
-    with _explained(reference, options):
-        config = AutoConfig.from_pretrained(source, **options)
-    return int(config.num_hidden_layers), longest_input(config)
+    with _located(reference, revision) as (_, _, config):
+        return int(config.num_hidden_layers), longest_input(config)
 
 
-def _locate(reference: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+@contextlib.contextmanager
+def _located(reference: str, revision: str | None) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Find an encoder, and explain whatever transformers raises inside the block.
+
+    Yields:
+        The name that transformers takes, the options it is read with, and its configuration.
+    """
+    from transformers import AutoConfig, PretrainedConfig
+
+    source, options = _source(reference, revision)
+    try:
+        # transformers does not say which families are supported here, so read the type first.
+        model_type = PretrainedConfig.get_config_dict(source, **options)[0].get("model_type")
+        if model_type is None:
+            raise BackboneError(
+                f'The backbone "{reference}" cannot be loaded. Its config.json is missing, or has '
+                "no model_type."
+            )
+        family_of(model_type)
+        yield source, options, AutoConfig.from_pretrained(source, **options)
+    except HyperlectError:
+        raise
+    except Exception as error:  # transformers raises errors of any class
+        reason = textwrap.shorten(str(error), 300, placeholder=" …")
+        if options.get("local_files_only") and isinstance(error, OSError):
+            reason = "The hub cannot be reached, and its local cache does not hold this encoder."
+        raise BackboneError(f'The backbone "{reference}" cannot be loaded. {reason}') from error
+
+
+def _source(reference: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """Return the name that transformers takes, and the options it is read with."""
     if reference.startswith(BUILTIN):
         return str(builtin_folder(reference.removeprefix(BUILTIN))), {}
@@ -85,41 +106,14 @@ def _locate(reference: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     return reference, {"revision": revision, "local_files_only": offline}
 
 
-def _model_type(reference: str, source: str, options: dict[str, Any]) -> str:
-    """Read the model type before transformers does, which cannot list the supported ones."""
-    from transformers import PretrainedConfig
-
-    with _explained(reference, options):
-        data, _ = PretrainedConfig.get_config_dict(source, **options)
-        if "model_type" not in data:
-            raise BackboneError(
-                f'The backbone "{reference}" cannot be loaded. Its config.json is missing, or has '
-                "no model_type."
-            )
-        return str(data["model_type"])
-
-
-@contextlib.contextmanager
-def _explained(reference: str, options: dict[str, Any]) -> Iterator[None]:
-    """Turn the errors of transformers, which may be of any class, into one for the user."""
-    try:
-        yield
-    except HyperlectError:
-        raise
-    except Exception as error:
-        reason = textwrap.shorten(str(error), 300, placeholder=" …")
-        if options.get("local_files_only") and isinstance(error, OSError):
-            reason = "The hub cannot be reached, and its local cache does not hold this encoder."
-        raise BackboneError(f'The backbone "{reference}" cannot be loaded. {reason}') from error
-
-
 def _load_encoder(
-    source: str, options: dict[str, Any], config: Any, family: Family
+    source: str, options: dict[str, Any], config: Any
 ) -> tuple[nn.Module, MlmStart | None]:
     from transformers import AutoModel, AutoModelForMaskedLM
 
     has_head = any("MaskedLM" in name for name in config.architectures or [])
     loader: Any = AutoModelForMaskedLM if has_head else AutoModel
+    family = family_of(config.model_type)
     pooler = {"add_pooling_layer": False} if family.pooler and not has_head else {}
     with _quiet():
         model, info = loader.from_pretrained(
@@ -131,10 +125,9 @@ def _load_encoder(
             **pooler,
         )
     encoder = model.base_model
-    missing = sorted(info["missing_keys"])
     inside = f"{model.base_model_prefix}." if has_head else ""
     problems = Problems()
-    for key in missing:
+    for key in sorted(info["missing_keys"]):
         if key.startswith(inside):
             problems.add(f"{key} is missing")
     for key, shape, expected in sorted(info["mismatched_keys"]):
@@ -143,28 +136,24 @@ def _load_encoder(
     problems.raise_if_any(BackboneError, heading)
     # A head with missing tensors (old DeBERTa files) would be random. One with a decoder of its
     # own would change if it decoded with the word embeddings. Leave both out.
-    decoder = model.get_output_embeddings() if has_head and not missing else None
+    decoder = model.get_output_embeddings() if has_head and not info["missing_keys"] else None
     tied = decoder is not None and decoder.weight is encoder.get_input_embeddings().weight
-    return encoder, _mlm_start(model, config, family) if tied else None
+    return encoder, _mlm_start(model, config, family.mlm) if tied else None
 
 
-def _mlm_start(model: nn.Module, config: Any, family: Family) -> MlmStart:
-    names = family.mlm
-    dense: Any = model.get_submodule(names.dense)
+def _mlm_start(model: nn.Module, config: Any, names: MlmNames) -> MlmStart:
     norm: Any = model.get_submodule(names.norm)
-    owner, _, attribute = names.bias.rpartition(".")
-    bias = getattr(model.get_submodule(owner), attribute, None)
     fixed = names.activation.removeprefix("=")
     activation = fixed if fixed != names.activation else getattr(config, names.activation)
-    zeros = torch.zeros(config.hidden_size)
+    tensors, zeros = model.state_dict(), torch.zeros(config.hidden_size)
     state = {
-        "dense.weight": dense.weight,
-        "dense.bias": zeros if dense.bias is None else dense.bias,
-        "norm.weight": norm.weight,
-        "norm.bias": zeros if norm.bias is None else norm.bias,
-        "bias": torch.zeros(config.vocab_size) if bias is None else bias,
+        "dense.weight": tensors[f"{names.dense}.weight"],
+        "dense.bias": tensors.get(f"{names.dense}.bias", zeros),
+        "norm.weight": tensors[f"{names.norm}.weight"],
+        "norm.bias": tensors.get(f"{names.norm}.bias", zeros),
+        "bias": tensors.get(names.bias, torch.zeros(config.vocab_size)),
     }
-    return MlmStart(activation, norm.eps, {n: t.detach().clone() for n, t in state.items()})
+    return MlmStart(activation, norm.eps, {n: tensor.clone() for n, tensor in state.items()})
 
 
 @contextlib.contextmanager

@@ -88,13 +88,8 @@ class ParseScores:
     """
 
     arcs: Tensor
-    relations: PairScores | Tensor
+    relations: PairScores
     real: Tensor
-
-    def _at_heads(self, sentences: Tensor, words: Tensor, heads: Tensor) -> Tensor:
-        if isinstance(self.relations, PairScores):
-            return self.relations.at(sentences, words, heads)
-        return self.relations[sentences, words, heads]
 
     def loss(self, heads: Tensor, relations: Tensor) -> Tensor:
         """Cross-entropy of the heads plus that of the relations at the right heads.
@@ -107,11 +102,20 @@ class ParseScores:
         """
         # The number of words is known, so a GPU need not wait for it.
         sentences, words = self.real.nonzero_static(size=len(heads)).unbind(1)
-        arcs, at_heads = self.arcs[sentences, words], self._at_heads(sentences, words, heads)
-        return F.cross_entropy(arcs.float(), heads) + F.cross_entropy(at_heads.float(), relations)
+        arcs = self.arcs[sentences, words].float()
+        at_heads = self.relations.at(sentences, words, heads).float()
+        return F.cross_entropy(arcs, heads) + F.cross_entropy(at_heads, relations)
 
-    def answers(self, labels: Sequence[str]) -> list[Answer]:
-        """Find the best tree of each sentence, then the best relation of each word with its head.
+    def split(self) -> list[ParseScores]:
+        """Return the scores of each sentence, S = 1."""
+        x, y, biaffine = self.relations.x, self.relations.y, self.relations.biaffine
+        return [
+            ParseScores(self.arcs[s], PairScores(x[s], y[s], biaffine), self.real[s])
+            for s in (slice(number, number + 1) for number in range(len(self.real)))
+        ]
+
+    def answer(self, labels: Sequence[str]) -> Answer:
+        """Find the best tree of a single sentence, then the best relation of each word in it.
 
         If the label set has ``root``, the root of the tree has this relation, and no other word
         has it: in Universal Dependencies the two mean the same.
@@ -119,28 +123,21 @@ class ParseScores:
         Args:
             labels: the label set of relations.
         """
-        root = labels.index(ROOT) if ROOT in labels and len(labels) > 1 else None
-        arcs = self.arcs.detach().float().cpu()
-        answers = []
-        for sentence, words in enumerate(self.real.sum(dim=1).tolist()):
-            possible = arcs[sentence, :words, : words + 1].clone()
-            possible.diagonal(1).fill_(-torch.inf)  # no word is its own head
-            heads = best_tree(possible.double().numpy())
-            places = torch.tensor([range(words), heads], device=self.arcs.device)
-            scores = self._at_heads(torch.full_like(places[0], sentence), *places).detach().float()
-            if root is not None:
-                scores[:, root] = -torch.inf
-                scores[heads.index(0), root] = torch.inf
-            relations = scores.argmax(dim=-1)
-            certain = scores.softmax(dim=-1).gather(1, relations[:, None]).squeeze(1)
-            attached = possible.softmax(dim=-1)[range(words), heads]
-            confidences = (certain.nan_to_num(1.0).cpu() * attached).tolist()
-            answers.append(Answer(relations.tolist(), confidences, heads=heads))
-        return answers
-
-    def decode(self, labels: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Return heads (0 is the root) and relations of each sentence; see `answers`."""
-        return [(answer.heads or [], answer.labels) for answer in self.answers(labels)]
+        words = int(self.real.sum())
+        arcs = self.arcs[0, :words, : words + 1].detach().float().cpu().clone()
+        arcs.diagonal(1).fill_(-torch.inf)  # no word is its own head
+        heads = best_tree(arcs.double().numpy())
+        places = torch.tensor([range(words), heads], device=self.arcs.device)
+        scores = self.relations.at(torch.zeros_like(places[0]), *places).detach().float()
+        if ROOT in labels and len(labels) > 1:
+            root = labels.index(ROOT)
+            scores[:, root] = -torch.inf
+            scores[heads.index(0), root] = torch.inf
+        relations = scores.argmax(dim=-1)
+        certain = scores.softmax(dim=-1).gather(1, relations[:, None]).squeeze(1)
+        attached = arcs.softmax(dim=-1)[range(words), heads]
+        confidences = (certain.nan_to_num(1.0).cpu() * attached).tolist()
+        return Answer(relations.tolist(), confidences, heads=heads)
 
 
 class ParserHead(Head):
@@ -184,16 +181,15 @@ class ParserHead(Head):
         """Make the head that training starts from."""
         return cls(backbone.hidden_size, len(task.labels), options.parser, options.dropout)
 
-    def forward(self, hidden: Tensor, words: WordIndex | Tensor) -> ParseScores:
+    def forward(self, hidden: Tensor, words: WordIndex) -> ParseScores:
         """Score all heads and relations of the sentences in a batch.
 
         Args:
             hidden: (B, T, h).
-            words: the words of the sentences; or (B, T), int64, as in `WordIndex.of`.
+            words: the words of the sentences.
         """
-        index = WordIndex.of(words) if isinstance(words, Tensor) else words
-        vectors = self.dropout(word_vectors(hidden, index))
-        present = index.sizes > 0
+        vectors = self.dropout(word_vectors(hidden, words))
+        present = words.sizes > 0
         # In half precision, scores of many summands would be too coarse to compare.
         with torch.autocast(vectors.device.type, enabled=False):
             arcs = self.arcs(*self._sides("arc", vectors))[..., 0]
@@ -222,21 +218,12 @@ class ParserHead(Head):
 
     def split(self, scores: ParseScores, rows: TaskRows) -> list[ParseScores]:
         """Split scores by sentence."""
-        return [
-            ParseScores(scores.arcs[s], _one_sentence(scores.relations, s), scores.real[s])
-            for s in (slice(number, number + 1) for number in range(len(scores.real)))
-        ]
+        return scores.split()
 
     def decode(self, scores: Sequence[ParseScores], task: Task) -> Answer:
         """Find the best tree of a sentence and the relations in it."""
         (sentence,) = scores
-        return sentence.answers(task.labels)[0]
-
-
-def _one_sentence(relations: PairScores | Tensor, sentence: slice) -> PairScores | Tensor:
-    if isinstance(relations, Tensor):
-        return relations[sentence]
-    return PairScores(relations.x[sentence], relations.y[sentence], relations.biaffine)
+        return sentence.answer(task.labels)
 
 
 def _orthogonal(inputs: int, outputs: int) -> nn.Linear:

@@ -83,6 +83,22 @@ class AdapterWeights:
         return sum(tensor.nbytes for _, tensor in self.items())
 
 
+class LayerStacks:
+    """The weights of several cells layer by layer, (C, …) each, stacked only when they are read.
+
+    All layers together would take the memory of the weights once more.
+
+    Args:
+        cells: the weights of each cell, leading dimension (layers,).
+    """
+
+    def __init__(self, cells: Sequence[AdapterWeights]) -> None:
+        self._cells = [weights.unbind() for weights in cells]
+
+    def __getitem__(self, layer: int) -> AdapterWeights:
+        return AdapterWeights.stack([layers[layer] for layers in self._cells])
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,

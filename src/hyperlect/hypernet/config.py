@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Start = Literal["published", "adapter"]
@@ -117,6 +117,11 @@ class HypernetConfig:
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
 
+    @property
+    def norms(self) -> dict[str, LayerNormKind]:
+        """The kind of the LayerNorm at each place, by the start of its weights' names."""
+        return {"after": self.post_norm, "before": self.pre_norm}
+
     def size_of(self, source: Source) -> int:
         """Return the embedding size of one source."""
         override = getattr(self, f"{source}_embedding")
@@ -156,8 +161,3 @@ class HypernetConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
         """Read the output of `to_dict`, of earlier versions too."""
         return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Return the names of all fields."""
-        return [field.name for field in fields(cls)]

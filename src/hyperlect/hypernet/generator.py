@@ -6,6 +6,8 @@ The hypernetwork makes a source embedding of task, language and layer, and from 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,35 @@ POST_NORM_SCALE = 0.1
 """First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
 identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
 add noise as large as the activations."""
+
+
+def adapter_shapes(config: HypernetConfig, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight that the adapters of a configuration have, by its name."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "down_weight": (config.bottleneck, hidden),
+        "down_bias": (config.bottleneck,),
+        "up_weight": (hidden, config.bottleneck),
+        "up_bias": (hidden,),
+    }
+    for place, kind in config.norms.items():
+        if kind != "none":
+            shapes |= {f"{place}_weight": (hidden,), f"{place}_bias": (hidden,)}
+    return shapes
+
+
+@torch.no_grad()
+def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
+    """Start tensors, each with its name, as those of an ordinary adapter.
+
+    Down and up weights are drawn from N(0, std²). The scale after the adapter starts at
+    `POST_NORM_SCALE`, one before it at 1, biases at 0.
+    """
+    scales = {"after_weight": POST_NORM_SCALE, "before_weight": 1.0}
+    for name, weight in weights:
+        if name in ("down_weight", "up_weight"):
+            nn.init.normal_(weight, std=std)
+        else:
+            nn.init.constant_(weight, scales.get(name, 0.0))
 
 
 class SourceEmbedding(nn.Module):
@@ -142,37 +173,19 @@ class Generator(nn.Module):
         super().__init__()
         separate = None if "layer" in config.sources else layers
         self.layers = layers
-        shapes: dict[str, tuple[int, ...]] = {
-            "down_weight": (config.bottleneck, hidden),
-            "down_bias": (config.bottleneck,),
-            "up_weight": (hidden, config.bottleneck),
-            "up_bias": (hidden,),
-        }
-        self.norms = nn.ParameterDict()
-        for place, kind in (("after", config.post_norm), ("before", config.pre_norm)):
-            if kind == "generated":
-                shapes |= {f"{place}_weight": (hidden,), f"{place}_bias": (hidden,)}
-            elif kind == "ordinary":
-                self.norms[f"{place}_weight"] = torch.ones(separate or 1, hidden)
-                self.norms[f"{place}_bias"] = torch.zeros(separate or 1, hidden)
-        self.maps = nn.ModuleDict(
-            {name: AffineMap(config.source_size, shape, separate) for name, shape in shapes.items()}
-        )
+        self.norms, self.maps = nn.ParameterDict(), nn.ModuleDict()
+        for name, shape in adapter_shapes(config, hidden).items():
+            place, _, end = name.partition("_")
+            if config.norms.get(place) == "ordinary":
+                initial = torch.ones if end == "weight" else torch.zeros
+                self.norms[name] = initial(separate or 1, hidden)
+            else:
+                self.maps[name] = AffineMap(config.source_size, shape, separate)
 
     def start_as_adapter(self, std: float) -> None:
-        """Start the biases as an ordinary adapter's weights, which the source then modulates.
-
-        Down and up weights are drawn from N(0, std²). The scale after the adapter starts at
-        `POST_NORM_SCALE`, one before it at 1.
-        """
-        if "after_weight" in self.norms:
-            nn.init.constant_(self.norms["after_weight"], POST_NORM_SCALE)
-        for name, affine in self.maps.items():
-            bias: nn.Parameter = affine.bias  # type: ignore[assignment]
-            if name in ("down_weight", "up_weight"):
-                nn.init.normal_(bias, std=std)
-            elif name.endswith("_weight"):
-                nn.init.constant_(bias, POST_NORM_SCALE if name.startswith("after") else 1.0)
+        """Start the biases as an ordinary adapter's weights, which the source then modulates."""
+        start_as_adapter(((name, affine.bias) for name, affine in self.maps.items()), std)
+        start_as_adapter(self.norms.items(), std)
 
     def forward(self, source: Tensor) -> AdapterWeights:
         """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
@@ -232,8 +245,7 @@ class Hypernet(nn.Module):
 class OrdinaryAdapters(nn.Module):
     """Adapters that are trained directly, one set for each task; no network writes them.
 
-    Their shapes and insertion point are those of `config`. Down and up weights start from
-    N(0, initial_std²), biases from zero, the LayerNorm after the adapter at `POST_NORM_SCALE`.
+    Their shapes and insertion point are those of `config`; `start_as_adapter` says how they start.
 
     Args:
         config: sizes and variants; the fields of the source embedding are not used.
@@ -246,21 +258,11 @@ class OrdinaryAdapters(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        leading = (tasks, layers)
-        weights = {
-            "down_weight": torch.empty(*leading, config.bottleneck, hidden),
-            "down_bias": torch.zeros(*leading, config.bottleneck),
-            "up_weight": torch.empty(*leading, hidden, config.bottleneck),
-            "up_bias": torch.zeros(*leading, hidden),
-        }
-        for place, kind in (("after", config.post_norm), ("before", config.pre_norm)):
-            if kind != "none":
-                scale = POST_NORM_SCALE if place == "after" else 1.0
-                weights[f"{place}_weight"] = torch.full((*leading, hidden), scale)
-                weights[f"{place}_bias"] = torch.zeros(*leading, hidden)
-        nn.init.normal_(weights["down_weight"], std=config.initial_std)
-        nn.init.normal_(weights["up_weight"], std=config.initial_std)
-        self.weights = nn.ParameterDict({name: nn.Parameter(w) for name, w in weights.items()})
+        shapes = adapter_shapes(config, hidden)
+        self.weights = nn.ParameterDict(
+            {name: torch.empty(tasks, layers, *shape) for name, shape in shapes.items()}
+        )
+        start_as_adapter(self.weights.items(), config.initial_std)
 
     def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Select the weights of (C,) tasks, (C, L) leading; the languages change nothing."""

@@ -18,7 +18,6 @@ from .. import languages as codes
 from ..backbone import Backbone, load_backbone
 from ..errors import BackboneError, HyperlectError, Problems, RunError, UnknownNameError, unknown
 from ..grid import Cell, Grid
-from ..heads import HeadOptions
 from ..hypernet import UNTRAINED, HypernetConfig
 from ..hypernet.config import Source
 from ..methods import METHODS, as_method, not_applicable, reads
@@ -125,11 +124,6 @@ class HyperXConfig:
         language_rows = {code: row for row, code in enumerate(self.languages)}
         return task_rows, language_rows, self.reads("task"), self.reads("language")
 
-    @property
-    def head_options(self) -> HeadOptions:
-        """What the heads are made with."""
-        return HeadOptions(self.head_dropout, self.parser, self.tied_decoder)
-
     def reads(self, source: Source) -> bool:
         """Whether a cell's weights depend on its task, or on its language."""
         return reads(self.method, self.hypernet, source)
@@ -220,28 +214,27 @@ class HyperXConfig:
             HyperlectError: there are more or fewer names than rows, or something else than names.
         """
         problems = Problems()
-        columns: list[list[str]] = []
-        for what, names in (("task", task), ("language", language)):
-            check = self.task if what == "task" else self.language_code
-            one_for_all = isinstance(names, str)
-            listed = [names] * count if isinstance(names, str) else names
-            if not isinstance(listed, Sequence) or not all(isinstance(n, str) for n in listed):
+        columns = []
+        checks = (("task", task, self.task), ("language", language, self.language_code))
+        for what, names, check in checks:
+            if isinstance(names, str):
+                check(names)
+                names = [names] * count
+            if not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
                 raise HyperlectError(f"{what} must be a name or a list of names, not {names!r}.")
-            if len(listed) != count:
+            if len(names) != count:
                 raise HyperlectError(
                     f"The number of {what} names must be that of the {each}s, {count}, not "
-                    f"{len(listed)}."
+                    f"{len(names)}."
                 )
-            for name in dict.fromkeys([names] if one_for_all else listed):
+            for name in dict.fromkeys(names):
                 try:
-                    check(str(name))
+                    check(name)
                 except UnknownNameError as error:
-                    if one_for_all:
-                        raise
-                    rows = [str(row) for row, other in enumerate(listed) if other == name]
+                    rows = [str(row) for row, other in enumerate(names) if other == name]
                     plural = "s" if len(rows) > 1 else ""
                     problems.add(str(error), key=f"{each}{plural} {', '.join(rows)}")
-            columns.append([str(name) for name in listed])
+            columns.append(names)
         problems.raise_if_any(UnknownNameError, f"Some {each}s cannot be used:")
         return [Cell(*names) for names in zip(*columns, strict=True)]
 
@@ -286,11 +279,6 @@ class EncoderReference(NamedTuple):
     revision: str | None = None
     digest: str | None = None
 
-    @classmethod
-    def of(cls, backbone: Backbone) -> EncoderReference:
-        """Return how a backbone is found, and recognised, again."""
-        return cls(backbone.reference, backbone.revision, backbone.digest)
-
     def load(self, path: Path) -> Backbone:
         """Load it.
 
@@ -318,14 +306,15 @@ class EncoderReference(NamedTuple):
             )
 
 
-def write_config(path: Path, encoder: EncoderReference, config: HyperXConfig) -> None:
+def write_config(path: Path, backbone: Backbone, config: HyperXConfig) -> None:
     """Write a model's JSON file: its encoder, and the configuration.
 
     The encoder's folder is named from that of the file, so that both can move together.
     """
-    if Path(encoder.reference).is_dir():
-        folder = relative(str(Path(encoder.reference).absolute()), path.parent)
-        encoder = encoder._replace(reference=Path(folder).as_posix())
+    reference = backbone.reference
+    if Path(reference).is_dir():
+        reference = Path(relative(Path(reference).absolute(), path.parent)).as_posix()
+    encoder = EncoderReference(reference, backbone.revision, backbone.digest)
     data = {"format_version": FORMAT_VERSION, "backbone": encoder._asdict(), **config.to_dict()}
     write_json(path, data, indent=2)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from ..backbone import AdapterHooks, Backbone
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError
 from ..grid import Cell, Grid
-from ..heads import HEADS, Encoded, FactorisedHead, Head, Latents, ParseScores
-from ..hypernet import AdapterWeights, Hypernet, RowGroups
+from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
+from ..hypernet import AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..methods import METHODS
 from ..predict import Prediction, predict
 from ..run_folder import (
@@ -30,7 +30,7 @@ from ..run_folder import (
     save_tensors,
 )
 from ..tasks import Task, TaskType
-from .config import EncoderReference, HyperXConfig, read_config, write_config
+from .config import HyperXConfig, read_config, write_config
 
 Index = tuple[int, int]
 """The rows of a cell's task and language."""
@@ -50,41 +50,17 @@ def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
         return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
 
 
-class LayerStacks(Sequence[AdapterWeights]):
-    """The weights of several cells layer by layer, (C, …) each, stacked only when they are read.
-
-    Args:
-        cells: the weights of each cell, leading dimension (layers,).
-    """
-
-    def __init__(self, cells: Sequence[AdapterWeights]) -> None:
-        self._cells = [weights.unbind() for weights in cells]
-
-    def __len__(self) -> int:
-        return len(self._cells[0])
-
-    @overload
-    def __getitem__(self, index: int) -> AdapterWeights: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AdapterWeights]: ...
-    def __getitem__(self, index: int | slice) -> AdapterWeights | Sequence[AdapterWeights]:
-        if isinstance(index, slice):
-            return [self[layer] for layer in range(len(self))[index]]
-        return AdapterWeights.stack([layers[index] for layers in self._cells])
-
-
 class WeightCache:
     """Generated weights of the cells that were used last. Threads may share it.
 
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
-        limit: how many bytes it may hold. Weights larger than that are not kept.
+        limit: how many bytes it may hold.
     """
 
     def __init__(self, adapters: nn.Module, limit: int = CACHE_BYTES) -> None:
         self.adapters = adapters
         self.limit = limit
-        self.nbytes = 0
         self._lock = threading.Lock()
         self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
 
@@ -94,54 +70,18 @@ class WeightCache:
     def get(self, cells: Sequence[Index]) -> list[AdapterWeights]:
         """Return the weights of each cell, leading dimension (layers,); generate missing ones."""
         with self._lock:
-            cached = {cell: self._weights[cell] for cell in cells if cell in self._weights}
-            for cell in cached:
+            if missing := [cell for cell in cells if cell not in self._weights]:
+                generated = generate(self.adapters, missing)
+                for number, cell in enumerate(missing):
+                    # A copy: a view would keep the weights of all the others in memory.
+                    self._weights[cell] = generated[number].apply(Tensor.clone)
+            for cell in cells:
                 self._weights.move_to_end(cell)
-        missing = [cell for cell in cells if cell not in cached]
-        if missing:
-            generated = generate(self.adapters, missing)
-            # Copies: a view would keep the weights of all the others in memory.
-            copies = [generated[i].apply(Tensor.clone) for i in range(len(missing))]
-            cached |= dict(zip(missing, copies, strict=True))
-            self._keep({cell: cached[cell] for cell in missing})
-        return [cached[cell] for cell in cells]
-
-    def _keep(self, generated: dict[Index, AdapterWeights]) -> None:
-        with self._lock:
-            for cell, weights in generated.items():
-                if cell not in self._weights and weights.nbytes <= self.limit:
-                    self._weights[cell] = weights
-                    self.nbytes += weights.nbytes
-            while self.nbytes > self.limit:
-                _, dropped = self._weights.popitem(last=False)
-                self.nbytes -= dropped.nbytes
-
-
-class SharedWeights:
-    """The weights of some cells for several forward and backward passes, generated once.
-
-    The passes see leaves. `finish` sends their summed gradients through the generator in one pass.
-
-    Args:
-        adapters, cells: as for `generate`.
-    """
-
-    def __init__(self, adapters: nn.Module, cells: Sequence[Index]) -> None:
-        self.generated = generate(adapters, cells).unbind() if cells else []
-        leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in self.generated]
-        self.leaves = dict(zip(cells, leaves, strict=True))
-
-    def finish(self) -> None:
-        """Send the gradients of the leaves through the generator."""
-        outputs, gradients = [], []
-        for weights, leaf in zip(self.generated, self.leaves.values(), strict=True):
-            for (_, output), (_, tensor) in zip(weights.items(), leaf.items(), strict=True):
-                if tensor.grad is not None:
-                    outputs.append(output)
-                    gradients.append(tensor.grad)
-        if outputs:
-            with torch.autocast(outputs[0].device.type, enabled=False):
-                torch.autograd.backward(outputs, gradients)
+            weights = [self._weights[cell] for cell in cells]
+            # The weights of all cells are of one size.
+            while len(self._weights) * weights[0].nbytes > self.limit:
+                self._weights.popitem(last=False)
+        return weights
 
 
 CONFIG_DIGEST = "config"
@@ -165,28 +105,19 @@ class HyperXOutput:
     hidden_states: tuple[Tensor, ...] | None = None
 
     @property
-    def task_logits(self) -> dict[str, Tensor]:
-        """The logits of each task that has labels."""
-        return {name: s for name, s in self.scores.items() if isinstance(s, Tensor)}
-
-    @property
-    def parses(self) -> dict[str, ParseScores]:
-        """The scores of each parsing task."""
-        return {name: s for name, s in self.scores.items() if isinstance(s, ParseScores)}
-
-    @property
     def logits(self) -> Tensor:
         """The logits of a batch of one task.
 
         Raises:
             HyperlectError: there are several tasks, or the one has trees in place of labels.
         """
-        listed = ", ".join(self.scores)
+        names = ", ".join(self.scores)
         if len(self.scores) > 1:
-            raise HyperlectError(f"The batch holds several tasks ({listed}): read task_logits.")
-        if self.parses:
-            raise HyperlectError(f"The task {listed} scores trees: read parses.")
-        return next(iter(self.task_logits.values()))
+            raise HyperlectError(f"The batch holds several tasks ({names}). Read scores.")
+        (logits,) = self.scores.values()
+        if not isinstance(logits, Tensor):
+            raise HyperlectError(f"The task {names} scores trees. Read scores.")
+        return logits
 
 
 class HyperX(nn.Module):
@@ -231,13 +162,15 @@ class HyperX(nn.Module):
         activation, eps = config.hypernet.activation, config.hypernet.norm_eps
         self.hooks = AdapterHooks([points[layer] for layer in layers], activation, eps)
         self._cache: WeightCache | None = None
-        self._shared: dict[int, SharedWeights] = {}  # by thread
+        self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
             parameter.requires_grad_(True)
 
     def _make_head(self, task: Task) -> Head:
-        kind = FactorisedHead if self.config.factorises(task) else HEADS[task.type]
-        return kind.start(task, self.backbone, self.config.head_options)
+        config = self.config
+        kind = FactorisedHead if config.factorises(task) else HEADS[task.type]
+        options = HeadOptions(config.head_dropout, config.parser, config.tied_decoder)
+        return kind.start(task, self.backbone, options)
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -257,10 +190,6 @@ class HyperX(nn.Module):
     def task(self, name: str) -> Task:
         """Return a task of this model. Raises `UnknownNameError` that lists them."""
         return self.config.task(name)
-
-    def language_index(self, language: str) -> int:
-        """Return the row of a language's vector; see `HyperXConfig.language_index`."""
-        return self.config.language_index(language)
 
     def language_source(self, language: str) -> str:
         """Return whose vector represents a language; see `HyperXConfig.language_source`."""
@@ -341,29 +270,36 @@ class HyperX(nn.Module):
         if self.adapters is None:
             yield
             return
-        distinct = dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells)
+        distinct = list(dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells))
+        generated = generate(self.adapters, distinct).unbind() if distinct else []
+        leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in generated]
         thread = threading.get_ident()
-        self._shared[thread] = shared = SharedWeights(self.adapters, list(distinct))
+        self._shared[thread] = dict(zip(distinct, leaves, strict=True))
         try:
             yield
         finally:
             del self._shared[thread]
-        shared.finish()
+        outputs = [tensor for weights in generated for _, tensor in weights.items()]
+        gradients = [tensor.grad for weights in leaves for _, tensor in weights.items()]
+        used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if used:
+            with torch.autocast(self.device.type, enabled=False):
+                torch.autograd.backward([outputs[i] for i in used], [gradients[i] for i in used])
 
-    def _layer_weights(self, cells: Sequence[tuple[int, int]]) -> Sequence[AdapterWeights]:
+    def _layer_weights(self, cells: Sequence[Index]) -> Sequence[AdapterWeights] | LayerStacks:
         """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
         assert self.adapters is not None
         if shared := self._shared.get(threading.get_ident()):
-            weights = [shared.leaves[cell] for cell in cells]
+            weights = [shared[cell] for cell in cells]
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
             weights = cache.get(cells)
         else:
             generated = generate(self.adapters, cells)
             return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
-        return weights[0].unbind() if len(weights) == 1 else LayerStacks(weights)
+        return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
 
     @contextmanager
-    def _adapted(self, cells: Sequence[tuple[int, int]]) -> Iterator[None]:
+    def _adapted(self, cells: Sequence[Index]) -> Iterator[None]:
         """Activate the weights of each row's cell."""
         if self.adapters is None:
             yield
@@ -407,7 +343,7 @@ class HyperX(nn.Module):
         for row, cell in enumerate(cells):
             by_task.setdefault(cell.task, []).append(row)
         tasks = {
-            name: self._task_rows(self.task(name), rows, input_ids, positions, words)
+            name: self._task_rows(self.tasks[name], rows, input_ids, positions, words)
             for name, rows in by_task.items()
         }
         batch = Batch(cells, input_ids, attention_mask, tasks, token_type_ids)
@@ -508,7 +444,7 @@ class HyperX(nn.Module):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder / MODEL, EncoderReference.of(self.backbone), self.config)
+        write_config(folder / MODEL, self.backbone, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
 
     @classmethod

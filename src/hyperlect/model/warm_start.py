@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..errors import Problems, RunError
-from ..run_folder import MODEL, WEIGHTS, load_tensors, locate
-from ..tasks import Task, TaskType
+from ..run_folder import MODEL, WEIGHTS, load_exactly, load_tensors, locate
+from ..tasks import TaskType
 from .config import EncoderReference, HyperXConfig, read_config
 from .hyperx import HyperX
 
@@ -107,7 +107,8 @@ class Start:
         for task in shared:
             yield from _differing(before[task.name], task, ["type"], f"its task {task.name}: ")
             if before[task.name].labels != task.labels:
-                yield f"the labels of {task.name} differ: {_labels(before[task.name], task)}"
+                labels = ", ".join(before[task.name].listed_labels)
+                yield f"the labels of {task.name} differ; write labels: [{labels}]"
         types = {task.type for task in shared}
         if TaskType.PARSING in types:
             yield from _differing(old, config, ["parser"], "its ")
@@ -121,21 +122,6 @@ def _differing(old: object, new: object, names: Sequence[str], what: str) -> Ite
         if before != now:
             texts = [", ".join(map(str, v)) if isinstance(v, tuple) else v for v in (before, now)]
             yield f"{what}{name} is {texts[0]}, here it is {texts[1]}"
-
-
-def _labels(old: Task, new: Task) -> str:
-    """Say how the labels of a task differ, and what to do."""
-    before, now = old.listed_labels, new.listed_labels
-    changes = [
-        f"{what} {', '.join(labels)}"
-        for what, labels in (
-            ("without", [label for label in before if label not in now]),
-            ("with", [label for label in now if label not in before]),
-        )
-        if labels
-    ]
-    how = " and ".join(changes) or "in another order"
-    return f"{how}; write labels: [{', '.join(before)}]"
 
 
 @torch.no_grad()
@@ -156,28 +142,19 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
     start.encoder.require(model.backbone.digest, start.source)
     state = load_tensors(locate(start.source, None, (MODEL, WEIGHTS)) / WEIGHTS)
     old, parameters = start.config, model.own_parameters()
-    problems, values, new = Problems(), dict[str, Tensor](), dict[str, list[str]]()
-    for name, parameter in parameters.items():
-        if name in state:
-            value = _matched(name, parameter, state[name], old, model.config, new)
-            if value.shape == parameter.shape:
-                values[name] = value
-            else:
-                shapes = f"{tuple(state[name].shape)}, which does not fit {tuple(parameter.shape)}"
-                problems.add(f"{name} has the shape {shapes}")
-        elif owner := _new_owner(name, old, model):
-            new.setdefault(owner, []).append(name)
-        else:
-            problems.add(f"{name} is missing")
-    for name in sorted(state.keys() - parameters.keys()):
-        if not _head_of(name) or _head_of(name) in model.tasks:
-            problems.add(f"{name} is unexpected")
-    problems.raise_if_any(RunError, f"The weights of {start.source} do not fit the model:")
-    for name, value in values.items():
-        parameters[name].copy_(value)
     dropped = [name for name in old.task_names if name not in model.tasks]
+    values = {name: tensor for name, tensor in state.items() if _head_of(name) not in dropped}
+    copied, new = 0, dict[str, list[str]]()
+    for name, parameter in parameters.items():
+        if name in values:
+            values[name] = _matched(name, parameter, values[name], old, model.config, new)
+            copied += 1
+        elif owner := _new_owner(name, old, model):
+            values[name] = parameter
+            new.setdefault(owner, []).append(name)
+    load_exactly(parameters, values)
     return [
-        f"started from {start.source}: {len(values)} of {len(parameters)} tensors",
+        f"started from {start.source}: {copied} of {len(parameters)} tensors",
         *(f"new: {owner} ({', '.join(names)})" for owner, names in new.items()),
         *([f"not kept in this run: the task {', '.join(dropped)}"] if dropped else []),
     ]
