@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import PACKAGE, Device, DeviceOption, err, libraries, out, remark
+from . import PACKAGE, Device, DeviceOption, RunOption, err, libraries, out, remark
 from .check import check_table
 from .evaluate import results_table
 from .predict import explained, load, readable
@@ -29,15 +29,8 @@ Next:
 
 
 def quickstart(
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="RUN", help=f"The run folder to make. [dim]default: {RUN}[/]"
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Train fewer or more steps than the recipe says.")
-    ] = None,
+    run: RunOption = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Train, evaluate, report and predict on data that comes with hyperlect.
@@ -50,6 +43,10 @@ def quickstart(
     Examples:
       hyperlect quickstart
       hyperlect quickstart --steps 50 --out /tmp/quickstart
+
+    Args:
+        run: The run folder to make. Default: runs/quickstart.
+        steps: Train fewer or more steps than the recipe says.
     """
     run = run or free(RUN)
     console = out()
