@@ -504,8 +504,8 @@ def test_where_the_output_cannot_be_written_its_path_is_named(
         ("ner", b"Anna\n\xff\n", [], ["stdin:2"]),
         ("ner", b"Anna\n\x1f\x8b\n\xff\n\xfe\n", [], ["stdin:3", "stdin:4"]),
         ("nli", "one text\na\tb\ntwo\tand\tthree\n\t\n", [], ["stdin:1", "stdin:3"]),
-        ("topic", "Anna", ["--format", "conll"], ["--format conll", '"topic"']),
-        ("topic", "Anna", ["--format", "conllu"], ["--format conllu", '"topic"']),
+        ("topic", "Anna", ["--format", "conll"], ["--format text", '"topic"']),
+        ("topic", "Anna", ["--format", "conllu"], ["--format text", '"topic"']),
         ("topic", "Anna", ["--input", "words"], ["--input raw", '"topic"']),
         ("ner", "1\ta" + "\t_" * 8 + "\n3\tb" + "\t_" * 8 + "\n", [], ["stdin:2"]),
         ("ner", "a\tO\nb\n", ["--input", "columns"], ["stdin:2"]),
@@ -516,7 +516,7 @@ def test_where_the_output_cannot_be_written_its_path_is_named(
         ("ner", '{"x": 1}\n', ["--input", "jsonl"], ["stdin:1", '"text"']),
         ("ner", '{"words": ["\\ud800"]}\n', ["--input", "jsonl"], ["stdin:1"]),
         ("ner", "a\n", ["--input", "tsv", "--field", "wrods=a"], ["fields", '"wrods"', '"words"']),
-        ("ner", "a\n", ["--format", "xml"], ["--format", '"xml"']),
+        ("ner", "a\n", ["--format", "xml"], ["--format", "xml"]),
     ],
 )
 def test_wrong_input(

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ..data.readers import SPLITS, Split
-from ..errors import BackboneError, DataError, HyperlectError, Problems, RunError, counted
+from ..errors import BackboneError, DataError, HyperlectError, Problems, RunError, counted, listed
 from ..grid import Cell, Grid, Kind
 from ..run_folder import (
     CHECKPOINT,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ..recipe.corpora import Corpora
     from ..tasks import Task
 
-SHOWN_LABELS = 40
 MOST_UNKNOWN = 0.05
 """The share of unknown sub-words in a language above which there is a warning."""
 
@@ -137,9 +136,7 @@ def describe(task: Task) -> str:
     if not task.labels:
         return f"{task.name}: {task.type}"
     labels = task.listed_labels
-    shown = " ".join(labels[:SHOWN_LABELS])
-    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-    return f"{task.name}: {task.type}, {counted(len(labels), 'label')}: {shown}{more}"
+    return f"{task.name}: {task.type}, {counted(len(labels), 'label')}: {listed(labels)}"
 
 
 def _check_labels(corpora: Corpora) -> None:
@@ -243,11 +240,11 @@ def check_run(run: Path) -> None:
         content = "[yellow]not written yet[/]" if interrupted and name == MODEL else ""
         try:
             if name in needed or (run / name).exists():
-                content = describe_file(run)
+                content = describe_file(run / name)
             table.add_row("[green]✓[/]" if content else "–", name, content or "[dim]none[/]")
         except (HyperlectError, OSError, ValueError, LookupError, TypeError) as error:
             known = isinstance(error, HyperlectError | OSError)
-            problems.add(f"{name}: {'' if known else f'{type(error).__name__}: '}{error}")
+            problems.add(f"{name}: {error}" if known else f"{name}: {error!r}")
             table.add_row("[red]✗[/]", name, "[red]faulty[/]")
     out().print(table)
     problems.raise_if_any(RunError, f"{run} is not whole:")
@@ -257,13 +254,13 @@ def check_run(run: Path) -> None:
         out().print("No mistakes found.", style="green")
 
 
-def _recipe(run: Path) -> str:
+def _recipe(path: Path) -> str:
     from ..recipe import load_recipe
 
-    recipe = load_recipe(run / RECIPE, check_files=False)
-    trained = recipe.grid().trained
-    if (run / MODEL).is_file():
-        before = {Cell(*cell) for cell in read_json(run / MODEL)["trained"]}
+    recipe = load_recipe(path, check_files=False)
+    trained, model = recipe.grid().trained, path.with_name(MODEL)
+    if model.is_file():
+        before = {Cell(*cell) for cell in read_json(model)["trained"]}
         # A run that was started from another one has cells of its own.
         if differing := trained - before if recipe.start_from else trained ^ before:
             shown = ", ".join(sorted(map(str, differing)))
@@ -271,50 +268,38 @@ def _recipe(run: Path) -> str:
     return f"{recipe.name}, method {recipe.method}, {counted(len(trained), 'cell')} trained"
 
 
-def _model(run: Path) -> str:
+def _model(path: Path) -> str:
     from ..model import HyperX
 
-    model = HyperX.from_pretrained(run)
+    model = HyperX.from_pretrained(path.parent)
     weights = sum(parameter.numel() for parameter in model.own_parameters().values())
     names, vectors = model.language_vectors()
-    if names and (run / EMBEDDINGS).is_file():
-        kept = read_json(run / EMBEDDINGS)
+    embeddings = path.with_name(EMBEDDINGS)
+    if names and embeddings.is_file():
+        kept = read_json(embeddings)
         if kept["languages"] != names or kept["vectors"] != vectors.tolist():
             raise RunError(f"the language vectors are not those of {EMBEDDINGS}")
     tasks, languages = counted(len(model.tasks), "task"), counted(len(model.languages), "language")
     return f"{counted(weights, 'weight')}, {tasks}, {languages}"
 
 
-def _versions(run: Path) -> str:
-    data = read_json(run / VERSIONS)
-    return ", ".join(f"{name} {data[name]}" for name in ("hyperlect", "torch", "transformers"))
-
-
-def _origin(run: Path) -> str:
-    data = read_json(run / ORIGIN)
+def _origin(path: Path) -> str:
+    data = read_json(path)
     return f"{counted(len(data['files']), 'file')} of {data['checkpoint']}"
 
 
-def _training(run: Path) -> str:
-    data = read_json(run / TRAINING)
-    return f"{data['steps']:,} steps in {data['seconds']:,.0f} s"
-
-
-def _metrics(run: Path) -> str:
-    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
+def _metrics(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
     return counted(len([json.loads(line)["event"] for line in lines]), "event")
 
 
-def _embeddings(run: Path) -> str:
-    return counted(len(read_json(run / EMBEDDINGS)["vectors"]), "vector")
-
-
-def _checkpoint(run: Path) -> str:
+def _checkpoint(path: Path) -> str:
     import torch
 
     from ..model import HyperX
     from ..training.checkpoint import FILES, load_checkpoint
 
+    run = path.parent
     folder = checkpoint_folder(run)
     if folder is None:
         return ""
@@ -328,22 +313,23 @@ def _checkpoint(run: Path) -> str:
     return f"of step {read_json(folder / CHECKPOINT_STATE)['step']:,}"
 
 
-def _results(run: Path) -> str:
+def _results(path: Path) -> str:
     from ..evaluation import read_results
 
-    return f"scores of {counted(len(read_results(run).cells), 'cell')}"
+    return f"scores of {counted(len(read_results(path.parent).cells), 'cell')}"
 
 
+_LIBRARIES = "hyperlect {hyperlect}, torch {torch}, transformers {transformers}"
 _CONTENTS: dict[str, Callable[[Path], str]] = {
     RECIPE: _recipe,
     MODEL: _model,
-    VERSIONS: _versions,
+    VERSIONS: lambda path: _LIBRARIES.format(**read_json(path)),
     ORIGIN: _origin,
-    TRAINING: _training,
+    TRAINING: lambda path: "{steps:,} steps in {seconds:,.0f} s".format(**read_json(path)),
     METRICS: _metrics,
-    EMBEDDINGS: _embeddings,
+    EMBEDDINGS: lambda path: counted(len(read_json(path)["vectors"]), "vector"),
     CHECKPOINT: _checkpoint,
     RESULTS: _results,
-    REPORT: lambda run: f"{(run / REPORT).stat().st_size / 1000:,.0f} kB",
+    REPORT: lambda path: f"{path.stat().st_size / 1000:,.0f} kB",
 }
-"""What a run may hold, and how each is checked and described."""
+"""The files that a run may hold, and how each is checked and described."""

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
+from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems
 from ..grid import Kind
 from ..languages import name, resolve
@@ -35,6 +36,7 @@ PEEKED = 100
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _CONLLU_LINE = re.compile(r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){8}[^\t]*")
 _IN_COLUMNS = re.compile(r".*\t.*|\S+(?: \S+)* (?:O|[BIESLU]-\S+)")
+_FEATURES = re.compile(r"_|\w+(\[\w+\])?=.+")
 _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a script without spaces
 
 
@@ -52,19 +54,31 @@ class Layout(StrEnum):
 
 
 class Form(StrEnum):
-    """How predictions are written."""
+    """How predictions are written; or, as in a recipe, the format of the input."""
 
     TEXT = "text"
     CONLL = "conll"
     CONLLU = "conllu"
     JSONL = "jsonl"
+    COLUMNS = "columns"
+    TSV = "tsv"
+    CSV = "csv"
 
 
 TABLES = (Layout.TSV, Layout.CSV, Layout.JSONL)
 WORD_FILES = (Layout.WORDS, Layout.COLUMNS, Layout.CONLLU)
+WORD_FORMS = (Form.CONLL, Form.CONLLU)
+_OPTIONS = {
+    "--word": (Layout.COLUMNS,),
+    "--comment": (Layout.WORDS, Layout.COLUMNS),
+    "--strip-prefix": (Layout.WORDS, Layout.COLUMNS),
+    "--field": TABLES,
+    "--quoted": (Layout.TSV,),
+}
+"""Which layouts an option is for."""
 _READS = {
     Layout.WORDS: "a word a line",
-    Layout.COLUMNS: "a word a line, from column {word} (--word)",
+    Layout.COLUMNS: "a word a line, from column {columns} (--word)",
     Layout.CONLLU: "CoNLL-U",
     **{layout: f"{layout}, from column {{columns}} (--field)" for layout in TABLES},
 }
@@ -72,61 +86,18 @@ _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a ta
 
 
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="The folder that training made, or a model's id on the hub."
-        ),
-    ],
-    task: Annotated[str, typer.Option(help="A task of the run, such as ner.")],
-    language: Annotated[
-        str, typer.Option(help="Any language, trained or not: fao, fo or Faroese.")
-    ],
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="What to read. [dim]default: stdin[/]")
-    ] = "-",
-    target: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write. [dim]default: stdout[/]"),
-    ] = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="text|conll|conllu|jsonl",
-            help="text is for reading. conll has a word and its label on a line. conllu fills in "
-            "the predicted column and keeps the rest. jsonl has one object a sentence.",
-        ),
-    ] = Form.TEXT.value,
-    layout: Annotated[
-        Layout,
-        typer.Option(
-            "--input",
-            help="raw: a sentence a line. words: a word a line, a blank line after each "
-            "sentence. columns: the same with columns. auto looks at the file's name and its "
-            "first lines, and says what it took.",
-        ),
-    ] = Layout.AUTO,
-    word: Annotated[
-        int | None, typer.Option(min=1, help="columns: the number of the one with the words, as 2.")
-    ] = None,
-    comment: Annotated[
-        str, typer.Option(metavar="TEXT", help='words, columns: how comments begin, as "# ".')
-    ] = "",
-    strip_prefix: Annotated[
-        bool, typer.Option("--strip-prefix", help="columns: strip en: and the like from words.")
-    ] = False,
-    fields: Annotated[
-        list[str],
-        typer.Option(
-            "--field",
-            metavar="ROLE=COLUMN",
-            help="tsv, csv, jsonl: the column of the words, text or pair; repeatable.",
-        ),
-    ] = [],  # noqa: B006
-    quoted: Annotated[
-        bool, typer.Option("--quoted", help="tsv: cells may stand in quotation marks.")
-    ] = False,
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    task: Annotated[str, typer.Option(metavar="TASK")],
+    language: Annotated[str, typer.Option(metavar="LANGUAGE")],
+    file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
+    target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
+    form: Annotated[Form, typer.Option("--format", metavar="text|conll|conllu|jsonl")] = Form.TEXT,
+    layout: Annotated[Layout, typer.Option("--input")] = Layout.AUTO,
+    word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
+    strip_prefix: bool = False,
+    fields: Annotated[list[str], typer.Option("--field", metavar="ROLE=COLUMN")] = [],  # noqa: B006
+    quoted: bool = False,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Label sentences with one task in one language.
@@ -141,11 +112,26 @@ def predict(
       hyperlect predict runs/mine --task ner --language Faroese   (type, or pipe)
       hyperlect predict runs/mine --task pos --language fo words.tsv --word 2
       hyperlect predict runs/a --task pos --language fo b.conllu --format conllu
+
+    Args:
+        run: The folder that training made, or a model's id on the hub.
+        task: A task of the run, such as ner.
+        language: Any language, trained or not: fao, fo or Faroese.
+        file: What to read. Default: stdin.
+        target: Where to write. Default: stdout.
+        form: text is for reading. conll has a word and its label on a line. conllu fills in the
+            predicted column and keeps the rest. jsonl has one object a sentence.
+        layout: raw: a sentence a line. words: a word a line, a blank line after each sentence.
+            columns: the same with columns. auto looks at the file's name and its first lines, and
+            says what it took.
+        word: columns: the number of the one with the words, as 2.
+        comment: words, columns: how comments begin, as "# ".
+        strip_prefix: columns: strip en: and the like from words.
+        fields: tsv, csv, jsonl: the column of the words, text or pair; repeatable.
+        quoted: tsv: cells may stand in quotation marks.
     """
-    if form in (Layout.COLUMNS, Layout.TSV, Layout.CSV):  # formats of files, as in a recipe
-        form, layout = Form.CONLL if form == Layout.COLUMNS else Form.TEXT, Layout(form)
-    if form not in list(Form):
-        raise HyperlectError(f'--format must be one of {", ".join(Form)}, not "{form}".')
+    if form in (Form.COLUMNS, Form.TSV, Form.CSV):
+        layout, form = Layout(form), Form.CONLL if form is Form.COLUMNS else Form.TEXT
     resolve(language)  # a misspelt one is an error before the model is loaded
     if " " in file and not Path(file).exists():
         hint = f'To label a sentence: echo "{file}" | hyperlect predict …'
@@ -157,46 +143,37 @@ def predict(
     problems.raise_if_any(DataError, "The input cannot be read:")
     model = load(run, device)
     chosen = model.task(task)
-    if not chosen.type.reads_words and form in (Form.CONLL, Form.CONLLU):
-        raise HyperlectError(
-            f'--format {form} is for labels on words; "{task}" labels texts. Use text or jsonl.'
-        )
     first = [line for _, line in head]
     guessed = layout is Layout.AUTO
     if guessed:
         layout = Layout.COLUMNS if word else recognise(file, first, chosen, comment)
-    if not chosen.type.reads_words and layout in WORD_FILES:
-        raise DataError(f'The task "{task}" reads texts: use --input raw, tsv, csv or jsonl.')
-    for option, value, layouts in (
-        ("--word", word, (Layout.COLUMNS,)),
-        ("--comment", comment, (Layout.WORDS, Layout.COLUMNS)),
-        ("--strip-prefix", strip_prefix, (Layout.WORDS, Layout.COLUMNS)),
-        ("--field", fields, TABLES),
-        ("--quoted", quoted, (Layout.TSV,)),
-    ):
+    if not chosen.type.reads_words and (layout in WORD_FILES or form in WORD_FORMS):
+        forms = "--input raw, tsv, csv or jsonl, and --format text or jsonl"
+        raise HyperlectError(f'The task "{task}" labels texts, not words: use {forms}.')
+    values = (word, comment, strip_prefix, fields, quoted)
+    for value, (option, layouts) in zip(values, _OPTIONS.items(), strict=True):
         if value and layout not in layouts:
             raise HyperlectError(f"{option} is for --input {' or '.join(layouts)}, not {layout}.")
     columns: dict[str, str | int] = {}
-    if layout is Layout.CONLLU:
-        columns = {"label": "form"}  # labels need not be there
-    elif layout in WORD_FILES:
-        columns = {"word": word or 1, "label": word or 1}
+    if layout in (Layout.WORDS, Layout.COLUMNS):
+        columns = {"word": word or 1}
     elif layout in TABLES:
-        columns |= [field.partition("=")[::2] for field in fields]
+        named = (field.partition("=") for field in fields)
+        columns = {role: column for role, _, column in named}
         columns = columns or {role: role for role in _roles(chosen, first)}
     if guessed:
         reads = _READS.get(layout) or _READS_RAW.get(chosen.type.reads, "a text a line")
-        reads = reads.format(word=word or 1, columns=", ".join(map(str, columns.values())))
+        reads = reads.format(columns=", ".join(map(str, columns.values())))
         remark(f"Type {reads}; Ctrl-D ends." if typed else f"Reading {reads}; see --input.")
-    formats: Any = {Layout.WORDS: "columns", Layout.RAW: "text"}
     source = Source(
-        formats.get(layout, layout.value),
+        "columns" if layout is Layout.WORDS else layout.value,
         chain(head, numbered),
         columns,
         comment,
         quoting="minimal" if quoted else "none",
         strip_prefix=strip_prefix,
         separator="\t" if layout is Layout.WORDS else "",
+        unlabelled="ignore",
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
     with _written(target, file) as console:
@@ -232,16 +209,16 @@ def recognise(file: str, head: Sequence[str], task: Task, comment: str = "") -> 
     suffix = Path(file.removesuffix(".gz")).suffix.removeprefix(".")
     if suffix in TABLES and (suffix == Layout.JSONL or _has_column(head, _roles(task, head)[0])):
         return Layout(suffix)
-    if not task.type.reads_words or suffix == Layout.CONLLU:
-        return Layout.CONLLU if task.type.reads_words else Layout.RAW
+    if not task.type.reads_words:
+        return Layout.RAW
     # The word "#" and a comment look alike, so neither has a say.
-    rows = [line.strip(" ") for line in head if not line.startswith(("#", comment or "#"))]
-    rows = [row for row in rows if row.strip()]
+    marks = ("#", comment or "#")
+    rows = [line.strip(" ") for line in head if line.strip() and not line.startswith(marks)]
 
     def share(pattern: re.Pattern[str]) -> float:
         return sum(pattern.fullmatch(row) is not None for row in rows) / max(1, len(rows))
 
-    if share(_CONLLU_LINE) > 0.5:
+    if suffix == Layout.CONLLU or share(_CONLLU_LINE) > 0.5:
         return Layout.CONLLU
     if share(_IN_COLUMNS) > 0.5:
         return Layout.COLUMNS
@@ -367,43 +344,49 @@ class Writer:
         trees = task.type is TaskType.PARSING and form in (Form.TEXT, Form.CONLL)
         self.form = Form.CONLLU if trees else form
         self.layout, self.task, self.console, self.comment = layout, task, console, comment
-        self.columns = self.form in (Form.CONLL, Form.CONLLU)
-        self.aligned = layout in (WORD_FILES if self.columns else (Layout.RAW,))
+        self.column = "misc"
+        if set(task.labels) <= set(UPOS):
+            self.column = "upos"
+        elif all(_FEATURES.fullmatch(label) for label in task.labels):
+            self.column = "feats"
 
     def write(self, block: Block, prediction: Prediction | None) -> None:
         """Write one block of the input, with its prediction if it has one."""
-        if self.columns:
-            self._plain(*self._column_lines(block, prediction))
-        elif self.form is Form.JSONL and prediction:
+        lines: Iterable[str] = [line for _, line in block.lines]
+        if self.form in WORD_FORMS:
+            if self.layout in WORD_FILES:
+                lines = self._filled(block, prediction)
+            else:
+                lines = self._word_lines(prediction) if prediction else []
+        elif prediction is None:
+            lines = lines if self.form is Form.TEXT and self.layout is Layout.RAW else []
+        elif self.form is Form.JSONL:
             record = {"line": block.line, **prediction.to_dict()}
-            self._plain(json.dumps(record, ensure_ascii=False))
-        elif prediction and self.console.is_terminal:
-            self.console.print(readable(prediction, self.task))
-        elif prediction:
-            self._plain(re.sub(r"[\r\n]+", " ", readable(prediction, self.task).plain))
-        elif self.aligned and self.form is Form.TEXT:
-            self._plain(*(line for _, line in block.lines))
-
-    def _plain(self, *lines: str) -> None:
+            lines = [json.dumps(record, ensure_ascii=False)]
+        else:
+            text = readable(prediction, self.task)
+            if self.console.is_terminal:
+                self.console.print(text)
+                return
+            lines = [re.sub(r"[\r\n]+", " ", text.plain)]
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _column_lines(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
-        """Yield the lines of a block as they stand, each word with its prediction.
+    def _word_lines(self, prediction: Prediction) -> Iterator[str]:
+        """Yield a line for each word of an input of another layout, and a blank line."""
+        if self.form is Form.CONLLU:
+            yield f"# text = {' '.join(prediction.text.split())}"
+        for number, word in enumerate(prediction.words):
+            yield self._word_line(prediction, number, word)
+        yield ""
 
-        The words of other inputs become such lines.
-        """
-        lines, comment = [line for _, line in block.lines], self.comment
-        conllu = self.layout is Layout.CONLLU
-        if not self.aligned and prediction:
-            if self.form is Form.CONLLU:
-                yield f"# text = {' '.join(prediction.text.split())}"
-            lines, comment = [*prediction.words, ""], ""
-        number = 0
-        for line in lines if self.aligned or prediction else ():
+    def _filled(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
+        """Yield the lines of a word file as they stand, each word with its prediction."""
+        conllu, number = self.layout is Layout.CONLLU, 0
+        for _, line in block.lines:
             begin = line.partition("\t")[0]
-            is_word = line.strip() and not (comment and line.startswith(comment))
-            if prediction and (begin.isdigit() if conllu else is_word):
+            comment = self.comment and line.startswith(self.comment)
+            if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
                 yield self._word_line(prediction, number, line)
                 number += 1
             elif conllu and self.form is Form.CONLL and begin[:1].isdigit():
@@ -412,7 +395,7 @@ class Writer:
                 yield f"# {line}"
             else:
                 yield line
-        if self.form is Form.CONLLU and prediction and lines[-1].strip():
+        if self.form is Form.CONLLU and prediction and line.strip():
             yield ""  # at the end of a file, where it was missing
 
     def _word_line(self, prediction: Prediction, number: int, line: str) -> str:
@@ -422,16 +405,13 @@ class Writer:
             return f"{word}\t{label}"
         cells = line.split("\t")
         if self.layout is not Layout.CONLLU:
-            cells = [str(number + 1), word, *"_" * 8]
             end = prediction.offsets[number][1]
-            if prediction.text[end : end + 1].strip():
-                cells[9] = "SpaceAfter=No"
+            glued = prediction.text[end : end + 1].strip()
+            cells = [str(number + 1), word, *"_" * 7, "SpaceAfter=No" if glued else "_"]
         if prediction.heads:
             cells[6:8] = str(prediction.heads[number]), label
-        elif set(self.task.labels) <= set(UPOS):
-            cells[3] = label
-        elif all(re.fullmatch(r"_|\w+(\[\w+\])?=.+", known) for known in self.task.labels):
-            cells[5] = label
+        elif self.column != "misc":
+            cells[COLUMNS.index(self.column)] = label
         else:
             key = "NER" if self.task.type is TaskType.SPANS else self.task.name
             others = [e for e in cells[9].split("|") if e != "_" and not e.startswith(f"{key}=")]

@@ -66,7 +66,10 @@ def quickstart(
     console.print(results_table(results))
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")
-    show_sentence(run, device, console)
+    model = load(str(run), device)
+    (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
+    console.print(explained(prediction), style="dim", markup=False)
+    console.print(readable(prediction, model.task(TASK)))
     console.print(NEXT.format(run=run, page=page, recipe=RECIPE), markup=False)
 
 
@@ -84,14 +87,6 @@ def free(wanted: Path) -> Path:
 def overrides(steps: int | None) -> list[str]:
     """Return what --steps changes of the recipe."""
     return [] if steps is None else [f"training.steps={steps}", f"training.warmup={steps // 10}"]
-
-
-def show_sentence(run: Path, device: Device, console: Console) -> None:
-    """Label one sentence that is in no corpus."""
-    model = load(str(run), device)
-    (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
-    console.print(explained(prediction), style="dim", markup=False)
-    console.print(readable(prediction, model.task(TASK)))
 
 
 def _title(console: Console, title: str, remark: str) -> None:
