@@ -10,9 +10,8 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -37,16 +36,7 @@ LOOK: dict[str, Any] = {
 }
 """How tables look."""
 
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
+Device = Literal["auto", "cpu", "cuda", "mps"]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
 ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Group
@@ -18,7 +17,6 @@ from ..languages import resolve
 from ..run_folder import RECIPE, RESULTS, require_run
 from . import (
     LOOK,
-    Device,
     DeviceOption,
     RunArgument,
     SetOption,
@@ -40,22 +38,15 @@ COLOURS = {
 }
 
 
-class Part(StrEnum):
-    """Which part of the data."""
-
-    TEST = "test"
-    DEV = "dev"
-
-
 def evaluate(
     run: RunArgument,
     cells: Annotated[list[str], typer.Option(metavar="TASK:LANGUAGE")] = [],  # noqa: B006
     more_cells: Annotated[list[str], typer.Argument(hidden=True, metavar="CELL")] = [],  # noqa: B006
     test: Annotated[list[str], typer.Option(metavar="TASK:LANGUAGE=FILE")] = [],  # noqa: B006
-    split: Part = Part.TEST,
+    split: Literal["test", "dev"] = "test",
     overrides: SetOption = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json")] = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> None:
     """Score a run on the data that its recipe names, by kind of cell.
 
@@ -80,20 +71,18 @@ def evaluate(
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
     files = dict(_cell_and_file(text) for text in test)
-    if files and (chosen or split is not Part.TEST):
+    if files and (chosen or split != "test"):
         raise HyperlectError("--test names the cells itself; remove --cells and --split.")
     with libraries():
         from ..evaluation import evaluate_run
         from ..recipe import load_recipe
     recipe = load_recipe(run / RECIPE, overrides, check_files=False)
-    results = evaluate_run(
-        run, chosen or None, split.value, device.value, err(), recipe, files or None
-    )
+    results = evaluate_run(run, chosen or None, split, device, err(), recipe, files or None)
     if as_json:
         typer.echo(json.dumps(results.data(), ensure_ascii=False, indent=1))
         return
     out().print(results_table(results))
-    if chosen or files or split is not Part.TEST:
+    if chosen or files or split != "test":
         remark(f"({RESULTS} keeps the test scores of all cells and was not changed)")
     else:
         remark(f"Saved in {run / RESULTS}. As a page: hyperlect report {run}")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import listed
-from . import Device, DeviceOption, complain, libraries, out, remark, warn
+from . import DeviceOption, complain, libraries, out, remark, warn
 
 if TYPE_CHECKING:
     from ..experiment import Progress
@@ -38,7 +38,7 @@ def experiment(
     redo: bool = False,
     methods: Annotated[str, typer.Option(metavar="M,M")] = "",
     seeds: Annotated[str, typer.Option(metavar="N,N")] = "",
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> None:
     """Run recipes with several methods and seeds, and continue where it stopped.
 
@@ -86,7 +86,7 @@ def experiment(
     if show:
         out().print(room.runs_table(progress))
     else:
-        engine = room.make_engine(device.value, processes, ray, gpus_per_run, planned.variables)
+        engine = room.make_engine(device, processes, ray, gpus_per_run, planned.variables)
         for run in progress.redo() if redo else ():
             remark(f"{run.name}: removed, to be run again")
         if retry:

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -39,47 +38,24 @@ _IN_COLUMNS = re.compile(r".*\t.*|\S+(?: \S+)* (?:O|[BIESLU]-\S+)")
 _FEATURES = re.compile(r"_|\w+(\[\w+\])?=.+")
 _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a script without spaces
 
-
-class Layout(StrEnum):
-    """How the input is laid out."""
-
-    AUTO = "auto"
-    RAW = "raw"
-    WORDS = "words"
-    COLUMNS = "columns"
-    CONLLU = "conllu"
-    TSV = "tsv"
-    CSV = "csv"
-    JSONL = "jsonl"
-
-
-class Form(StrEnum):
-    """How predictions are written; or, as in a recipe, the format of the input."""
-
-    TEXT = "text"
-    CONLL = "conll"
-    CONLLU = "conllu"
-    JSONL = "jsonl"
-    COLUMNS = "columns"
-    TSV = "tsv"
-    CSV = "csv"
-
-
-TABLES = (Layout.TSV, Layout.CSV, Layout.JSONL)
-WORD_FILES = (Layout.WORDS, Layout.COLUMNS, Layout.CONLLU)
-WORD_FORMS = (Form.CONLL, Form.CONLLU)
+Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
+Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
+"""How predictions are written; the last three are formats of the input, as in a recipe."""
+TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
+WORD_FILES = ("words", "columns", "conllu")
+WORD_FORMS = ("conll", "conllu")
 _OPTIONS = {
-    "--word": (Layout.COLUMNS,),
-    "--comment": (Layout.WORDS, Layout.COLUMNS),
-    "--strip-prefix": (Layout.WORDS, Layout.COLUMNS),
+    "--word": ("columns",),
+    "--comment": ("words", "columns"),
+    "--strip-prefix": ("words", "columns"),
     "--field": TABLES,
-    "--quoted": (Layout.TSV,),
+    "--quoted": ("tsv",),
 }
 """Which layouts an option is for."""
 _READS = {
-    Layout.WORDS: "a word a line",
-    Layout.COLUMNS: "a word a line, from column {columns} (--word)",
-    Layout.CONLLU: "CoNLL-U",
+    "words": "a word a line",
+    "columns": "a word a line, from column {columns} (--word)",
+    "conllu": "CoNLL-U",
     **{layout: f"{layout}, from column {{columns}} (--field)" for layout in TABLES},
 }
 _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a tab between"}
@@ -91,14 +67,14 @@ def predict(
     language: Annotated[str, typer.Option(metavar="LANGUAGE")],
     file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
     target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
-    form: Annotated[Form, typer.Option("--format", metavar="text|conll|conllu|jsonl")] = Form.TEXT,
-    layout: Annotated[Layout, typer.Option("--input")] = Layout.AUTO,
+    form: Annotated[Form, typer.Option("--format", metavar="text|conll|conllu|jsonl")] = "text",
+    layout: Annotated[Layout, typer.Option("--input")] = "auto",
     word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
     strip_prefix: bool = False,
     fields: Annotated[list[str], typer.Option("--field", metavar="ROLE=COLUMN")] = [],  # noqa: B006
     quoted: bool = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> None:
     """Label sentences with one task in one language.
 
@@ -130,8 +106,9 @@ def predict(
         fields: tsv, csv, jsonl: the column of the words, text or pair; repeatable.
         quoted: tsv: cells may stand in quotation marks.
     """
-    if form in (Form.COLUMNS, Form.TSV, Form.CSV):
-        layout, form = Layout(form), Form.CONLL if form is Form.COLUMNS else Form.TEXT
+    if form in ("columns", "tsv", "csv"):
+        layout = form
+        form = "conll" if layout == "columns" else "text"
     resolve(language)  # a misspelt one is an error before the model is loaded
     if " " in file and not Path(file).exists():
         hint = f'To label a sentence: echo "{file}" | hyperlect predict …'
@@ -144,9 +121,9 @@ def predict(
     model = load(run, device)
     chosen = model.task(task)
     first = [line for _, line in head]
-    guessed = layout is Layout.AUTO
+    guessed = layout == "auto"
     if guessed:
-        layout = Layout.COLUMNS if word else recognise(file, first, chosen, comment)
+        layout = "columns" if word else recognise(file, first, chosen, comment)
     if not chosen.type.reads_words and (layout in WORD_FILES or form in WORD_FORMS):
         forms = "--input raw, tsv, csv or jsonl, and --format text or jsonl"
         raise HyperlectError(f'The task "{task}" labels texts, not words: use {forms}.')
@@ -155,7 +132,7 @@ def predict(
         if value and layout not in layouts:
             raise HyperlectError(f"{option} is for --input {' or '.join(layouts)}, not {layout}.")
     columns: dict[str, str | int] = {}
-    if layout in (Layout.WORDS, Layout.COLUMNS):
+    if layout in ("words", "columns"):
         columns = {"word": word or 1}
     elif layout in TABLES:
         named = (field.partition("=") for field in fields)
@@ -166,18 +143,18 @@ def predict(
         reads = reads.format(columns=", ".join(map(str, columns.values())))
         remark(f"Type {reads}; Ctrl-D ends." if typed else f"Reading {reads}; see --input.")
     source = Source(
-        "columns" if layout is Layout.WORDS else layout.value,
+        "columns" if layout == "words" else layout,
         chain(head, numbered),
         columns,
         comment,
         quoting="minimal" if quoted else "none",
         strip_prefix=strip_prefix,
-        separator="\t" if layout is Layout.WORDS else "",
+        separator="\t" if layout == "words" else "",
         unlabelled="ignore",
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
     with _written(target, file) as console:
-        writer = Writer(Form(form), layout, chosen, console, comment)
+        writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK)
 
 
@@ -207,10 +184,10 @@ def _written(target: Path | None, file: str) -> Iterator[Console]:
 def recognise(file: str, head: Sequence[str], task: Task, comment: str = "") -> Layout:
     """Tell how the input is laid out, by the file's name and by most of its first lines."""
     suffix = Path(file.removesuffix(".gz")).suffix.removeprefix(".")
-    if suffix in TABLES and (suffix == Layout.JSONL or _has_column(head, _roles(task, head)[0])):
-        return Layout(suffix)
+    if suffix in TABLES and (suffix == "jsonl" or _has_column(head, _roles(task, head)[0])):
+        return suffix
     if not task.type.reads_words:
-        return Layout.RAW
+        return "raw"
     # The word "#" and a comment look alike, so neither has a say.
     marks = ("#", comment or "#")
     rows = [line.strip(" ") for line in head if line.strip() and not line.startswith(marks)]
@@ -218,12 +195,12 @@ def recognise(file: str, head: Sequence[str], task: Task, comment: str = "") -> 
     def share(pattern: re.Pattern[str]) -> float:
         return sum(pattern.fullmatch(row) is not None for row in rows) / max(1, len(rows))
 
-    if suffix == Layout.CONLLU or share(_CONLLU_LINE) > 0.5:
-        return Layout.CONLLU
+    if suffix == "conllu" or share(_CONLLU_LINE) > 0.5:
+        return "conllu"
     if share(_IN_COLUMNS) > 0.5:
-        return Layout.COLUMNS
+        return "columns"
     gaps = any(not line.strip() for line in head[:-1])
-    return Layout.WORDS if gaps and share(_ONE_WORD) > 0.8 else Layout.RAW
+    return "words" if gaps and share(_ONE_WORD) > 0.8 else "raw"
 
 
 def _roles(task: Task, head: Sequence[str]) -> tuple[str, ...]:
@@ -274,11 +251,11 @@ def read(
                 text = row.text if row.pair is None else (row.text, row.pair)
                 yield Block([], list(row.words) or text, row.line)
     elif layout in WORD_FILES:
-        sentences = conllu_sentences if layout is Layout.CONLLU else column_sentences
+        sentences = conllu_sentences if layout == "conllu" else column_sentences
         for example, block in sentences(source, True, problems):
             words = list(example.words) if example else None
             counted = words and words[1:] and words == list(map(str, range(1, len(words) + 1)))
-            if counted and guessed and layout is Layout.COLUMNS:
+            if counted and guessed and layout == "columns":
                 problems.add("this column counts the words. Name another: --word 2", block[0][0])
             yield Block(block, words, block[0][0])
     else:
@@ -341,8 +318,8 @@ class Writer:
     def __init__(
         self, form: Form, layout: Layout, task: Task, console: Console, comment: str = ""
     ) -> None:
-        trees = task.type is TaskType.PARSING and form in (Form.TEXT, Form.CONLL)
-        self.form = Form.CONLLU if trees else form
+        trees = task.type is TaskType.PARSING and form in ("text", "conll")
+        self.form = "conllu" if trees else form
         self.layout, self.task, self.console, self.comment = layout, task, console, comment
         self.column = "misc"
         if set(task.labels) <= set(UPOS):
@@ -359,8 +336,8 @@ class Writer:
             else:
                 lines = self._word_lines(prediction) if prediction else []
         elif prediction is None:
-            lines = lines if self.form is Form.TEXT and self.layout is Layout.RAW else []
-        elif self.form is Form.JSONL:
+            lines = lines if self.form == "text" and self.layout == "raw" else []
+        elif self.form == "jsonl":
             record = {"line": block.line, **prediction.to_dict()}
             lines = [json.dumps(record, ensure_ascii=False)]
         else:
@@ -374,7 +351,7 @@ class Writer:
 
     def _word_lines(self, prediction: Prediction) -> Iterator[str]:
         """Yield a line for each word of an input of another layout, and a blank line."""
-        if self.form is Form.CONLLU:
+        if self.form == "conllu":
             yield f"# text = {' '.join(prediction.text.split())}"
         for number, word in enumerate(prediction.words):
             yield self._word_line(prediction, number, word)
@@ -382,29 +359,29 @@ class Writer:
 
     def _filled(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
         """Yield the lines of a word file as they stand, each word with its prediction."""
-        conllu, number = self.layout is Layout.CONLLU, 0
+        conllu, number = self.layout == "conllu", 0
         for _, line in block.lines:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
             if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
                 yield self._word_line(prediction, number, line)
                 number += 1
-            elif conllu and self.form is Form.CONLL and begin[:1].isdigit():
+            elif conllu and self.form == "conll" and begin[:1].isdigit():
                 continue  # a range or an empty node
-            elif self.form is Form.CONLLU and line.strip() and not (conllu or line[0] == "#"):
+            elif self.form == "conllu" and line.strip() and not (conllu or line[0] == "#"):
                 yield f"# {line}"
             else:
                 yield line
-        if self.form is Form.CONLLU and prediction and line.strip():
+        if self.form == "conllu" and prediction and line.strip():
             yield ""  # at the end of a file, where it was missing
 
     def _word_line(self, prediction: Prediction, number: int, line: str) -> str:
         word = re.sub(r"[\t\r\n]", " ", prediction.words[number])
         label = prediction.labels[number]
-        if self.form is Form.CONLL:
+        if self.form == "conll":
             return f"{word}\t{label}"
         cells = line.split("\t")
-        if self.layout is not Layout.CONLLU:
+        if self.layout != "conllu":
             end = prediction.offsets[number][1]
             glued = prediction.text[end : end + 1].strip()
             cells = [str(number + 1), word, *"_" * 7, "SpaceAfter=No" if glued else "_"]

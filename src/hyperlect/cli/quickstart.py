@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import PACKAGE, Device, DeviceOption, RunOption, err, libraries, out, remark
+from . import PACKAGE, DeviceOption, RunOption, err, libraries, out, remark
 from .check import check_table
 from .evaluate import results_table
 from .predict import explained, load, readable
@@ -31,7 +31,7 @@ Next:
 def quickstart(
     run: RunOption = None,
     steps: Annotated[int | None, typer.Option(min=1)] = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train, evaluate, report and predict on data that comes with hyperlect.
 
@@ -62,7 +62,7 @@ def quickstart(
     _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")
     start_run(recipe, run, device)
     _title(console, "3. Results", "on test sentences, none of them trained on")
-    results = evaluate_run(run, device=device.value, console=err())
+    results = evaluate_run(run, device=device, console=err())
     console.print(results_table(results))
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")

@@ -28,7 +28,7 @@ def train(
     run: RunOption = None,
     overrides: SetOption = [],  # noqa: B006
     resume: Annotated[Path | None, typer.Option(metavar="RUN")] = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a recipe into a run folder.
 
