@@ -233,11 +233,9 @@ def test_the_training_loop_of_the_page_has_the_gradients_of_one_batch(mine):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_on_the_pages_have_these_verbs_and_options(page):
-    import typer
-
     from hyperlect.cli.__main__ import app
 
-    verbs = typer.main.get_command(app).commands
+    verbs = app.commands
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
     code = [block for language, block in fenced.findall(text) if not language]

@@ -28,8 +28,8 @@ def test_a_recipe_is_shown_with_its_grid(call: Call, project: Path) -> None:
     assert code == 0, err
     assert "2/1/2" in out
     assert "unseen combination" in out
-    assert "ner: spans, 2 labels: LOC PER" in out
-    assert "nli: pairs, 2 labels: no yes" in out
+    assert "ner: spans, 2 labels: LOC, PER" in out
+    assert "nli: pairs, 2 labels: no, yes" in out
     assert not (project / "runs" / "tiny").exists()
 
 

@@ -161,3 +161,11 @@ def test_names_that_cannot_be_shown_do_not_hide_the_message(call: Call, name: st
         assert code == 2
         assert "yaml" in err
         assert "Traceback" not in err
+
+
+def test_every_argument_and_option_has_help_and_no_opposite() -> None:
+    for command in (application.app, *application.app.commands.values()):
+        assert "Args:" not in command.help
+        for param in command.params:
+            assert param.help or param.hidden, f"{command.name} {param.name}"
+            assert not param.secondary_opts

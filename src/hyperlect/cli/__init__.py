@@ -1,5 +1,6 @@
 """The command line: one file a verb, which parses, calls and prints. Here is what they share.
 
+The docstring of a verb is its help, and under ``Args`` that of its arguments and options.
 Start it with `hyperlect`, or with `python -m hyperlect.cli` (as for `accelerate launch`).
 """
 
@@ -7,34 +8,40 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.table import Table
 from rich.text import Text
+
+from ..grid import Cell
+from ..languages import name as language_name
 
 PACKAGE = Path(__file__).parent.parent
 verbosity = 0
 """-1 after --quiet, 1 after --verbose."""
 
+LOOK: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD,
+    "padding": (0, 1, 0, 0),
+    "pad_edge": False,
+    "show_edge": False,
+    "title_justify": "left",
+    "caption_justify": "left",
+}
+"""How tables look."""
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
+Device = Literal["auto", "cpu", "cuda", "mps"]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that training made.")]
+RunOption = Annotated[Path | None, typer.Option("--out", metavar="RUN")]
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -71,6 +78,37 @@ def remark(message: str) -> None:
     err().print(Text(message, style="dim"))
 
 
+def grid_table(
+    cells: Mapping[Cell, str] | Mapping[Cell, Text],
+    headings: Mapping[str, str],
+    groups: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    caption: str = "",
+    justify: JustifyMethod = "left",
+) -> Table:
+    """Lay cells out, one language a row and one task a column.
+
+    Args:
+        cells: what to show of each.
+        headings: of the columns, by task.
+        groups: the languages, with a line between groups.
+        title, caption: what stands above and below.
+        justify: where in its column the content of a cell stands.
+    """
+    table = Table(**LOOK, title=title, caption=caption)
+    table.add_column("code", no_wrap=True)
+    table.add_column("language", min_width=8)
+    for heading in headings.values():
+        table.add_column(heading, no_wrap=True, justify=justify)
+    for group in groups:
+        for language in group:
+            row = [cells.get(Cell(task, language), "") for task in headings]
+            table.add_row(language, language_name(language), *row)
+        table.add_section()
+    return table
+
+
 def quiet_libraries() -> None:
     """Silence the libraries' messages and telemetry; hyperlect's own warnings are shown.
 
@@ -85,14 +123,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def show(message: Any, category: Any, filename: str, *_: Any, **options: Any) -> None:
         if Path(filename).is_relative_to(PACKAGE):
             warn(str(message))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from hyperlect import __version__, cli
 from hyperlect.cli.check import check
@@ -20,46 +20,16 @@ from hyperlect.cli.predict import predict
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
 from hyperlect.cli.train import train
-from hyperlect.errors import HyperlectError
+from hyperlect.errors import HyperlectError, Interrupted
 
-USER_ERROR, BUG = 2, 1
+VERBS = (quickstart, train, evaluate, experiment, report, predict, check, convert_checkpoint)
+HELP = ["-h", "--help"]
+USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
 _OFF = ("", "0", "false", "no")
 _OUT_OF_MEMORY = (
     "There is not enough memory. Make batches smaller (--set training.batch_size=8, "
     "--set evaluation.tokens_per_batch=2048), or choose a smaller backbone."
 )
-
-
-class _Brief:
-    """Shows flags without a type, since they take no value, and only defaults that are words."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            flag = getattr(param, "is_flag", False)
-            param.show_default = str(param.default).isalpha() and not flag
-            param.metavar = "" if flag else param.metavar
-        return params
-
-
-class _Group(_Brief, TyperGroup):
-    pass
-
-
-class _Command(_Brief, TyperCommand):
-    pass
-
-
-app = typer.Typer(
-    name="hyperlect",
-    cls=_Group,
-    rich_markup_mode="rich",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for verb in (quickstart, train, evaluate, experiment, report, predict, check, convert_checkpoint):
-    app.command(cls=_Command, no_args_is_help=verb is not quickstart)(verb)
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,22 +38,11 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Show where an error comes from (also: HYPERLECT_DEBUG=1)."),
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show no progress, remarks or warnings.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the libraries' messages too.")
-    ] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
+    debug: bool = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+    version: Annotated[bool, typer.Option(callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """One network that adapts a frozen encoder to any task in any language.
 
@@ -95,14 +54,56 @@ def _options(
       hyperlect quickstart          a tour in minutes, on data that comes with it
       hyperlect train RECIPE.yaml   your own data
       hyperlect VERB --help         the options of a verb, with examples
+
+    Args:
+        debug: Show where an error comes from (also: HYPERLECT_DEBUG=1).
+        quiet: Show no progress, remarks or warnings.
+        verbose: Show the libraries' messages too.
+        version: Show the version.
     """
     cli.verbosity = -1 if quiet else int(verbose)
     if not (debug or verbose):
         cli.quiet_libraries()
 
 
+def _application() -> Any:
+    """Make the application. The help of options is that of the arguments in docstrings.
+
+    Flags are shown without a type, since they take no value, and have no opposite (--no-…).
+    Defaults are shown where they are words.
+    """
+    application = typer.Typer(
+        name="hyperlect",
+        rich_markup_mode="rich",
+        no_args_is_help=True,
+        context_settings={"help_option_names": HELP},
+    )
+    application.callback()(_options)
+    for verb in VERBS:
+        application.command(no_args_is_help=verb is not quickstart)(verb)
+    group: Any = typer.main.get_command(application)
+    for command in (group, *group.commands.values()):
+        command.help, _, arguments = command.help.partition("\nArgs:\n")
+        helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", arguments, re.MULTILINE))
+        context = typer.Context(command, help_option_names=HELP)
+        for param in command.get_params(context):
+            text = " ".join(helps.get(param.name, param.help or "").split())
+            param.help = re.sub(r"(Default: .*)", r"[dim]\1[/]", text)
+            flag = getattr(param, "is_flag", False)
+            param.show_default = str(param.default).isalpha() and not flag
+            param.metavar = "" if flag else param.metavar
+            param.secondary_opts = []
+    return group
+
+
+app = _application()
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 for success, 2 for an error that the user can fix.
+    """Run the command line and exit.
+
+    The exit code is 0 for success, 1 for a bug, 2 for an error that the user can fix, 130 for an
+    interruption. ``hyperlect experiment`` has codes of its own.
 
     Args:
         arguments: those after the program's name; the process's own by default. ``--debug``,
@@ -121,25 +122,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app(words, prog_name="hyperlect")
-    except HyperlectError as error:
-        _exit(error, str(error), USER_ERROR, debug)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _exit(error, f"{place}{error.strerror or error}", USER_ERROR, debug)
+    except Interrupted as stop:
+        cli.remark(str(stop))
+        raise SystemExit(INTERRUPTED) from stop
     except Exception as error:
-        # torch has an OutOfMemoryError of its own; torch need not be loaded.
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            _exit(error, _OUT_OF_MEMORY, USER_ERROR, debug)
-        hint = "This is a bug of hyperlect. HYPERLECT_DEBUG=1 shows where it happened."
-        _exit(error, f"{type(error).__name__}: {error}\n{hint}", BUG, debug)
+        if debug:
+            raise
+        raise SystemExit(_explain(error)) from error
     raise SystemExit(0)  # not reached: the application exits by itself
 
 
-def _exit(error: Exception, message: str, code: int, debug: bool) -> NoReturn:
-    if debug:
-        raise error
-    cli.complain(message)
-    raise SystemExit(code) from error
+def _explain(error: Exception) -> int:
+    """Print what an error means to the person at the keyboard. Returns the exit code."""
+    # torch has an OutOfMemoryError of its own; torch need not be loaded.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        cli.complain(_OUT_OF_MEMORY)
+    elif isinstance(error, HyperlectError):
+        cli.complain(str(error))
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        cli.complain(f"{place}{error.strerror or error}")
+    else:
+        hint = "This is a bug of hyperlect. HYPERLECT_DEBUG=1 shows where it happened."
+        cli.complain(f"{type(error).__name__}: {error}\n{hint}")
+        return BUG
+    return USER_ERROR
 
 
 if __name__ == "__main__":

@@ -7,48 +7,16 @@ from typing import Annotated
 
 import typer
 
-from . import libraries, out, remark
+from . import RunOption, libraries, out, remark
 
 
 def convert_checkpoint(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="The folder that the released code wrote, with TASK_model/pytorch_model.bin.",
-        ),
-    ],
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID|FOLDER",
-            help="The encoder it was trained on. [dim]default: model_name_or_path[/]",
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="The encoder's branch, tag or commit on the hub.")
-    ] = None,
-    arguments: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The arguments it was trained with, by their names there, as JSON or YAML.",
-        ),
-    ] = None,
-    overrides: Annotated[
-        list[str],
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="One such argument, as adapter_dim=256; repeatable."
-        ),
-    ] = [],  # noqa: B006
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="RUN",
-            help="The run folder to make. [dim]default: runs/ and the checkpoint's name[/]",
-        ),
-    ] = None,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT")],
+    backbone: Annotated[str | None, typer.Option(metavar="ID|FOLDER")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REVISION")] = None,
+    arguments: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    overrides: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    run: RunOption = None,
 ) -> None:
     """Turn a checkpoint of the authors' released code into a run.
 
@@ -61,6 +29,14 @@ def convert_checkpoint(
       hyperlect convert-checkpoint outputs/checkpoint-5000 --arguments a.json
       hyperlect convert-checkpoint old --arguments a.yaml --set adapter_dim=128
       hyperlect convert-checkpoint old --arguments a.yaml --backbone models/bert
+
+    Args:
+        checkpoint: The folder that the released code wrote, with TASK_model/pytorch_model.bin.
+        backbone: The encoder it was trained on. Default: model_name_or_path.
+        revision: The encoder's branch, tag or commit on the hub.
+        arguments: The arguments it was trained with, by their names there, as JSON or YAML.
+        overrides: One such argument, as adapter_dim=256; repeatable.
+        run: The run folder to make. Default: runs/ and the checkpoint's name.
     """
     run = run or Path("runs") / checkpoint.resolve().name
     with libraries():
@@ -69,15 +45,12 @@ def convert_checkpoint(
     for path in result.unread:
         remark(f"{path} is a pickle and was not read.")
     for key, value in result.assumed.items():
-        default = str(value).lower()
-        remark(
-            f"{key} was not given: {default} was assumed. The weights cannot show an error here."
-        )
+        assumed = f"{str(value).lower()} was assumed"
+        remark(f"{key} was not given: {assumed}. The weights cannot show an error here.")
     config, console = result.model.config, out()
     norms = " and the encoder's trained LayerNorms" if config.train_layer_norms else ""
     tasks, languages = (", ".join(names) for names in (result.model.tasks, config.languages))
     console.print(f"{run} holds adapters and heads{norms}: {tasks} in {languages}.", markup=False)
-    console.print("\nNext:")
-    console.print(f"  hyperlect check {run}", markup=False)
     options = f"--task {result.task} --language {config.languages[0]} sentences.txt"
-    console.print(f"  hyperlect predict {run} {options}", markup=False)
+    commands = f"  hyperlect check {run}\n  hyperlect predict {run} {options}"
+    console.print(f"\nNext:\n{commands}", markup=False)

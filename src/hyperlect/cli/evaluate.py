@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..errors import HyperlectError
 from ..grid import Cell, Kind
-from ..languages import name, resolve
+from ..languages import resolve
 from ..run_folder import RECIPE, RESULTS, require_run
-from . import Device, DeviceOption, RunArgument, SetOption, err, libraries, out, remark
+from . import (
+    LOOK,
+    DeviceOption,
+    RunArgument,
+    SetOption,
+    err,
+    grid_table,
+    libraries,
+    out,
+    remark,
+)
 
 if TYPE_CHECKING:
     from ..evaluation import Results
@@ -29,37 +38,15 @@ COLOURS = {
 }
 
 
-class Part(StrEnum):
-    """Which part of the data."""
-
-    TEST = "test"
-    DEV = "dev"
-
-
 def evaluate(
     run: RunArgument,
-    cells: Annotated[
-        list[str],
-        typer.Option(
-            metavar="TASK:LANGUAGE",
-            help="Score only these cells. [dim]default: all that have data[/]",
-        ),
-    ] = [],  # noqa: B006
+    cells: Annotated[list[str], typer.Option(metavar="TASK:LANGUAGE")] = [],  # noqa: B006
     more_cells: Annotated[list[str], typer.Argument(hidden=True, metavar="CELL")] = [],  # noqa: B006
-    test: Annotated[
-        list[str],
-        typer.Option(
-            "--test",
-            metavar="TASK:LANGUAGE=FILE",
-            help="Score this file instead, in the format of the task's other data; repeatable.",
-        ),
-    ] = [],  # noqa: B006
-    split: Annotated[Part, typer.Option(help="Which part of the data.")] = Part.TEST,
+    test: Annotated[list[str], typer.Option(metavar="TASK:LANGUAGE=FILE")] = [],  # noqa: B006
+    split: Literal["test", "dev"] = "test",
     overrides: SetOption = [],  # noqa: B006
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
-    ] = False,
-    device: DeviceOption = Device.AUTO,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Score a run on the data that its recipe names, by kind of cell.
 
@@ -72,26 +59,30 @@ def evaluate(
       hyperlect evaluate runs/mine --cells ner:fao pos:isl
       hyperlect evaluate runs/mine --test pos:mlt=my-test.conllu
       hyperlect evaluate runs/mine --split dev --json > dev.json
+
+    Args:
+        cells: Score only these cells. Default: all that have data.
+        test: Score this file instead, in the format of the task's other data; repeatable.
+        split: Which part of the data.
+        as_json: Print the results as JSON instead of a table.
     """
     run = require_run(run, finished=True)
     # The parser gives an option one value: the cells after the first come as arguments.
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
     files = dict(_cell_and_file(text) for text in test)
-    if files and (chosen or split is not Part.TEST):
+    if files and (chosen or split != "test"):
         raise HyperlectError("--test names the cells itself; remove --cells and --split.")
     with libraries():
         from ..evaluation import evaluate_run
         from ..recipe import load_recipe
     recipe = load_recipe(run / RECIPE, overrides, check_files=False)
-    results = evaluate_run(
-        run, chosen or None, split.value, device.value, err(), recipe, files or None
-    )
+    results = evaluate_run(run, chosen or None, split, device, err(), recipe, files or None)
     if as_json:
         typer.echo(json.dumps(results.data(), ensure_ascii=False, indent=1))
         return
     out().print(results_table(results))
-    if chosen or files or split is not Part.TEST:
+    if chosen or files or split != "test":
         remark(f"({RESULTS} keeps the test scores of all cells and was not changed)")
     else:
         remark(f"Saved in {run / RESULTS}. As a page: hyperlect report {run}")
@@ -101,8 +92,6 @@ def _cell_and_file(text: str) -> tuple[Cell, Path]:
     cell, equals, file = text.partition("=")
     if not (equals and file):
         raise HyperlectError(f'--test must be TASK:LANGUAGE=FILE, not "{text}".')
-    if not Path(file).is_file():
-        raise HyperlectError(f"--test {text}: there is no file {file}.")
     task, language = Cell.parse(cell)
     return Cell(task, resolve(language)), Path(file)
 
@@ -120,26 +109,19 @@ def results_table(results: Results) -> Group:
 def _grid(results: Results) -> Table:
     from ..evaluation.metrics import UAS
 
-    cells = results.cells
-    with_uas = {cell.task for cell in cells if UAS in cell.details}
-    metrics = {c.task: f"{c.metric} ({UAS})" if c.task in with_uas else c.metric for c in cells}
-    scores = {(cell.language, cell.task): cell for cell in cells}
-    table = Table(title=f"{results.name}: results by cell", title_justify="left")
-    table.add_column("language")
-    for task, metric in metrics.items():
-        table.add_column(f"{task}\n{metric}  n", justify="right")
-    for language in sorted({cell.language for cell in cells}):
-        row: list[str | Text] = [f"{language}  {name(language)}"]
-        for task in metrics:
-            cell = scores.get((language, task))
-            if cell is None:
-                row.append("")
-                continue
-            beside = f" ({cell.details[UAS]:.1f})" if UAS in cell.details else ""
-            figure = (f"{_figure(cell.score)}{beside} {cell.kind.mark}", COLOURS[cell.kind])
-            row.append(Text.assemble(figure, (f" {cell.examples}", "dim")))
-        table.add_row(*row)
-    return table
+    with_uas = {result.task for result in results.cells if UAS in result.details}
+    headings: dict[str, str] = {}
+    cells: dict[Cell, Text] = {}
+    for result in results.cells:
+        metric = f"{result.metric} ({UAS})" if result.task in with_uas else result.metric
+        headings[result.task] = f"{result.task}\n{metric}  n"
+        beside = f" ({result.details[UAS]:.1f})" if UAS in result.details else ""
+        figure = (f"{_figure(result.score)}{beside} {result.kind.mark}", COLOURS[result.kind])
+        cell = Cell(result.task, result.language)
+        cells[cell] = Text.assemble(figure, (f" {result.examples}", "dim"))
+    languages = sorted({cell.language for cell in cells})
+    title = f"{results.name}: results by cell"
+    return grid_table(cells, headings, [languages], title=title, justify="right")
 
 
 def _figure(score: float | None) -> str:
@@ -147,11 +129,9 @@ def _figure(score: float | None) -> str:
 
 
 def _averages(results: Results) -> Table:
-    table = Table(title="averages by kind of cell", title_justify="left")
-    for column in ("task", "kind of cell", "metric"):
-        table.add_column(column)
-    for column in ("mean", "cells"):
-        table.add_column(column, justify="right")
+    numbers = (Column(name, justify="right") for name in ("mean", "cells"))
+    title = "averages by kind of cell"
+    table = Table("task", "kind of cell", "metric", *numbers, title=title, **LOOK)
     for average in results.averages:
         kind, without = average.kind, average.not_applicable
         table.add_row(

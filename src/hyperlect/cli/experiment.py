@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import listed
-from . import Device, DeviceOption, complain, libraries, out, remark, warn
+from . import DeviceOption, complain, libraries, out, remark, warn
 
 if TYPE_CHECKING:
     from ..experiment import Progress
@@ -25,65 +25,20 @@ ADVICE = {
 
 
 def experiment(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="GRID.yaml|FOLDER",
-            help="An experiment's file, or a folder with one; or a folder of recipes.",
-        ),
-    ],
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the runs go. [dim]default: runs/NAME[/]"),
-    ] = None,
-    show: Annotated[
-        bool,
-        typer.Option("--list", "--dry-run", help="Check everything, list the runs, run nothing."),
-    ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only runs whose name begins so, as mixed/hyperx; * is anything; repeatable."
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Runs at a time, in processes. [dim]default: one, or one a GPU[/]",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Run on a Ray cluster; local starts one here."),
-    ] = None,
-    gpus_per_run: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N", min=0, help="With --ray: GPUs for each run; 0.25 for four on one."
-        ),
-    ] = None,
-    time_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Work for 10m, 1h30m or 600 seconds, then save and stop."
-        ),
-    ] = None,
+    source: Annotated[Path, typer.Argument(metavar="GRID.yaml|FOLDER")],
+    folder: Annotated[Path | None, typer.Option("--out", metavar="DIR")] = None,
+    show: Annotated[bool, typer.Option("--list", "--dry-run")] = False,
+    only: Annotated[list[str], typer.Option(metavar="NAME")] = [],  # noqa: B006
+    processes: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS")] = None,
+    gpus_per_run: Annotated[float | None, typer.Option(metavar="N", min=0)] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME")] = None,
     slice_: Annotated[str | None, typer.Option("--slice", hidden=True)] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try failed runs again, from their last checkpoint.")
-    ] = False,
-    redo: Annotated[
-        bool, typer.Option("--redo", help="Remove and run again what a changed recipe had made.")
-    ] = False,
-    methods: Annotated[
-        str | None, typer.Option(metavar="M,M", help="For a folder of recipes: the methods.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="N,N", help="For a folder of recipes: the seeds.")
-    ] = None,
-    device: DeviceOption = Device.AUTO,
+    retry: bool = False,
+    redo: bool = False,
+    methods: Annotated[str, typer.Option(metavar="M,M")] = "",
+    seeds: Annotated[str, typer.Option(metavar="N,N")] = "",
+    device: DeviceOption = "auto",
 ) -> None:
     """Run recipes with several methods and seeds, and continue where it stopped.
 
@@ -103,6 +58,20 @@ def experiment(
       hyperlect experiment mine/ --methods hyperx,adapters --seeds 1,2,3
       hyperlect experiment grid.yaml --only mixed/hyperx --time-limit 10m
       hyperlect experiment grid.yaml --ray auto --gpus-per-run 0.25
+
+    Args:
+        source: An experiment's file, or a folder with one; or a folder of recipes.
+        folder: Where the runs go. Default: runs/NAME.
+        show: Check everything, list the runs, run nothing.
+        only: Only runs whose name begins so, as mixed/hyperx; * is anything; repeatable.
+        processes: Runs at a time, in processes. Default: one, or one a GPU.
+        ray: Run on a Ray cluster; local starts one here.
+        gpus_per_run: With --ray: GPUs for each run; 0.25 for four on one.
+        time_limit: Work for 10m, 1h30m or 600 seconds, then save and stop.
+        retry: Try failed runs again, from their last checkpoint.
+        redo: Remove and run again what a changed recipe had made.
+        methods: For a folder of recipes: the methods.
+        seeds: For a folder of recipes: the seeds.
     """
     began = time.monotonic()  # importing the libraries counts
     with libraries():
@@ -112,12 +81,12 @@ def experiment(
     budget = room.TimeBudget(time_limit or slice_, began)
     planned = room.plan(source, folder, _names(methods), _numbers(seeds))
     room.check_owner(planned)
-    progress = room.Progress(planned, room.choose(planned, only or ()))
+    progress = room.Progress(planned, room.choose(planned, only))
     interrupted = False
     if show:
         out().print(room.runs_table(progress))
     else:
-        engine = room.make_engine(device.value, processes, ray, gpus_per_run, planned.variables)
+        engine = room.make_engine(device, processes, ray, gpus_per_run, planned.variables)
         for run in progress.redo() if redo else ():
             remark(f"{run.name}: removed, to be run again")
         if retry:
@@ -135,14 +104,15 @@ def experiment(
     raise typer.Exit(INTERRUPTED if interrupted and code == UNFINISHED else code)
 
 
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(text: str | None) -> list[int]:
-    if not all(name.isdigit() for name in _names(text)):
-        raise typer.BadParameter(f"write numbers separated by commas, not {text}")
-    return list(map(int, _names(text)))
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in _names(text)]
+    except ValueError:
+        raise typer.BadParameter(f"write numbers separated by commas, not {text}") from None
 
 
 def _report(progress: Progress) -> int:

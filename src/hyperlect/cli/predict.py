@@ -6,19 +6,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
+from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems
 from ..grid import Kind
 from ..languages import name, resolve
@@ -35,99 +35,46 @@ PEEKED = 100
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _CONLLU_LINE = re.compile(r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){8}[^\t]*")
 _IN_COLUMNS = re.compile(r".*\t.*|\S+(?: \S+)* (?:O|[BIESLU]-\S+)")
+_FEATURES = re.compile(r"_|\w+(\[\w+\])?=.+")
 _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a script without spaces
 
-
-class Layout(StrEnum):
-    """How the input is laid out."""
-
-    AUTO = "auto"
-    RAW = "raw"
-    WORDS = "words"
-    COLUMNS = "columns"
-    CONLLU = "conllu"
-    TSV = "tsv"
-    CSV = "csv"
-    JSONL = "jsonl"
-
-
-class Form(StrEnum):
-    """How predictions are written."""
-
-    TEXT = "text"
-    CONLL = "conll"
-    CONLLU = "conllu"
-    JSONL = "jsonl"
-
-
-TABLES = (Layout.TSV, Layout.CSV, Layout.JSONL)
-WORD_FILES = (Layout.WORDS, Layout.COLUMNS, Layout.CONLLU)
+Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
+Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
+"""How predictions are written; the last three are formats of the input, as in a recipe."""
+TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
+WORD_FILES = ("words", "columns", "conllu")
+WORD_FORMS = ("conll", "conllu")
+_OPTIONS = {
+    "--word": ("columns",),
+    "--comment": ("words", "columns"),
+    "--strip-prefix": ("words", "columns"),
+    "--field": TABLES,
+    "--quoted": ("tsv",),
+}
+"""Which layouts an option is for."""
 _READS = {
-    Layout.WORDS: "a word a line",
-    Layout.COLUMNS: "a word a line, from column {word} (--word)",
-    Layout.CONLLU: "CoNLL-U",
+    "words": "a word a line",
+    "columns": "a word a line, from column {columns} (--word)",
+    "conllu": "CoNLL-U",
     **{layout: f"{layout}, from column {{columns}} (--field)" for layout in TABLES},
 }
 _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a tab between"}
 
 
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="The folder that training made, or a model's id on the hub."
-        ),
-    ],
-    task: Annotated[str, typer.Option(help="A task of the run, such as ner.")],
-    language: Annotated[
-        str, typer.Option(help="Any language, trained or not: fao, fo or Faroese.")
-    ],
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="What to read. [dim]default: stdin[/]")
-    ] = "-",
-    target: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write. [dim]default: stdout[/]"),
-    ] = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="text|conll|conllu|jsonl",
-            help="text is for reading. conll has a word and its label on a line. conllu fills in "
-            "the predicted column and keeps the rest. jsonl has one object a sentence.",
-        ),
-    ] = Form.TEXT.value,
-    layout: Annotated[
-        Layout,
-        typer.Option(
-            "--input",
-            help="raw: a sentence a line. words: a word a line, a blank line after each "
-            "sentence. columns: the same with columns. auto looks at the file's name and its "
-            "first lines, and says what it took.",
-        ),
-    ] = Layout.AUTO,
-    word: Annotated[
-        int | None, typer.Option(min=1, help="columns: the number of the one with the words, as 2.")
-    ] = None,
-    comment: Annotated[
-        str, typer.Option(metavar="TEXT", help='words, columns: how comments begin, as "# ".')
-    ] = "",
-    strip_prefix: Annotated[
-        bool, typer.Option("--strip-prefix", help="columns: strip en: and the like from words.")
-    ] = False,
-    fields: Annotated[
-        list[str],
-        typer.Option(
-            "--field",
-            metavar="ROLE=COLUMN",
-            help="tsv, csv, jsonl: the column of the words, text or pair; repeatable.",
-        ),
-    ] = [],  # noqa: B006
-    quoted: Annotated[
-        bool, typer.Option("--quoted", help="tsv: cells may stand in quotation marks.")
-    ] = False,
-    device: DeviceOption = Device.AUTO,
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    task: Annotated[str, typer.Option(metavar="TASK")],
+    language: Annotated[str, typer.Option(metavar="LANGUAGE")],
+    file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
+    target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
+    form: Annotated[Form, typer.Option("--format", metavar="text|conll|conllu|jsonl")] = "text",
+    layout: Annotated[Layout, typer.Option("--input")] = "auto",
+    word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
+    strip_prefix: bool = False,
+    fields: Annotated[list[str], typer.Option("--field", metavar="ROLE=COLUMN")] = [],  # noqa: B006
+    quoted: bool = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Label sentences with one task in one language.
 
@@ -141,11 +88,27 @@ def predict(
       hyperlect predict runs/mine --task ner --language Faroese   (type, or pipe)
       hyperlect predict runs/mine --task pos --language fo words.tsv --word 2
       hyperlect predict runs/a --task pos --language fo b.conllu --format conllu
+
+    Args:
+        run: The folder that training made, or a model's id on the hub.
+        task: A task of the run, such as ner.
+        language: Any language, trained or not: fao, fo or Faroese.
+        file: What to read. Default: stdin.
+        target: Where to write. Default: stdout.
+        form: text is for reading. conll has a word and its label on a line. conllu fills in the
+            predicted column and keeps the rest. jsonl has one object a sentence.
+        layout: raw: a sentence a line. words: a word a line, a blank line after each sentence.
+            columns: the same with columns. auto looks at the file's name and its first lines, and
+            says what it took.
+        word: columns: the number of the one with the words, as 2.
+        comment: words, columns: how comments begin, as "# ".
+        strip_prefix: columns: strip en: and the like from words.
+        fields: tsv, csv, jsonl: the column of the words, text or pair; repeatable.
+        quoted: tsv: cells may stand in quotation marks.
     """
-    if form in (Layout.COLUMNS, Layout.TSV, Layout.CSV):  # formats of files, as in a recipe
-        form, layout = Form.CONLL if form == Layout.COLUMNS else Form.TEXT, Layout(form)
-    if form not in list(Form):
-        raise HyperlectError(f'--format must be one of {", ".join(Form)}, not "{form}".')
+    if form in ("columns", "tsv", "csv"):
+        layout = form
+        form = "conll" if layout == "columns" else "text"
     resolve(language)  # a misspelt one is an error before the model is loaded
     if " " in file and not Path(file).exists():
         hint = f'To label a sentence: echo "{file}" | hyperlect predict …'
@@ -157,50 +120,41 @@ def predict(
     problems.raise_if_any(DataError, "The input cannot be read:")
     model = load(run, device)
     chosen = model.task(task)
-    if not chosen.type.reads_words and form in (Form.CONLL, Form.CONLLU):
-        raise HyperlectError(
-            f'--format {form} is for labels on words; "{task}" labels texts. Use text or jsonl.'
-        )
     first = [line for _, line in head]
-    guessed = layout is Layout.AUTO
+    guessed = layout == "auto"
     if guessed:
-        layout = Layout.COLUMNS if word else recognise(file, first, chosen, comment)
-    if not chosen.type.reads_words and layout in WORD_FILES:
-        raise DataError(f'The task "{task}" reads texts: use --input raw, tsv, csv or jsonl.')
-    for option, value, layouts in (
-        ("--word", word, (Layout.COLUMNS,)),
-        ("--comment", comment, (Layout.WORDS, Layout.COLUMNS)),
-        ("--strip-prefix", strip_prefix, (Layout.WORDS, Layout.COLUMNS)),
-        ("--field", fields, TABLES),
-        ("--quoted", quoted, (Layout.TSV,)),
-    ):
+        layout = "columns" if word else recognise(file, first, chosen, comment)
+    if not chosen.type.reads_words and (layout in WORD_FILES or form in WORD_FORMS):
+        forms = "--input raw, tsv, csv or jsonl, and --format text or jsonl"
+        raise HyperlectError(f'The task "{task}" labels texts, not words: use {forms}.')
+    values = (word, comment, strip_prefix, fields, quoted)
+    for value, (option, layouts) in zip(values, _OPTIONS.items(), strict=True):
         if value and layout not in layouts:
             raise HyperlectError(f"{option} is for --input {' or '.join(layouts)}, not {layout}.")
     columns: dict[str, str | int] = {}
-    if layout is Layout.CONLLU:
-        columns = {"label": "form"}  # labels need not be there
-    elif layout in WORD_FILES:
-        columns = {"word": word or 1, "label": word or 1}
+    if layout in ("words", "columns"):
+        columns = {"word": word or 1}
     elif layout in TABLES:
-        columns |= [field.partition("=")[::2] for field in fields]
+        named = (field.partition("=") for field in fields)
+        columns = {role: column for role, _, column in named}
         columns = columns or {role: role for role in _roles(chosen, first)}
     if guessed:
         reads = _READS.get(layout) or _READS_RAW.get(chosen.type.reads, "a text a line")
-        reads = reads.format(word=word or 1, columns=", ".join(map(str, columns.values())))
+        reads = reads.format(columns=", ".join(map(str, columns.values())))
         remark(f"Type {reads}; Ctrl-D ends." if typed else f"Reading {reads}; see --input.")
-    formats: Any = {Layout.WORDS: "columns", Layout.RAW: "text"}
     source = Source(
-        formats.get(layout, layout.value),
+        "columns" if layout == "words" else layout,
         chain(head, numbered),
         columns,
         comment,
         quoting="minimal" if quoted else "none",
         strip_prefix=strip_prefix,
-        separator="\t" if layout is Layout.WORDS else "",
+        separator="\t" if layout == "words" else "",
+        unlabelled="ignore",
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
     with _written(target, file) as console:
-        writer = Writer(Form(form), layout, chosen, console, comment)
+        writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK)
 
 
@@ -230,23 +184,23 @@ def _written(target: Path | None, file: str) -> Iterator[Console]:
 def recognise(file: str, head: Sequence[str], task: Task, comment: str = "") -> Layout:
     """Tell how the input is laid out, by the file's name and by most of its first lines."""
     suffix = Path(file.removesuffix(".gz")).suffix.removeprefix(".")
-    if suffix in TABLES and (suffix == Layout.JSONL or _has_column(head, _roles(task, head)[0])):
-        return Layout(suffix)
-    if not task.type.reads_words or suffix == Layout.CONLLU:
-        return Layout.CONLLU if task.type.reads_words else Layout.RAW
+    if suffix in TABLES and (suffix == "jsonl" or _has_column(head, _roles(task, head)[0])):
+        return suffix
+    if not task.type.reads_words:
+        return "raw"
     # The word "#" and a comment look alike, so neither has a say.
-    rows = [line.strip(" ") for line in head if not line.startswith(("#", comment or "#"))]
-    rows = [row for row in rows if row.strip()]
+    marks = ("#", comment or "#")
+    rows = [line.strip(" ") for line in head if line.strip() and not line.startswith(marks)]
 
     def share(pattern: re.Pattern[str]) -> float:
         return sum(pattern.fullmatch(row) is not None for row in rows) / max(1, len(rows))
 
-    if share(_CONLLU_LINE) > 0.5:
-        return Layout.CONLLU
+    if suffix == "conllu" or share(_CONLLU_LINE) > 0.5:
+        return "conllu"
     if share(_IN_COLUMNS) > 0.5:
-        return Layout.COLUMNS
+        return "columns"
     gaps = any(not line.strip() for line in head[:-1])
-    return Layout.WORDS if gaps and share(_ONE_WORD) > 0.8 else Layout.RAW
+    return "words" if gaps and share(_ONE_WORD) > 0.8 else "raw"
 
 
 def _roles(task: Task, head: Sequence[str]) -> tuple[str, ...]:
@@ -297,11 +251,11 @@ def read(
                 text = row.text if row.pair is None else (row.text, row.pair)
                 yield Block([], list(row.words) or text, row.line)
     elif layout in WORD_FILES:
-        sentences = conllu_sentences if layout is Layout.CONLLU else column_sentences
+        sentences = conllu_sentences if layout == "conllu" else column_sentences
         for example, block in sentences(source, True, problems):
             words = list(example.words) if example else None
             counted = words and words[1:] and words == list(map(str, range(1, len(words) + 1)))
-            if counted and guessed and layout is Layout.COLUMNS:
+            if counted and guessed and layout == "columns":
                 problems.add("this column counts the words. Name another: --word 2", block[0][0])
             yield Block(block, words, block[0][0])
     else:
@@ -364,74 +318,77 @@ class Writer:
     def __init__(
         self, form: Form, layout: Layout, task: Task, console: Console, comment: str = ""
     ) -> None:
-        trees = task.type is TaskType.PARSING and form in (Form.TEXT, Form.CONLL)
-        self.form = Form.CONLLU if trees else form
+        trees = task.type is TaskType.PARSING and form in ("text", "conll")
+        self.form = "conllu" if trees else form
         self.layout, self.task, self.console, self.comment = layout, task, console, comment
-        self.columns = self.form in (Form.CONLL, Form.CONLLU)
-        self.aligned = layout in (WORD_FILES if self.columns else (Layout.RAW,))
+        self.column = "misc"
+        if set(task.labels) <= set(UPOS):
+            self.column = "upos"
+        elif all(_FEATURES.fullmatch(label) for label in task.labels):
+            self.column = "feats"
 
     def write(self, block: Block, prediction: Prediction | None) -> None:
         """Write one block of the input, with its prediction if it has one."""
-        if self.columns:
-            self._plain(*self._column_lines(block, prediction))
-        elif self.form is Form.JSONL and prediction:
+        lines: Iterable[str] = [line for _, line in block.lines]
+        if self.form in WORD_FORMS:
+            if self.layout in WORD_FILES:
+                lines = self._filled(block, prediction)
+            else:
+                lines = self._word_lines(prediction) if prediction else []
+        elif prediction is None:
+            lines = lines if self.form == "text" and self.layout == "raw" else []
+        elif self.form == "jsonl":
             record = {"line": block.line, **prediction.to_dict()}
-            self._plain(json.dumps(record, ensure_ascii=False))
-        elif prediction and self.console.is_terminal:
-            self.console.print(readable(prediction, self.task))
-        elif prediction:
-            self._plain(re.sub(r"[\r\n]+", " ", readable(prediction, self.task).plain))
-        elif self.aligned and self.form is Form.TEXT:
-            self._plain(*(line for _, line in block.lines))
-
-    def _plain(self, *lines: str) -> None:
+            lines = [json.dumps(record, ensure_ascii=False)]
+        else:
+            text = readable(prediction, self.task)
+            if self.console.is_terminal:
+                self.console.print(text)
+                return
+            lines = [re.sub(r"[\r\n]+", " ", text.plain)]
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _column_lines(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
-        """Yield the lines of a block as they stand, each word with its prediction.
+    def _word_lines(self, prediction: Prediction) -> Iterator[str]:
+        """Yield a line for each word of an input of another layout, and a blank line."""
+        if self.form == "conllu":
+            yield f"# text = {' '.join(prediction.text.split())}"
+        for number, word in enumerate(prediction.words):
+            yield self._word_line(prediction, number, word)
+        yield ""
 
-        The words of other inputs become such lines.
-        """
-        lines, comment = [line for _, line in block.lines], self.comment
-        conllu = self.layout is Layout.CONLLU
-        if not self.aligned and prediction:
-            if self.form is Form.CONLLU:
-                yield f"# text = {' '.join(prediction.text.split())}"
-            lines, comment = [*prediction.words, ""], ""
-        number = 0
-        for line in lines if self.aligned or prediction else ():
+    def _filled(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
+        """Yield the lines of a word file as they stand, each word with its prediction."""
+        conllu, number = self.layout == "conllu", 0
+        for _, line in block.lines:
             begin = line.partition("\t")[0]
-            is_word = line.strip() and not (comment and line.startswith(comment))
-            if prediction and (begin.isdigit() if conllu else is_word):
+            comment = self.comment and line.startswith(self.comment)
+            if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
                 yield self._word_line(prediction, number, line)
                 number += 1
-            elif conllu and self.form is Form.CONLL and begin[:1].isdigit():
+            elif conllu and self.form == "conll" and begin[:1].isdigit():
                 continue  # a range or an empty node
-            elif self.form is Form.CONLLU and line.strip() and not (conllu or line[0] == "#"):
+            elif self.form == "conllu" and line.strip() and not (conllu or line[0] == "#"):
                 yield f"# {line}"
             else:
                 yield line
-        if self.form is Form.CONLLU and prediction and lines[-1].strip():
+        if self.form == "conllu" and prediction and line.strip():
             yield ""  # at the end of a file, where it was missing
 
     def _word_line(self, prediction: Prediction, number: int, line: str) -> str:
         word = re.sub(r"[\t\r\n]", " ", prediction.words[number])
         label = prediction.labels[number]
-        if self.form is Form.CONLL:
+        if self.form == "conll":
             return f"{word}\t{label}"
         cells = line.split("\t")
-        if self.layout is not Layout.CONLLU:
-            cells = [str(number + 1), word, *"_" * 8]
+        if self.layout != "conllu":
             end = prediction.offsets[number][1]
-            if prediction.text[end : end + 1].strip():
-                cells[9] = "SpaceAfter=No"
+            glued = prediction.text[end : end + 1].strip()
+            cells = [str(number + 1), word, *"_" * 7, "SpaceAfter=No" if glued else "_"]
         if prediction.heads:
             cells[6:8] = str(prediction.heads[number]), label
-        elif set(self.task.labels) <= set(UPOS):
-            cells[3] = label
-        elif all(re.fullmatch(r"_|\w+(\[\w+\])?=.+", known) for known in self.task.labels):
-            cells[5] = label
+        elif self.column != "misc":
+            cells[COLUMNS.index(self.column)] = label
         else:
             key = "NER" if self.task.type is TaskType.SPANS else self.task.name
             others = [e for e in cells[9].split("|") if e != "_" and not e.startswith(f"{key}=")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import PACKAGE, Device, DeviceOption, err, libraries, out, remark
+from . import PACKAGE, DeviceOption, RunOption, err, libraries, out, remark
 from .check import check_table
 from .evaluate import results_table
 from .predict import explained, load, readable
@@ -29,16 +29,9 @@ Next:
 
 
 def quickstart(
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="RUN", help=f"The run folder to make. [dim]default: {RUN}[/]"
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Train fewer or more steps than the recipe says.")
-    ] = None,
-    device: DeviceOption = Device.AUTO,
+    run: RunOption = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train, evaluate, report and predict on data that comes with hyperlect.
 
@@ -50,6 +43,10 @@ def quickstart(
     Examples:
       hyperlect quickstart
       hyperlect quickstart --steps 50 --out /tmp/quickstart
+
+    Args:
+        run: The run folder to make. Default: runs/quickstart.
+        steps: Train fewer or more steps than the recipe says.
     """
     run = run or free(RUN)
     console = out()
@@ -65,11 +62,14 @@ def quickstart(
     _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")
     start_run(recipe, run, device)
     _title(console, "3. Results", "on test sentences, none of them trained on")
-    results = evaluate_run(run, device=device.value, console=err())
+    results = evaluate_run(run, device=device, console=err())
     console.print(results_table(results))
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")
-    show_sentence(run, device, console)
+    model = load(str(run), device)
+    (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
+    console.print(explained(prediction), style="dim", markup=False)
+    console.print(readable(prediction, model.task(TASK)))
     console.print(NEXT.format(run=run, page=page, recipe=RECIPE), markup=False)
 
 
@@ -87,14 +87,6 @@ def free(wanted: Path) -> Path:
 def overrides(steps: int | None) -> list[str]:
     """Return what --steps changes of the recipe."""
     return [] if steps is None else [f"training.steps={steps}", f"training.warmup={steps // 10}"]
-
-
-def show_sentence(run: Path, device: Device, console: Console) -> None:
-    """Label one sentence that is in no corpus."""
-    model = load(str(run), device)
-    (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
-    console.print(explained(prediction), style="dim", markup=False)
-    console.print(readable(prediction, model.task(TASK)))
 
 
 def _title(console: Console, title: str, remark: str) -> None:

@@ -13,36 +13,10 @@ from . import libraries, out
 
 
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="A run folder, several, or an experiment's.")
-    ],
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="PATH",
-            help="The HTML file to write; for tables of several systems, the folder. "
-            "[dim]default: report.html in the run folder; for several runs, comparison.html in "
-            "the first; an experiment's own folder[/]",
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            metavar="METHOD",
-            help="Test the others against this one, with three seeds or more.",
-        ),
-    ] = None,
-    formats: Annotated[
-        list[str],
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="html, markdown, csv, latex or json; repeatable. [dim]default: all for an "
-            "experiment, the page for runs[/]",
-        ),
-    ] = [],  # noqa: B006
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN")],
+    page: Annotated[Path | None, typer.Option("--out", metavar="PATH")] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="METHOD")] = None,
+    formats: Annotated[list[str], typer.Option("--format", metavar="NAME")] = [],  # noqa: B006
 ) -> None:
     """Write one HTML page about a run, or tables and plots that compare several.
 
@@ -55,6 +29,15 @@ def report(
       hyperlect report runs/mine runs/baseline --out comparison.html
       hyperlect report runs/my-experiment --baseline adapters
       hyperlect report runs/a runs/b --format latex --out tables
+
+    Args:
+        runs: A run folder, several, or an experiment's.
+        page: The HTML file to write; for tables of several systems, the folder. Default:
+            report.html in the run folder; for several runs, comparison.html in the first; an
+            experiment's own folder.
+        baseline: Test the others against this one, with three seeds or more.
+        formats: html, markdown, csv, latex or json; repeatable. Default: all for an experiment,
+            the page for runs.
     """
     is_experiment = len(runs) == 1 and (runs[0] / EXPERIMENT).is_file()
     tables = is_experiment or formats or baseline is not None

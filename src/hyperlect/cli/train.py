@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import HyperlectError, Interrupted, RunError
+from ..errors import HyperlectError, RunError
 from ..grid import Cell
 from ..run_folder import RECIPE, TRAINING, is_run, is_trained, require_run
-from . import Device, DeviceOption, SetOption, err, libraries, out, remark
+from . import Device, DeviceOption, RunOption, SetOption, err, libraries, out, remark
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -26,22 +24,11 @@ CONTENTS = {
 
 
 def train(
-    recipe: Annotated[
-        Path | None, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.")
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="RUN",
-            help="The run folder to make. [dim]default: runs/ and the recipe's name[/]",
-        ),
-    ] = None,
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE")] = None,
+    run: RunOption = None,
     overrides: SetOption = [],  # noqa: B006
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")
-    ] = None,
-    device: DeviceOption = Device.AUTO,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN")] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a recipe into a run folder.
 
@@ -53,22 +40,28 @@ def train(
       hyperlect train recipes/mixed-small.yaml
       hyperlect train mine.yaml --out runs/mine-2 --set training.steps=500
       hyperlect train --resume runs/mine-2
+
+    Args:
+        recipe: The recipe's YAML file.
+        run: The run folder to make. Default: runs/ and the recipe's name.
+        resume: Continue an interrupted run.
     """
-    if (recipe is None) == (resume is None):
-        raise HyperlectError("Name a recipe to train, or a run to continue: --resume RUN.")
-    if recipe is None:
+    if recipe and not resume:
+        if recipe.is_dir() and is_run(recipe):
+            hint = f"Resume it: hyperlect train --resume {recipe}"
+            raise RunError(f"{recipe} is a run folder. {hint}")
+        with libraries():
+            from ..recipe import load_recipe
+        loaded = load_recipe(recipe, overrides)
+        run = run or Path("runs") / loaded.name
+        start_run(loaded, run, device)
+        _describe(run, loaded)
+    elif resume and not recipe:
         if run:
             raise HyperlectError("--out is for a new run; a resumed run keeps its folder.")
-        _resume(require_run(Path(str(resume))), overrides, device)
-        return
-    if recipe.is_dir() and is_run(recipe):
-        raise RunError(f"{recipe} is a run folder. Resume it: hyperlect train --resume {recipe}")
-    with libraries():
-        from ..recipe import load_recipe
-    loaded = load_recipe(recipe, overrides)
-    run = run or Path("runs") / loaded.name
-    start_run(loaded, run, device)
-    _describe(run, loaded)
+        _resume(require_run(resume), overrides, device)
+    else:
+        raise HyperlectError("Name a recipe to train, or a run to continue: --resume RUN.")
 
 
 def start_run(recipe: Recipe, run: Path, device: Device) -> None:
@@ -77,8 +70,7 @@ def start_run(recipe: Recipe, run: Path, device: Device) -> None:
         from ..training import start
     for note in recipe.notes():
         remark(note)
-    with _interruptible():
-        start(recipe, run, device, err())
+    start(recipe, run, device, err())
 
 
 def _resume(run: Path, overrides: list[str], device: Device) -> None:
@@ -89,8 +81,7 @@ def _resume(run: Path, overrides: list[str], device: Device) -> None:
         remark(f"{run} is finished: {TRAINING} is there. Nothing is left to train.")
         return
     recipe = load_recipe(run / RECIPE, overrides)
-    with _interruptible():
-        resume(run, device, err(), recipe)
+    resume(run, device, err(), recipe)
     _describe(run, recipe)
 
 
@@ -102,9 +93,8 @@ def _describe(run: Path, recipe: Recipe) -> None:
         return
     console = out()
     console.print(f"\n[bold]{run}[/] holds:")
-    width = max(map(len, CONTENTS))
     for names, meaning in CONTENTS.items():
-        console.print(f"  {names:{width}}  [dim]{meaning}[/]")
+        console.print(f"  {names:35}  [dim]{meaning}[/]")
     console.print("\nNext:")
     for command in next_commands(run, recipe):
         console.print(f"  hyperlect {command}", markup=False)
@@ -123,13 +113,3 @@ def next_commands(run: Path, recipe: Recipe) -> list[str]:
         language = (untrained or cells)[0].language
         commands.append(f"predict {run} --task {task} --language {language} sentences.txt")
     return commands
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Exit with 130, as a shell does after Ctrl-C, if training was interrupted."""
-    try:
-        yield
-    except Interrupted as stop:
-        remark(str(stop))
-        raise typer.Exit(130) from stop
