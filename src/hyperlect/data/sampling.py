@@ -127,14 +127,14 @@ def cell_probabilities(
         Probabilities that sum to 1.
     """
     shares = shares or {}
-    parts = {None: 1.0 - sum(shares.values()), **shares}
+    rest = 1.0 - sum(shares.values())
     groups = {cell: cell.task if cell.task in shares else None for cell in batches}
     weights = {cell: float(count) ** (1.0 / temperature) for cell, count in batches.items()}
     totals: dict[str | None, float] = defaultdict(float)
     for cell, weight in weights.items():
         totals[groups[cell]] += weight
     return {
-        cell: parts[groups[cell]] * weight / totals[groups[cell]]
+        cell: shares.get(cell.task, rest) * weight / totals[groups[cell]]
         for cell, weight in weights.items()
     }
 
