@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hyperlect.data.encoding import encode
 from hyperlect.data.sampling import (
     BATCHES_PER_POOL,
     CellSampler,
@@ -20,13 +18,9 @@ from hyperlect.data.sampling import (
     by_length,
     cell_probabilities,
     length_grouped,
-    row_lengths,
 )
 from hyperlect.errors import RunError
 from hyperlect.grid import Cell
-from hyperlect.tasks import Task, TaskType
-from tests.data.made import tagged
-from tests.tiny import wordpiece_tokenizer
 
 POS, NER, SMALL, TEXT = (
     Cell("pos", "eng"), Cell("ner", "eng"), Cell("pos", "fao"), Cell("mlm", "fao"),
@@ -42,14 +36,6 @@ def lengths(rows: int) -> list[int]:
 
 
 # --- by length
-
-
-def test_lengths_are_read_off_the_encoded_rows(tmp_path: Path):
-    task = Task("pos", TaskType.TAGGING, ("DET", "NOUN"))
-    corpus = tagged("the/DET cat/NOUN", "a/DET")
-    encoded = encode(corpus, task, wordpiece_tokenizer(), 64, tmp_path)
-    assert row_lengths(encoded) == [4, 3]
-    assert row_lengths(encoded.select([1])) == [3]
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 4), (4, 4), (5, 4), (1000, 16), (0, 4)])

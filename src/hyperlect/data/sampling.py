@@ -7,7 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,6 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..grid import Cell
 from .batching import Drawn
-from .corpus import arrow_column
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 # Rows of similar length are sought among this many batches; more would pad less and mix less.
 BATCHES_PER_POOL = 50
@@ -27,14 +23,6 @@ BATCHES_PER_POOL = 50
 LEAST_FILLED = 0.75
 # Up to this many positions it takes any row: a pass of fewer costs about as much.
 SMALL_BATCH = 512
-
-
-def row_lengths(encoded: Dataset) -> list[int]:
-    """Return the number of sub-words of every row of an encoded corpus, without reading them."""
-    import pyarrow.compute as pc
-
-    lengths: list[int] = pc.list_value_length(arrow_column(encoded, "input_ids")).to_pylist()
-    return lengths
 
 
 def by_length(
@@ -147,7 +135,7 @@ class Sampler(ABC):
     interrupted continues exactly as if it had not been.
 
     Args:
-        lengths: the length of every row of every cell (see `row_lengths`).
+        lengths: the length of every row of every cell (`list_lengths` of its sub-words).
         batch_size: rows in a batch.
         temperature, shares: see `cell_probabilities`.
         seed: decides everything.
@@ -161,7 +149,7 @@ class Sampler(ABC):
 
     def __init__(
         self,
-        lengths: Mapping[Cell, Sequence[int]],
+        lengths: Mapping[Cell, Sequence[int] | NDArray[np.int64]],
         batch_size: int,
         temperature: float,
         shares: Mapping[str, float] | None = None,
