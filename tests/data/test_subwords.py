@@ -217,9 +217,8 @@ def test_there_is_no_better_division_into_windows(seed: int):
     assert max(sum(lengths[i] for i in window) for window in windows) == min(map(max, fitting))
 
 
-def test_words_above_the_capacity_are_cut():
-    assert list(_cut([1, 2, 3], 3)) == [[1, 2, 3]]
-    assert list(_cut([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
+def test_lengths_above_the_capacity_are_cut():
+    assert list(_cut([3, 10, 4], 4)) == [3, 4, 4, 2, 4]
 
 
 # --- control tokens in text

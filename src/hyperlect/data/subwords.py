@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain, groupby
@@ -197,11 +197,11 @@ class Subwords:
         """
         result = []
         for encoding in self._encode([nfc(line) for line in lines]):
-            tokens = zip(encoding.ids, encoding.word_ids, strict=True)
-            words = ([token for token, _ in run] for _, run in groupby(tokens, key=itemgetter(1)))
-            pieces = list(chain.from_iterable(_cut(word, self.capacity) for word in words))
-            spans = balanced_windows([len(piece) for piece in pieces], self.capacity)
-            texts = [list(chain.from_iterable(pieces[s.start : s.stop])) for s in spans]
+            words = (len(list(run)) for _, run in groupby(encoding.word_ids))
+            sizes = list(_cut(words, self.capacity))
+            bounds, ids = [0, *accumulate(sizes)], encoding.ids
+            spans = balanced_windows(sizes, self.capacity)
+            texts = [ids[bounds[span.start] : bounds[span.stop]] for span in spans]
             kept = [text for text in texts if not self.special.issuperset(text)]
             result.append([Window(*self.single.around(text)) for text in kept])
         return result
@@ -263,10 +263,11 @@ def _fill(lengths: Sequence[int], capacity: int) -> list[range]:
     return [*runs, range(start, len(lengths))]
 
 
-def _cut(word: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Cut a word of more sub-words than a size into several, in order."""
-    for start in range(0, len(word), size):
-        yield word[start : start + size]
+def _cut(lengths: Iterable[int], capacity: int) -> Iterator[int]:
+    """Cut every length above the capacity into several, in order."""
+    for length in lengths:
+        for start in range(0, length, capacity):
+            yield min(capacity, length - start)
 
 
 def _word_prefix(backend: Any) -> str:
