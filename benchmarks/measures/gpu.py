@@ -70,7 +70,6 @@ def random_batch(device: torch.device, sentences: int) -> Batch:
     rows = TaskRows(
         torch.arange(sentences),
         (LENGTH,) * sentences,
-        sentences,
         positions=torch.arange(ids.numel()),
         labels=labels,
     )

@@ -293,23 +293,21 @@ def test_each_row_is_masked_the_same_however_the_batch_is_divided(tmp_path: Path
     assert without == [masked[n] for n in (0, 2, 3, 4)]
 
 
-def many_rows(tokenizer: Any, rows: int = 400, width: int = 50) -> tuple[Tensor, Tensor]:
+def many_rows(tokenizer: Any, rows: int = 400, width: int = 50) -> Tensor:
     """Draw rows of ordinary sub-words between special ones, with padding at the end."""
     special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
     ids = _ordinary_tokens(torch.Size((rows, width)), len(tokenizer), special, generator(1))
     ids[:, 0], ids[:, -6], ids[:, -5:] = (
         tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id,
     )  # fmt: skip
-    attention = torch.ones_like(ids)
-    attention[:, -5:] = 0
-    return ids, attention
+    return ids
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_masks_have_the_published_rates(family: str):
     tokenizer = tiny_tokenizer(family)
-    ids, attention = many_rows(tokenizer)
-    hidden, chosen = mask_tokens(ids, attention, tokenizer, generator())
+    ids = many_rows(tokenizer)
+    hidden, chosen = mask_tokens(ids, tokenizer, generator())
     assert chosen.sum() / (400 * 43) == pytest.approx(0.15, abs=0.012)
     masked = hidden[chosen] == tokenizer.mask_token_id
     kept = hidden[chosen] == ids[chosen]
@@ -322,9 +320,9 @@ def test_masks_have_the_published_rates(family: str):
 def test_special_tokens_are_neither_chosen_nor_drawn(family: str):
     tokenizer = tiny_tokenizer(family)
     special = torch.tensor(tokenizer.all_special_ids)
-    ids, attention = many_rows(tokenizer)
+    ids = many_rows(tokenizer)
     ids[:, 7] = tokenizer.unk_token_id
-    hidden, chosen = mask_tokens(ids, attention, tokenizer, generator(), rate=1.0)
+    hidden, chosen = mask_tokens(ids, tokenizer, generator(), rate=1.0)
     assert not chosen[torch.isin(ids, special)].any()
     assert chosen[~torch.isin(ids, special)].all()
     drawn = hidden[chosen & (hidden != tokenizer.mask_token_id)]
@@ -334,9 +332,8 @@ def test_special_tokens_are_neither_chosen_nor_drawn(family: str):
 def test_every_row_has_a_position_to_predict():
     tokenizer = wordpiece_tokenizer()
     ids = torch.tensor([[2, 9, 3, 0], [2, 9, 10, 3], [2, 1, 3, 0]])
-    attention = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
     for seed in range(50):
-        _, chosen = mask_tokens(ids, attention, tokenizer, generator(seed))
+        _, chosen = mask_tokens(ids, tokenizer, generator(seed))
         assert chosen[0].tolist() == [False, True, False, False]
         assert chosen[1].sum() >= 1
         assert not chosen[2].any()  # nothing but special and unknown tokens

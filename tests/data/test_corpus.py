@@ -23,6 +23,7 @@ from hyperlect.data.corpus import (
     content_digest,
     draw,
     file_digest,
+    list_lengths,
     read_corpus,
 )
 from hyperlect.data.encoding import encode
@@ -329,6 +330,11 @@ def test_a_column_is_what_the_data_set_holds(tmp_path: Path) -> None:
     loaded = load_from_disk(str(tmp_path / "rows"))
     joined = concatenate_datasets([loaded, ROWS])
     assert arrow_column(joined, "text").to_pylist() == list("abcdabcd")
+
+
+def test_the_lengths_of_lists() -> None:
+    assert list_lengths(ROWS, "ids").tolist() == [1, 2, 0, 1]
+    assert list_lengths(ROWS.select([3, 1]), "ids").tolist() == [1, 2]
 
 
 def test_selected_rows_alone_and_in_their_order() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hyperlect.data.encoding import encode
 from hyperlect.data.sampling import (
     BATCHES_PER_POOL,
     CellSampler,
@@ -20,13 +18,9 @@ from hyperlect.data.sampling import (
     by_length,
     cell_probabilities,
     length_grouped,
-    row_lengths,
 )
-from hyperlect.errors import RecipeError, RunError
+from hyperlect.errors import RunError
 from hyperlect.grid import Cell
-from hyperlect.tasks import Task, TaskType
-from tests.data.made import tagged
-from tests.tiny import wordpiece_tokenizer
 
 POS, NER, SMALL, TEXT = (
     Cell("pos", "eng"), Cell("ner", "eng"), Cell("pos", "fao"), Cell("mlm", "fao"),
@@ -42,14 +36,6 @@ def lengths(rows: int) -> list[int]:
 
 
 # --- by length
-
-
-def test_lengths_are_read_off_the_encoded_rows(tmp_path: Path):
-    task = Task("pos", TaskType.TAGGING, ("DET", "NOUN"))
-    corpus = tagged("the/DET cat/NOUN", "a/DET")
-    encoded = encode(corpus, task, wordpiece_tokenizer(), 64, tmp_path)
-    assert row_lengths(encoded) == [4, 3]
-    assert row_lengths(encoded.select([1])) == [3]
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 4), (4, 4), (5, 4), (1000, 16), (0, 4)])
@@ -131,17 +117,7 @@ def test_batches_count_and_not_rows():
     assert sampler.probabilities == pytest.approx({POS: 3 / 4, NER: 1 / 4})
 
 
-def test_all_impossible_shares_are_named_at_once():
-    with pytest.raises(RecipeError) as error:
-        cell_probabilities({POS: 1, NER: 0}, 0, {"pos": 1.5, "topic": 0.2})
-    messages = [problem.message for problem in error.value.problems]
-    starts = ("temperature", "ner:eng", "the share of pos", "topic", "the shares sum")
-    assert len(messages) == len(starts)
-    assert all(map(str.startswith, messages, starts))
-    with pytest.raises(RecipeError, match=r"0\.5"):
-        cell_probabilities({POS: 1}, 5, {"pos": 0.5})
-    with pytest.raises(RecipeError, match="no cell"):
-        cell_probabilities({}, 5)
+def test_shares_may_be_all_there_is():
     assert cell_probabilities({POS: 1, NER: 4}, 5, {"pos": 0.4, "ner": 0.6}) == {POS: 0.4, NER: 0.6}
 
 
@@ -184,16 +160,18 @@ def test_an_interrupted_sampler_continues_the_sequence(make: Make, tokens: int |
 
 
 @each_sampler
-def test_a_state_may_be_that_of_an_earlier_moment(make: Make):
+def test_a_state_stays_that_of_its_moment(make: Make):
     """Batches are drawn ahead of their use."""
     sampler = make()
     for _ in range(BATCHES_PER_POOL - 1):
         sampler.next()
-    position, state = sampler.position(), json.dumps(sampler.state_dict())
+    state = sampler.state_dict()
+    written = json.dumps(state)
     following = [sampler.next() for _ in range(5)]  # into the next pool
-    assert json.dumps(sampler.state_dict(position)) == state
+    assert json.dumps(state) == written
     resumed = make()
-    resumed.load_state_dict(json.loads(state))
+    resumed.load_state_dict(state)
+    assert json.dumps(resumed.state_dict()) == written
     assert resumed.step == BATCHES_PER_POOL - 1
     assert [resumed.next() for _ in range(5)] == following
 

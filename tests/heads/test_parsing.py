@@ -154,7 +154,7 @@ def test_padding_changes_nothing(form: str) -> None:
 
 def test_sentences_are_read_split_and_decoded_one_by_one() -> None:
     head = parser("mlp")
-    rows = TaskRows(torch.arange(2), INDEX.lengths, 2, words=INDEX, labels=RELATIONS, heads=HEADS)
+    rows = TaskRows(torch.arange(2), INDEX.lengths, words=INDEX, labels=RELATIONS, heads=HEADS)
     encoded = Encoded(torch.randn(2, 6, 8), torch.ones(2, 6), torch.empty(0))
     scores = head.read(encoded, rows)
     torch.testing.assert_close(head.loss(scores, rows), scores.loss(HEADS, RELATIONS))
@@ -227,7 +227,7 @@ def test_relations_of_all_pairs_are_never_computed(monkeypatch: pytest.MonkeyPat
     task = Task("dep", TaskType.PARSING, tuple(map(str, range(40))))
     index = WordIndex.of(torch.arange(words + 1)[None])
     heads = torch.arange(words)
-    rows = TaskRows(torch.arange(1), index.lengths, 1, words=index, labels=heads % 40, heads=heads)
+    rows = TaskRows(torch.arange(1), index.lengths, words=index, labels=heads % 40, heads=heads)
     encoded = Encoded(torch.randn(1, words + 1, 16), torch.ones(1, words + 1), torch.empty(0))
     scores = head.read(encoded, rows)
     head.loss(scores, rows).backward()

@@ -55,7 +55,6 @@ def batch_of(model: HyperX, chosen: Sequence[int] = EVERY) -> Batch:
         tasks[name] = TaskRows(
             torch.tensor([place for place, _ in of_task]),
             counts=(2 if reads else 1,) * len(of_task),
-            examples=len(of_task),
             positions=torch.tensor(positions) if reads else None,
             labels=torch.tensor(labels),
         )

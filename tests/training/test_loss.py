@@ -54,7 +54,7 @@ def batch_by_hand(examples: Mapping[str, int]) -> Batch:
     tasks = {
         name: TaskRows(
             torch.arange(count),
-            examples=count,
+            counts=(1,) * count,
             labels=torch.tensor(LABELS[name]),
             words=WordIndex.of(torch.tensor([[0, 1, 2]])) if name == "dep" else None,
             heads=torch.tensor([0, 1]) if name == "dep" else None,

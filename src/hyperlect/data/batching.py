@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,8 +20,6 @@ Drawn = tuple[Cell, int]
 """A row: its cell, and its index among the encoded rows of that cell."""
 MASK_RATE = 0.15
 MASKED, RANDOM = 0.8, 0.1  # of the chosen positions; the rest keep their sub-word
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ class TaskRows:
 
     Attributes:
         rows: (R,), int64, which rows of the batch they are.
-        counts: how many positions each of them has.
-        examples: how many examples they are: all windows of a sentence to parse are one.
+        counts: how many scored units each example has; all windows of a sentence to parse are one.
         positions: (N,), int64, a gather index into the B·T sub-words of the batch: where a tagger
             or the head of `mlm` reads. None if the head reads every position, or none.
         words: for parsing, in place of positions.
@@ -79,11 +76,15 @@ class TaskRows:
 
     rows: Tensor
     counts: tuple[int, ...] = ()
-    examples: int = 0
     positions: Tensor | None = None
     words: WordIndex | None = None
     labels: Tensor | None = None
     heads: Tensor | None = None
+
+    @property
+    def examples(self) -> int:
+        """The number of examples."""
+        return len(self.counts)
 
     @property
     def units(self) -> int:
@@ -115,25 +116,24 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        moved: Batch = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        return moved
 
     def pin(self) -> Batch:
         """Return the batch in pinned memory, from which a GPU copies without waiting."""
-        return _map_tensors(self, Tensor.pin_memory)
+        pinned: Batch = _map_tensors(self, Tensor.pin_memory)
+        return pinned
 
 
-def _map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Apply a function to every tensor of a dataclass, of those inside it too."""
-    changes: dict[str, Any] = {}
-    for field in fields(value):  # type: ignore[arg-type]
-        inner = getattr(value, field.name)
-        if isinstance(inner, Tensor):
-            changes[field.name] = function(inner)
-        elif is_dataclass(inner):
-            changes[field.name] = _map_tensors(inner, function)
-        elif field.name == "tasks":
-            changes[field.name] = {n: _map_tensors(rows, function) for n, rows in inner.items()}
-    return replace(value, **changes)  # type: ignore[type-var]
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {name: _map_tensors(inner, function) for name, inner in value.items()}
+    if isinstance(value, Batch | TaskRows | WordIndex):
+        return type(value)(**_map_tensors(vars(value), function))
+    return value
 
 
 def collate(
@@ -190,20 +190,14 @@ def _task_rows(
         padded = _padded([rows[number]["words"] for number in numbers], NO_WORD, width)
         words = WordIndex.of(padded, index)
         heads = [head for number in numbers for head in rows[number]["heads"]]
-        return TaskRows(
-            index,
-            words.lengths,
-            len(words.lengths),
-            words=words,
-            labels=label_ids,
-            heads=torch.tensor(heads) if heads else None,
-        )
+        head_ids = torch.tensor(heads) if heads else None
+        return TaskRows(index, words.lengths, words=words, labels=label_ids, heads=head_ids)
     if not (task.type.reads_words or task.type is TaskType.MLM):
-        return TaskRows(index, (1,) * len(numbers), len(numbers), labels=label_ids)
+        return TaskRows(index, (1,) * len(numbers), labels=label_ids)
     positions = [number * width + p for number in numbers for p in rows[number]["positions"]]
     counts = tuple(len(rows[number]["positions"]) for number in numbers)
     gather = torch.tensor(positions, dtype=torch.int64)
-    return TaskRows(index, counts, len(numbers), positions=gather, labels=label_ids)
+    return TaskRows(index, counts, positions=gather, labels=label_ids)
 
 
 def load_rows(encoded: Mapping[Cell, Dataset], drawn: Sequence[Drawn]) -> list[dict[str, Any]]:
@@ -245,9 +239,7 @@ def mask_rows(
         return masked
     width = max(w for row in rows for w in row.get("windows") or [len(row["input_ids"])])
     ids = _padded([rows[n]["input_ids"] for n in text], tokenizer.pad_token_id, width)
-    lengths = torch.tensor([len(rows[n]["input_ids"]) for n in text])
-    attention_mask = (torch.arange(width) < lengths[:, None]).long()
-    hidden, chosen = mask_tokens(ids, attention_mask, tokenizer, generator)
+    hidden, chosen = mask_tokens(ids, tokenizer, generator)
     for place, number in enumerate(text):
         length = len(rows[number]["input_ids"])
         masked[number] = {
@@ -261,7 +253,6 @@ def mask_rows(
 
 def mask_tokens(
     input_ids: Tensor,
-    attention_mask: Tensor,
     tokenizer: Any,
     generator: torch.Generator | None = None,
     rate: float = MASK_RATE,
@@ -273,8 +264,7 @@ def mask_tokens(
     position, unless all of its tokens are special.
 
     Args:
-        input_ids: (B, T).
-        attention_mask: (B, T), 1 where there is a sub-word.
+        input_ids: (B, T), padded with the padding token, which is special.
         tokenizer: has a mask token.
         generator: source of the random numbers; torch's own if None.
         rate: the share of sub-words that is chosen.
@@ -283,7 +273,7 @@ def mask_tokens(
         The hidden ids (B, T), and the chosen positions (B, T), boolean.
     """
     special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
-    candidates = attention_mask.bool() & ~torch.isin(input_ids, special)
+    candidates = ~torch.isin(input_ids, special)
     chance = torch.rand(input_ids.shape, generator=generator)
     chance = chance.masked_fill(~candidates, torch.inf)
     # The position with the lowest number is chosen whatever that number is.

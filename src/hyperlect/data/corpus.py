@@ -22,7 +22,9 @@ from ..errors import DataError, HyperlectError, Problems
 from .readers import Example, Source, read
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
+    from numpy.typing import NDArray
 
 ENVIRONMENT_VARIABLE = "HYPERLECT_CACHE"
 
@@ -143,6 +145,14 @@ def arrow_column(dataset: Dataset, name: str) -> Any:
     if dataset._indices is not None:
         dataset = dataset.flatten_indices()
     return dataset.data.column(name)
+
+
+def list_lengths(dataset: Dataset, name: str) -> NDArray[np.int64]:
+    """Return how long each list of a column is, without reading the lists."""
+    import pyarrow.compute as pc
+
+    lengths: NDArray[np.int64] = pc.list_value_length(arrow_column(dataset, name)).to_numpy()
+    return lengths
 
 
 def places(examples: Dataset, rows: Any) -> list[tuple[str, int]]:

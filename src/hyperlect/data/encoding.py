@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ..errors import BackboneError, DataError, Problems, counted
 from ..tasks import Task, TaskType
-from .corpus import arrow_column, cache_dir, cached, content_digest, places
+from .corpus import arrow_column, cache_dir, cached, content_digest, list_lengths, places
 from .labels import IGNORED, Ids, label_ids
 from .subwords import Subwords, Window, plain_backend
 
@@ -159,19 +159,15 @@ def _check(examples: Dataset, task: Task, tokenizer: Any) -> None:
         raise BackboneError(
             f"The task {task.name} needs a mask token, and the backbone's tokenizer has none."
         )
-    problems = Problems()
+    lacking = np.zeros(0, bool)
     if task.type.reads == "pair":
-        lacking = np.flatnonzero(arrow_column(examples, "pair").is_null().to_numpy())
-        for file, line in places(examples, lacking):
-            problems.add("the second text is missing", line, file=file)
-    if task.type is TaskType.PARSING:
-        words, heads = (
-            pc.list_value_length(arrow_column(examples, name)).to_numpy()
-            for name in ("words", "heads")
-        )
-        for file, line in places(examples, np.flatnonzero(words != heads)):
-            problem = "the heads are missing; name their column (fields: {head: …})"
-            problems.add(problem, line, file=file)
+        lacking = arrow_column(examples, "pair").is_null().to_numpy()
+    elif task.type is TaskType.PARSING:
+        lacking = list_lengths(examples, "words") != list_lengths(examples, "heads")
+    missing = "second text is" if task.type.reads == "pair" else "heads are"
+    problems = Problems()
+    for file, line in places(examples, np.flatnonzero(lacking)):
+        problems.add(f"the {missing} missing; name the column (fields)", line, file=file)
     problems.raise_if_any(DataError, f"Examples of the task {task.name} are incomplete:")
 
 
@@ -229,46 +225,45 @@ def _rows(
         if labels is not None:
             ids = labels[0][labels[1][example] : labels[1][example + 1]]
         if task_type is not TaskType.PARSING:
-            rows = (_window_row(window, ids, types, example) for window in of_example)
+            rows = [_window_row(window, ids) for window in of_example]
             # Without a labelled word a window has nothing to train or to score.
-            yield from (row for row in rows if labels is None or len(row["labels"]))
-        elif of_example:
-            yield {
-                **_sentence_row(of_example, types, example),
-                "labels": ids,
-                "heads": [] if heads is None else heads[example - start],
-            }
+            rows = [row for row in rows if labels is None or len(row["labels"])]
+        else:
+            of_words = {"labels": ids, "heads": [] if heads is None else heads[example - start]}
+            rows = [{**_sentence_row(of_example), **of_words}] if of_example else []
+        for row in rows:
+            if not types:
+                del row["token_type_ids"]
+            yield {**row, "example": example}
 
 
-def _window_row(window: Window, labels: Sequence[int] | Ids, types: bool, example: int) -> Row:
+def _window_row(window: Window, labels: Sequence[int] | Ids) -> Row:
     positions = window.positions
     if window.words:
         labels = labels[window.words.start : window.words.stop]
         if IGNORED in labels:
             kept = [place for place, label in enumerate(labels) if label != IGNORED]
             positions, labels = [positions[i] for i in kept], [labels[i] for i in kept]
-    row: Row = {"input_ids": window.input_ids}
-    if types:
-        row["token_type_ids"] = window.token_type_ids
     return {
-        **row,
+        "input_ids": window.input_ids,
+        "token_type_ids": window.token_type_ids,
         "positions": positions,
         "labels": labels,
-        "example": example,
         "truncated": window.truncated,
     }
 
 
-def _sentence_row(windows: Sequence[Window], types: bool, example: int) -> Row:
+def _sentence_row(windows: Sequence[Window]) -> Row:
     """Join the windows of a sentence to parse."""
-    row: Row = {"input_ids": [token for window in windows for token in window.input_ids]}
-    if types:
-        row["token_type_ids"] = [kind for window in windows for kind in window.token_type_ids]
-    row["windows"] = [len(window.input_ids) for window in windows]
-    row["words"] = [word for window in windows for word in _word_numbers(window)]
-    assert row["words"][0] == NO_WORD  # all supported tokenizers begin with a special token
-    row["words"][0] = ROOT_WORD
-    return {**row, "example": example, "truncated": False}
+    words = [word for window in windows for word in _word_numbers(window)]
+    assert words[0] == NO_WORD  # all supported tokenizers begin with a special token
+    return {
+        "input_ids": [token for window in windows for token in window.input_ids],
+        "token_type_ids": [kind for window in windows for kind in window.token_type_ids],
+        "windows": [len(window.input_ids) for window in windows],
+        "words": [ROOT_WORD, *words[1:]],
+        "truncated": False,
+    }
 
 
 def _word_numbers(window: Window) -> list[int]:

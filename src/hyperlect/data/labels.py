@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problems, counted, listed, nearest
 from ..tasks import OUTSIDE, Task, TaskType, label_set
-from .corpus import arrow_column, places
+from .corpus import arrow_column, list_lengths, places
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,12 +52,12 @@ class _Labels:
     @classmethod
     def of(cls, examples: Dataset, task: Task) -> _Labels:
         if task.type.reads_words:
-            lists = arrow_column(examples, "labels").combine_chunks()
-            counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-            encoded = pc.list_flatten(lists).dictionary_encode()
+            counts = list_lengths(examples, "labels")
+            labels = pc.list_flatten(arrow_column(examples, "labels"))
         else:
-            texts = arrow_column(examples, "label").combine_chunks().fill_null("")
-            counts, encoded = np.ones(len(examples), np.int64), texts.dictionary_encode()
+            counts = np.ones(len(examples), np.int64)
+            labels = arrow_column(examples, "label").fill_null("")
+        encoded = labels.combine_chunks().dictionary_encode()
         return cls(
             examples,
             encoded.dictionary.to_pylist(),
@@ -198,8 +198,7 @@ def _check(labels: _Labels, task: Task, ids: Ids) -> None:
     """Raise one error for all examples without labels and all labels that the task lacks."""
     problems = Problems()
     if task.type.reads_words:
-        sizes = pc.list_value_length(arrow_column(labels.examples, "words")).to_numpy()
-        lengths = np.diff(labels.starts)
+        sizes, lengths = list_lengths(labels.examples, "words"), np.diff(labels.starts)
         rows = np.flatnonzero(lengths != sizes)
         for row, (file, line) in zip(rows, places(labels.examples, rows), strict=True):
             count = f"{counted(lengths[row], 'label')} for {counted(sizes[row], 'word')}"

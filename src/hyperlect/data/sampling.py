@@ -5,21 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import Problems, RecipeError, RunError
+from ..errors import RunError
 from ..grid import Cell
 from .batching import Drawn
-from .corpus import arrow_column
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 # Rows of similar length are sought among this many batches; more would pad less and mix less.
 BATCHES_PER_POOL = 50
@@ -27,14 +23,6 @@ BATCHES_PER_POOL = 50
 LEAST_FILLED = 0.75
 # Up to this many positions it takes any row: a pass of fewer costs about as much.
 SMALL_BATCH = 512
-
-
-def row_lengths(encoded: Dataset) -> list[int]:
-    """Return the number of sub-words of every row of an encoded corpus, without reading them."""
-    import pyarrow.compute as pc
-
-    lengths: list[int] = pc.list_value_length(arrow_column(encoded, "input_ids")).to_pylist()
-    return lengths
 
 
 def by_length(
@@ -125,64 +113,18 @@ def cell_probabilities(
 
     Returns:
         Probabilities that sum to 1.
-
-    Raises:
-        RecipeError: shares or temperature do not fit; all problems at once.
     """
     shares = shares or {}
-    _check(batches, temperature, shares)
     rest = 1.0 - sum(shares.values())
+    groups = {cell: cell.task if cell.task in shares else None for cell in batches}
     weights = {cell: float(count) ** (1.0 / temperature) for cell, count in batches.items()}
-    totals: dict[str | None, float] = {}
+    totals: dict[str | None, float] = defaultdict(float)
     for cell, weight in weights.items():
-        group = cell.task if cell.task in shares else None
-        totals[group] = totals.get(group, 0.0) + weight
+        totals[groups[cell]] += weight
     return {
-        cell: shares[cell.task] * weight / totals[cell.task]
-        if cell.task in shares
-        else rest * weight / totals[None]
+        cell: shares.get(cell.task, rest) * weight / totals[groups[cell]]
         for cell, weight in weights.items()
     }
-
-
-def _check(batches: Mapping[Cell, int], temperature: float, shares: Mapping[str, float]) -> None:
-    problems = Problems()
-    if not temperature > 0:
-        problems.add(f"temperature must be above 0, not {temperature}")
-    tasks = {cell.task for cell in batches}
-    for cell, count in batches.items():
-        if count < 1:
-            problems.add(f"{cell} has no rows")
-    for task, share in shares.items():
-        if not 0 < share <= 1:
-            problems.add(f"the share of {task} must be above 0 and at most 1, not {share}")
-        if task not in tasks:
-            problems.add(f"{task} has a share of the steps but no data")
-    total = sum(shares.values())
-    others = sorted(tasks - set(shares))
-    if others and total >= 1:
-        problems.add(f"the shares sum to {total:g} and leave nothing for {', '.join(others)}")
-    if tasks and not others and abs(total - 1) > 1e-9:
-        problems.add(f"every task has a share, so they must sum to 1, not {total:g}")
-    if not tasks:
-        problems.add("no cell has training data")
-    problems.raise_if_any(RecipeError, "Cells cannot be drawn:")
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a sampler is: its state at one moment.
-
-    Attributes:
-        step: how many batches have been drawn.
-        epochs, taken: of each cell, its present epoch and how much of it is used; int64.
-        pool_taken: how many batches of the present pool are used.
-    """
-
-    step: int
-    epochs: NDArray[np.int64]
-    taken: NDArray[np.int64]
-    pool_taken: int = 0
 
 
 class Sampler(ABC):
@@ -193,7 +135,7 @@ class Sampler(ABC):
     interrupted continues exactly as if it had not been.
 
     Args:
-        lengths: the length of every row of every cell (see `row_lengths`).
+        lengths: the length of every row of every cell (`list_lengths` of its sub-words).
         batch_size: rows in a batch.
         temperature, shares: see `cell_probabilities`.
         seed: decides everything.
@@ -202,11 +144,12 @@ class Sampler(ABC):
 
     Attributes:
         probabilities: of each cell, at any draw.
+        step: how many batches have been drawn.
     """
 
     def __init__(
         self,
-        lengths: Mapping[Cell, Sequence[int]],
+        lengths: Mapping[Cell, Sequence[int] | NDArray[np.int64]],
         batch_size: int,
         temperature: float,
         shares: Mapping[str, float] | None = None,
@@ -222,9 +165,11 @@ class Sampler(ABC):
         listed = sorted((shares or {}).items())
         self._settings = (type(self).__name__, batch_size, tokens, temperature, listed, seed)
         self._cells = list(self.lengths)
+        self._names = list(map(str, self._cells))
         self._bounds = np.cumsum(list(self.probabilities.values()))
-        self._epochs = np.zeros(len(self._cells), np.int64)
-        self._taken = np.zeros(len(self._cells), np.int64)
+        self._epochs = [0] * len(self._cells)
+        self._taken = [0] * len(self._cells)  # of the present epoch of each cell
+        self._orders: dict[int, Any] = {}  # the items of present epochs, once needed
 
     @abstractmethod
     def next(self) -> list[Drawn]:
@@ -234,9 +179,24 @@ class Sampler(ABC):
     def _counts(self) -> dict[Cell, int]:
         """Return the number n of every cell, by which it is drawn."""
 
-    def position(self) -> Position:
-        """Return how far drawing is."""
-        return Position(self.step, self._epochs.copy(), self._taken.copy())
+    @abstractmethod
+    def _shuffled(self, cell: Cell, generator: torch.Generator) -> Any:
+        """Return the items of one epoch of a cell in their order."""
+
+    def _next_item(self, number: int) -> Any:
+        """Return the next item of a cell's present epoch."""
+        if number not in self._orders:
+            cell = self._cells[number]
+            generator = self._generator(cell, self._epochs[number])
+            self._orders[number] = self._shuffled(cell, generator)
+        order = self._orders[number]
+        item = order[self._taken[number]]
+        self._taken[number] += 1
+        if self._taken[number] == len(order):
+            self._epochs[number] += 1
+            self._taken[number] = 0
+            del self._orders[number]
+        return item
 
     def _draw(self, size: int) -> list[int]:
         """Draw cells for the present step."""
@@ -244,31 +204,19 @@ class Sampler(ABC):
         cells: list[int] = np.searchsorted(self._bounds, points, side="right").tolist()
         return cells
 
-    def _advance(self, number: int, size: int) -> bool:
-        """Count one item of a cell's present epoch of `size`; tell whether the epoch is over."""
-        self._taken[number] += 1
-        if self._taken[number] < size:
-            return False
-        self._epochs[number] += 1
-        self._taken[number] = 0
-        return True
-
     def _generator(self, *names: object) -> torch.Generator:
         name = "/".join(str(name) for name in (self.seed, *names))
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
         return torch.Generator().manual_seed(number)
 
-    def state_dict(self, position: Position | None = None) -> dict[str, Any]:
-        """Return the state as JSON values; that of an earlier `position` if there is one."""
-        position = position or self.position()
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON values, which do not change when more is drawn."""
+        counts = zip(self._names, self._epochs, self._taken, strict=True)
         return {
-            "step": position.step,
+            "step": self.step,
             "drawn from": self._data_digest,
-            "pool taken": position.pool_taken,
-            "cells": {
-                str(cell): {"epoch": int(position.epochs[i]), "taken": int(position.taken[i])}
-                for i, cell in enumerate(self._cells)
-            },
+            "pool taken": 0,
+            "cells": {name: {"epoch": epoch, "taken": taken} for name, epoch, taken in counts},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -283,14 +231,10 @@ class Sampler(ABC):
                 "The checkpoint drew from other data, or with another batching, batch size, "
                 "temperature, shares or seed. Resume with those of the run, or start a new one."
             )
-        counts = [state["cells"][str(cell)] for cell in self._cells]
-        epochs = np.array([count["epoch"] for count in counts], np.int64)
-        taken = np.array([count["taken"] for count in counts], np.int64)
-        self._go_to(Position(state["step"], epochs, taken, state["pool taken"]))
-
-    def _go_to(self, position: Position) -> None:
-        self.step = position.step
-        self._epochs, self._taken = position.epochs.copy(), position.taken.copy()
+        self.step = state["step"]
+        self._epochs = [state["cells"][name]["epoch"] for name in self._names]
+        self._taken = [state["cells"][name]["taken"] for name in self._names]
+        self._orders.clear()
 
     @functools.cached_property
     def _data_digest(self) -> str:
@@ -308,39 +252,24 @@ class CellSampler(Sampler):
     so are those of a cell with fewer rows.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._batches: dict[int, list[list[int]]] = {}
-
     def _counts(self) -> dict[Cell, int]:
         if self.tokens is None:
             return {cell: -(-len(rows) // self.batch_size) for cell, rows in self.lengths.items()}
         # The batches of one shuffle, whatever the seed. Another may make a few more or fewer, where
         # a cell is too large to be sorted as a whole.
-        fixed = {cell: torch.Generator().manual_seed(0) for cell in self.lengths}
         return {
-            cell: len(length_grouped(rows, self.batch_size, fixed[cell], self.tokens))
-            for cell, rows in self.lengths.items()
+            cell: len(self._shuffled(cell, torch.Generator().manual_seed(0)))
+            for cell in self.lengths
         }
+
+    def _shuffled(self, cell: Cell, generator: torch.Generator) -> list[list[int]]:
+        return length_grouped(self.lengths[cell], self.batch_size, generator, self.tokens)
 
     def next(self) -> list[Drawn]:
         """Draw the cell of the next batch and its rows."""
         (number,) = self._draw(1)
-        cell = self._cells[number]
         self.step += 1
-        if number not in self._batches:
-            generator = self._generator(cell, self._epochs[number])
-            self._batches[number] = length_grouped(
-                self.lengths[cell], self.batch_size, generator, self.tokens
-            )
-        rows = self._batches[number][self._taken[number]]
-        if self._advance(number, len(self._batches[number])):
-            del self._batches[number]
-        return [(cell, row) for row in rows]
-
-    def _go_to(self, position: Position) -> None:
-        super()._go_to(position)
-        self._batches.clear()
+        return [(self._cells[number], row) for row in self._next_item(number)]
 
 
 class MixedSampler(Sampler):
@@ -352,18 +281,23 @@ class MixedSampler(Sampler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._start = super().position()
+        self._start = super().state_dict()  # of the present pool
         self._pool: list[list[Drawn]] = []
         self._pool_taken = 0
-        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def _counts(self) -> dict[Cell, int]:
         return {cell: len(rows) for cell, rows in self.lengths.items()}
 
+    def _shuffled(self, cell: Cell, generator: torch.Generator) -> NDArray[np.int64]:
+        order: NDArray[np.int64] = torch.randperm(
+            len(self.lengths[cell]), generator=generator
+        ).numpy()
+        return order
+
     def next(self) -> list[Drawn]:
         """Draw the rows of the next batch."""
         if self._pool_taken == len(self._pool):
-            self._start = super().position()
+            self._start = super().state_dict()
             self._pool, self._pool_taken = self._draw_pool(), 0
         self._pool_taken += 1
         self.step += 1
@@ -376,34 +310,19 @@ class MixedSampler(Sampler):
             means = [float(rows.mean()) for rows in self.lengths.values()]
             expected = float(np.dot(means, list(self.probabilities.values())))
             size = max(1, round(self.tokens * BATCHES_PER_POOL / expected))
-        drawn = [(self._cells[number], self._next_row(number)) for number in self._draw(size)]
+        drawn = [(self._cells[n], int(self._next_item(n))) for n in self._draw(size)]
         lengths = [self.lengths[cell][row] for cell, row in drawn]
         batches = by_length(lengths, self.tokens, None if self.tokens else self.batch_size)
         order = torch.randperm(len(batches), generator=self._generator("pool", self.step))
         return [[drawn[row] for row in batches[index]] for index in order.tolist()]
 
-    def _next_row(self, number: int) -> int:
-        """Return the next row of a cell's present epoch."""
-        if number not in self._orders:
-            cell = self._cells[number]
-            generator = self._generator(cell, self._epochs[number])
-            order = torch.randperm(len(self.lengths[cell]), generator=generator).numpy()
-            self._orders[number] = order
-        order = self._orders[number]
-        row = int(order[self._taken[number]])
-        if self._advance(number, len(order)):
-            del self._orders[number]
-        return row
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: that at the start of the pool, and how much of the pool is used."""
+        return {**self._start, "pool taken": self._pool_taken}
 
-    def position(self) -> Position:
-        """Return how far drawing is: the start of the pool, and how much of it is used."""
-        start = self._start
-        return Position(start.step, start.epochs, start.taken, self._pool_taken)
-
-    def _go_to(self, position: Position) -> None:
-        super()._go_to(position)
-        self._orders.clear()
-        self._start = super().position()
-        self._pool, self._pool_taken = [], 0
-        for _ in range(position.pool_taken):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; see `Sampler.load_state_dict`."""
+        super().load_state_dict(state)
+        self._start, self._pool, self._pool_taken = super().state_dict(), [], 0
+        for _ in range(state["pool taken"]):
             self.next()

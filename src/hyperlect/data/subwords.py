@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from ..errors import DataError
@@ -40,19 +41,29 @@ class Frame:
     """The special tokens that a tokenizer puts before, between and after one or two texts.
 
     Attributes:
-        ids: the special tokens of each gap: (before, after), or (before, between, after).
-        gap_types: their token types.
-        text_types: the token type of each text.
+        tokens: the id of each, its token type, and None; in the place of each text one token that
+            stands for it, with the type of its tokens and its number.
     """
 
-    ids: list[list[int]]
-    gap_types: list[list[int]]
-    text_types: list[int]
+    tokens: list[tuple[int, int, int | None]]
+
+    @classmethod
+    def of(cls, backend: Any, *texts: str) -> Frame:
+        """Find the special tokens by encoding a short text or two."""
+        encoding = backend.encode(*texts)
+        tokens = zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True)
+        runs = groupby(tokens, key=itemgetter(2))
+        return cls([t for text, run in runs for t in (run if text is None else [next(run)])])
 
     @property
     def size(self) -> int:
         """The number of special tokens."""
-        return sum(map(len, self.ids))
+        return sum(text is None for _, _, text in self.tokens)
+
+    @property
+    def start(self) -> int:
+        """The number of special tokens before the first text."""
+        return [text for _, _, text in self.tokens].index(0)
 
     def around(self, *texts: list[int]) -> tuple[list[int], list[int]]:
         """Put the special tokens around the sub-words of one or two texts.
@@ -60,10 +71,12 @@ class Frame:
         Returns:
             The ids, and the token type of each.
         """
-        ids, types = list(self.ids[0]), list(self.gap_types[0])
-        for number, text in enumerate(texts):
-            ids += text + self.ids[number + 1]
-            types += [self.text_types[number]] * len(text) + self.gap_types[number + 1]
+        ids: list[int] = []
+        types: list[int] = []
+        for token, kind, text in self.tokens:
+            subwords = [token] if text is None else texts[text]
+            ids += subwords
+            types += [kind] * len(subwords)
         return ids, types
 
 
@@ -85,7 +98,7 @@ class Subwords:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.backend = plain_backend(tokenizer)
         self.max_length = max_length
-        self.single, self.double = _frame(self.backend, "a"), _frame(self.backend, "a", "a")
+        self.single, self.double = Frame.of(self.backend, "a"), Frame.of(self.backend, "a", "a")
         if max_length <= self.double.size + 1:
             raise DataError(
                 f"max_length is {max_length}, which leaves no room beside the {self.double.size} "
@@ -150,12 +163,9 @@ class Subwords:
         return result
 
     def _window(self, pieces: Sequence[list[int]], span: range) -> Window:
-        tokens: list[int] = []
-        positions = []
-        for word in span:
-            positions.append(len(self.single.ids[0]) + len(tokens))
-            tokens += pieces[word]
+        tokens = list(chain.from_iterable(pieces[span.start : span.stop]))
         sizes = [len(pieces[word]) for word in span]
+        *positions, _ = accumulate(sizes, initial=self.single.start)
         return Window(*self.single.around(tokens), positions, span, sizes)
 
     def texts(self, texts: Sequence[str]) -> list[list[Window]]:
@@ -189,15 +199,11 @@ class Subwords:
         for encoding in self._encode([nfc(line) for line in lines]):
             words = (len(list(run)) for _, run in groupby(encoding.word_ids))
             sizes = list(_cut(words, self.capacity))
-            bounds = [0, *accumulate(sizes)]
+            bounds, ids = [0, *accumulate(sizes)], encoding.ids
             spans = balanced_windows(sizes, self.capacity)
-            texts = [encoding.ids[bounds[span.start] : bounds[span.stop]] for span in spans]
-            windows = [
-                Window(*self.single.around(tokens))
-                for tokens in texts
-                if not self.special.issuperset(tokens)
-            ]
-            result.append(windows)
+            texts = [ids[bounds[span.start] : bounds[span.stop]] for span in spans]
+            kept = [text for text in texts if not self.special.issuperset(text)]
+            result.append([Window(*self.single.around(text)) for text in kept])
         return result
 
 
@@ -262,25 +268,6 @@ def _cut(lengths: Iterable[int], capacity: int) -> Iterator[int]:
     for length in lengths:
         for start in range(0, length, capacity):
             yield min(capacity, length - start)
-
-
-def _frame(backend: Any, *texts: str) -> Frame:
-    """Find the special tokens by encoding a short text or two."""
-    encoding = backend.encode(*texts)
-    ids: list[list[int]] = [[]]
-    types: list[list[int]] = [[]]
-    text_types: list[int] = []
-    for token, type_id, text in zip(
-        encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True
-    ):
-        if text is None:
-            ids[-1].append(token)
-            types[-1].append(type_id)
-        elif text == len(text_types):
-            text_types.append(type_id)
-            ids.append([])
-            types.append([])
-    return Frame(ids, types, text_types)
 
 
 def _word_prefix(backend: Any) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.sampling import CellSampler, MixedSampler, Sampler, row_lengths
+from ..data.corpus import list_lengths
+from ..data.sampling import CellSampler, MixedSampler, Sampler
 from ..grid import Cell
 from ..model import HyperX
 from ..recipe import TrainingSection
@@ -95,7 +96,7 @@ def make_sampler(
     """Make the sampler that a recipe's training section asks for."""
     kind = MixedSampler if settings.batching == "mixed" else CellSampler
     return kind(
-        {cell: row_lengths(encoded) for cell, encoded in rows.items()},
+        {cell: list_lengths(encoded, "input_ids") for cell, encoded in rows.items()},
         batch_size=settings.batch_size,
         temperature=settings.temperature,
         shares=shares,

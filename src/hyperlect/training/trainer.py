@@ -22,7 +22,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
-from ..data.sampling import Position
 from ..errors import HyperlectError, Interrupted
 from ..evaluation import fill, selection_score, selection_text, subsample
 from ..grid import Cell
@@ -70,8 +69,8 @@ class Loader:
         self.accelerator = accelerator
         self.sampler = make_sampler(rows, settings, shares)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._position = self.sampler.position()
-        self._ahead: tuple[int, Position, Future[list[Batch]]] | None = None
+        self._state = self.sampler.state_dict()
+        self._ahead: tuple[int, dict[str, Any], Future[list[Batch]]] | None = None
 
     def next(self, step: int) -> list[Batch]:
         """Return this process's batches of a step, on the device, and begin the next step's.
@@ -81,7 +80,7 @@ class Loader:
         if self._ahead is None or self._ahead[0] != step:
             self._begin(step)
         assert self._ahead is not None
-        _, self._position, future = self._ahead
+        _, self._state, future = self._ahead
         batches = future.result()
         self._begin(step + 1)
         return [batch.to(self.accelerator.device) for batch in batches]
@@ -93,7 +92,7 @@ class Loader:
     def _begin(self, step: int) -> None:
         drawn = [self.sampler.next() for _ in range(self.settings.accumulate)]
         future = self._worker.submit(self._make, step, drawn)
-        self._ahead = (step, self.sampler.position(), future)
+        self._ahead = (step, self.sampler.state_dict(), future)
 
     def _make(self, step: int, drawn: list[list[Drawn]]) -> list[Batch]:
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -113,12 +112,12 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the step that was last returned, whatever lies ready."""
-        return self.sampler.state_dict(self._position)
+        return self._state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; see `Sampler.load_state_dict`."""
         self.sampler.load_state_dict(state)
-        self._position, self._ahead = self.sampler.position(), None
+        self._state, self._ahead = self.sampler.state_dict(), None
 
 
 SAVE_EVERY = 500

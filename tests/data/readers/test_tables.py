@@ -256,3 +256,6 @@ def test_heads_must_be_one_a_word_and_a_tree(write: Write) -> None:
     wrong: tuple[object, ...] = ([2], [1, 5], [2, None])
     path = write(jsonl(*({**labels, "head": heads} for heads in wrong)))
     assert places(Source("jsonl", path, TREES), True) == [1, 2, 3]
+    path = write(jsonl({"tokens": "a b c", "head": [2, 0], "deprel": ["obj"]}))
+    (problem,) = problems(Source("jsonl", path, TREES), True)
+    assert "1 label" in problem.message  # whatever the order of the fields

@@ -115,7 +115,7 @@ def lines(source: Source, problems: Problems) -> Iterator[Line]:
     if isinstance(source.location, Iterator):
         yield from source.location
         return
-    if source.location == "-" and sys.stdin is None:
+    if source.location == "-" and sys.stdin is None:  # it is closed
         problems.add("standard input is closed. Name a file, or pipe text in")
         return
     try:
@@ -195,8 +195,8 @@ def read_heads(
 
     Returns:
         The heads as numbers (-1 for what is not a number), and what is wrong, each with the word
-        that it is about, counted from 1: numbers that are missing or not of a word, circles, no
-        root, several roots, more words than `MAX_TREE_WORDS`.
+        that it is about, counted from 1: numbers that are missing or not of a word, circles,
+        several roots, more words than `MAX_TREE_WORDS`.
     """
     size = counted(len(heads), "word")
     if len(heads) > MAX_TREE_WORDS:
@@ -213,11 +213,9 @@ def read_heads(
         shown = listed(list(map(str, circle)))
         wrong.append((circle[0], f"words head each other in a circle: {shown}"))
     roots = [word for word, number in enumerate(numbers, start=1) if number == 0]
-    if len(roots) > 1:
+    if len(roots) > 1:  # without a root there is a circle, or a head that is no word
         shown = listed(list(map(str, roots)))
         wrong.append((roots[1], f"several words have the head 0, and a tree has one root: {shown}"))
-    elif numbers and not roots and -1 not in numbers:
-        wrong.append((1, "no word has the head 0: the tree has no root"))
     return numbers, wrong
 
 
@@ -250,9 +248,8 @@ def _split(text: Iterable[str]) -> Iterator[str]:
 def _opened(location: str) -> Iterator[io.TextIOWrapper]:
     """Open a file as text, unzipped; stdin stays open."""
     with ExitStack() as stack:
-        stream: Any = sys.stdin and sys.stdin.buffer  # None where it is closed
-        if location != "-":
-            stream = stack.enter_context(Path(location).open("rb"))
+        stdin = location == "-"
+        stream: Any = sys.stdin.buffer if stdin else stack.enter_context(Path(location).open("rb"))
         if stream.peek(2).startswith(_GZIP):
             stream = stack.enter_context(gzip.open(stream))
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")

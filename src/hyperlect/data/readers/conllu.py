@@ -18,7 +18,6 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 _UNDERSCORE_IS_A_VALUE = ("id", "form", "lemma", "feats")
 _ID = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?|(\d+)\.[1-9]\d*")
 _TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
-_PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
 def read_conllu(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
@@ -66,16 +65,7 @@ def conllu_sentences(
                 f'there is no column "{written}". Write one of {known}', key=f"fields.{role}"
             )
     for block in blocks(source, problems) if not problems else ():
-        plus = _PLUS.fullmatch(block[0][1])
-        if plus and plus[1].lower().split() != list(COLUMNS):
-            problems.add(
-                f"this is CoNLL-U Plus with the columns {plus[1].strip()}. Read it with "
-                'format: columns, comment: "# ", and the numbers of the columns as fields',
-                block[0][0],
-            )
-            return
-        example = _read_sentence(block, columns if word_level else {}, source, problems)
-        yield example, block
+        yield _read_sentence(block, columns if word_level else {}, source, problems), block
 
 
 def _read_sentence(
@@ -91,11 +81,9 @@ def _read_sentence(
     text, surface = "", ""
     last = covered = range_line = 0  # IDs of the last word, and of the last that a range covers
     for number, line in block:
-        if line.startswith("#"):
-            comment = _TEXT.fullmatch(line)
-            text = comment[1].strip() if comment else text
-            continue
-        if not line.strip():
+        if comment := _TEXT.fullmatch(line):
+            text = comment[1].strip()
+        if line.startswith("#") or not line.strip():
             continue
         cells = line.split("\t")
         match = _ID.fullmatch(cells[0])

@@ -11,7 +11,7 @@ from itertools import compress
 from typing import Any
 
 from ...errors import Problems, UnreachableError, counted, nearest
-from .base import NO_LABEL, Example, Source, check_fields, lines, read_heads
+from .base import NO_LABEL, Example, Line, Source, check_fields, lines, read_heads
 
 Record = tuple[int, Mapping[str, object]]
 """The line (or row) where a record begins, and its values by column."""
@@ -85,7 +85,7 @@ def _words_example(values: Mapping[str, object], line: int, source: Source) -> E
     if strict and blank:
         raise ValueError(f"word {blank[0]} is empty")
     strings: dict[str, tuple[str, ...]] = {"labels": (), "heads": ()}
-    for role in strings.keys() & values.keys():
+    for role in [role for role in strings if role in values]:
         strings[role] = _strings(role, values[role] or [None] * len(words))
         if len(strings[role]) != len(words):
             count = counted(len(strings[role]), role[:-1])
@@ -130,23 +130,20 @@ def _string(role: str, value: object) -> str:
     if isinstance(value, str):
         value.encode()  # an error where half of a surrogate pair stands alone
         return value.strip() if role in _NUMERIC else value
-    if role in _NUMERIC and isinstance(value, bool):
-        return str(value).lower()
     if role in _NUMERIC and isinstance(value, int | float) and value % 1 == 0:
-        return str(int(value))
+        return str(value).lower() if isinstance(value, bool) else str(int(value))
     number = " or a whole number" if role in _NUMERIC else ""
     raise ValueError(f"the {role} must be a text{number}, not {value!r:.40}")
 
 
 def _rows(source: Source, problems: Problems) -> Iterator[Record]:
     """The rows of a table below its header."""
-    end, last = 0, ""
+    of_row: list[Line] = []
 
     def text() -> Iterator[str]:
-        nonlocal end, last
         for numbered in lines(source, problems):
-            end, last = numbered
-            yield f"{last}\n"
+            of_row.append(numbered)
+            yield f"{numbered[1]}\n"
 
     tabs = source.format == "tsv"
     plain = tabs and source.quoting == "none"
@@ -158,7 +155,7 @@ def _rows(source: Source, problems: Problems) -> Iterator[Record]:
     )
     header: list[str] = []
     while True:
-        begin = end + 1
+        of_row.clear()
         # The limit is one of the whole process, so it is put back after every row.
         limit = csv.field_size_limit(_LONGEST_CELL)
         try:
@@ -166,8 +163,10 @@ def _rows(source: Source, problems: Problems) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
+            last = of_row[-1][1]
             hints = [_SEPARATED.format(n) for sign, n in _SEPARATORS.items() if f'"{sign}"' in last]
-            problems.add(f"the quotation marks are wrong ({error}).{''.join(hints)}", begin)
+            message = f"the quotation marks are wrong ({error}).{''.join(hints)}"
+            problems.add(message, of_row[0][0])
             if not header:
                 return
             continue
@@ -175,6 +174,7 @@ def _rows(source: Source, problems: Problems) -> Iterator[Record]:
             csv.field_size_limit(limit)
         if not any(map(str.strip, row)):
             continue
+        begin = of_row[0][0]
         if header and len(row) == len(header):
             yield begin, dict(zip(header, row, strict=True))
         elif header:
@@ -267,7 +267,8 @@ def _hub_rows(source: Source, word_level: bool, problems: Problems) -> Iterator[
     columns = {role: str(column) for role, column in source.fields.items()}
     marks = {columns.get("heads", ""): _NO_HEAD, _UPOS: _NO_UPOS} if word_level else {}
     wanted = {*columns.values(), *marks} & {*dataset.column_names}
-    names = {column: _class_names(dataset.features[column]) for column in wanted}
+    features = {c: getattr(dataset.features[c], "feature", dataset.features[c]) for c in wanted}
+    names = {column: getattr(feature, "names", None) for column, feature in features.items()}
     label = columns.get("labels" if word_level else "label")
     for number, row in enumerate(dataset.select_columns(sorted(wanted)), start=1):
         record = {c: _named(value, names[c], c == label) for c, value in row.items()}
@@ -317,13 +318,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if not were_disabled:
             datasets.enable_progress_bars()
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """The class names of a column of class numbers, or of lists of them."""
-    inner = getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None)
-    return None if names is None else list(names)
 
 
 def _named(value: Any, names: list[str] | None, is_label: bool) -> Any:
