@@ -55,12 +55,12 @@ class Frame:
         runs = groupby(tokens, key=itemgetter(2))
         return cls([t for text, run in runs for t in (run if text is None else [next(run)])])
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of special tokens."""
         return sum(text is None for _, _, text in self.tokens)
 
-    @property
+    @cached_property
     def start(self) -> int:
         """The number of special tokens before the first text."""
         return [text for _, _, text in self.tokens].index(0)
