@@ -153,6 +153,13 @@ def test_wrong_fields(write: Write, fields: dict[str, str], key: str) -> None:
     assert places(Source("conllu", write(ODD), fields), True)[0] == key
 
 
+def test_conllu_plus_is_sent_to_the_columns_reader(write: Write) -> None:
+    path = write("# global.columns = FORM UPOS NER\nword\tNOUN\tO\n")
+    (problem,) = problems(Source("conllu", path), True)
+    assert problem.line == 1
+    assert "format: columns" in problem.message
+
+
 def test_sentences_come_with_their_lines(write: Write) -> None:
     problems_of_file = Problems()
     blocks = list(conllu_sentences(Source("conllu", write(ODD)), True, problems_of_file))

@@ -18,6 +18,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 _UNDERSCORE_IS_A_VALUE = ("id", "form", "lemma", "feats")
 _ID = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?|(\d+)\.[1-9]\d*")
 _TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
+_PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
 def read_conllu(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
@@ -65,6 +66,11 @@ def conllu_sentences(
                 f'there is no column "{written}". Write one of {known}', key=f"fields.{role}"
             )
     for block in blocks(source, problems) if not problems else ():
+        plus = _PLUS.fullmatch(block[0][1])
+        if plus and plus[1].lower().split() != list(COLUMNS):
+            hint = 'format: columns, comment: "# ", and the numbers of the columns as fields'
+            problems.add(f"this is CoNLL-U Plus. Read it with {hint}", block[0][0])
+            return
         yield _read_sentence(block, columns if word_level else {}, source, problems), block
 
 
