@@ -207,7 +207,12 @@ def _tasks(
         tasks[name] = task = recipe.task(name)
         if name in known:
             # How the data is marked may differ from what the model was trained on.
-            tasks[name] = replace(known[name], scheme=task.scheme, unlabelled=task.unlabelled)
+            tasks[name] = replace(
+                known[name],
+                label_map=task.label_map,
+                scheme=task.scheme,
+                unlabelled=task.unlabelled,
+            )
             continue
         trained = [data for (s, c), data in examples.items() if s == "train" and c.task == name]
         if section.labels is None and trained:

@@ -23,7 +23,7 @@ from ..grid import Cell
 from ..heads import MlmHead
 from ..hypernet import HypernetConfig
 from ..model import HyperX, HyperXConfig
-from ..run_folder import ORIGIN, load_exactly, load_tensors, write_json
+from ..run_folder import ORIGIN, load_exactly, load_tensors, require_unused, write_json
 from ..tasks import OUTSIDE, Task, TaskType
 from .names import (
     DECODER,
@@ -304,8 +304,7 @@ def convert_checkpoint(
             not those of such a model on this encoder; every fault is named.
         BackboneError: the encoder cannot be loaded, or is not a BERT.
     """
-    if run.is_file() or (run.is_dir() and any(run.iterdir())):
-        raise RunError(f"{run} is in use: remove it, or name another folder with --out.")
+    require_unused(run)
     checkpoint = find_checkpoint(folder)
     released = read_arguments(arguments, changes, checkpoint.hint)
     loaded = _load_backbone(released, backbone, revision)
