@@ -123,6 +123,14 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
     raise RunError(f"{what}.{nearest(str(path), runs) or f' {known}'}")
 
 
+def require_unused(run: Path) -> None:
+    """Raise `RunError` if a run folder to be made is a file, or holds something already."""
+    if run.is_file() or (run.is_dir() and any(path.name != LOCK for path in run.iterdir())):
+        unfinished = checkpoint_folder(run) and not is_trained(run)
+        hint = f"Resume it with --resume {run}" if unfinished else "Remove it"
+        raise RunError(f"{run} exists already. {hint}, or name another folder with --out.")
+
+
 def is_yaml(path: Path) -> bool:
     """Whether a path has the ending of a YAML file."""
     return path.suffix in (".yaml", ".yml")
@@ -294,7 +302,7 @@ def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
         if target[name].shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)}, not {tuple(target[name].shape)}"
             problems.add(f"{name} has the shape {shapes}")
-    problems.raise_if_any(RunError, "The weights do not fit the model:")
+    problems.raise_if_any(RunError, "The tensors do not fit the model:")
     with torch.no_grad():
         for name, tensor in target.items():
             tensor.copy_(state[name])

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from hyperlect.hardware import Precision
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.predict import forward_rows
+from hyperlect.recipe import load_recipe
 from hyperlect.tasks import Task, TaskType
 
 from ..data.made import corpus, parsed, tagged
@@ -500,6 +502,34 @@ def test_the_recipe_limits_the_examples_of_a_cell(
     assert counts == [{3}, {3}]
     results = evaluate_run(limited, [Cell("pos", "eng"), Cell("dep", "eng"), Cell("mlm", "fao")])
     assert {result.examples for result in results.cells} == {3}
+
+
+@pytest.mark.parametrize("as_test_file", [True, False])
+@pytest.mark.parametrize(
+    ("cell", "changes", "change"),
+    [
+        ("pos:eng", "tasks.pos.label_map={SUBSTANTIVE: NOUN}", (r"\tNOUN", r"\tSUBSTANTIVE")),
+        ("ner:eng", "tasks.ner.scheme=bioes", (r"\tB-(\w+)\n(?!\S+\tI-)", r"\tS-\1\n")),
+    ],
+)
+def test_data_may_be_marked_otherwise_than_in_training(
+    run: Path, trained: Path, cell: str, changes: str, change: tuple[str, str], as_test_file: bool
+) -> None:
+    """The recipe says how, for its own test data and for other files."""
+    task, language = Cell.parse(cell)
+    test = trained.parent / f"{task}.{language}.test"
+    other = trained.parent / f"{task}.{language}.other"
+    other.write_text(re.sub(*change, test.read_text()))
+    (expected,) = evaluate_run(run, [Cell.parse(cell)]).cells
+    if as_test_file:
+        recipe = load_recipe(trained.parent / "recipe.yaml", [changes])
+        (marked,) = evaluate_run(run, files={Cell.parse(cell): other}, recipe=recipe).cells
+    else:
+        number = list(load_recipe(trained.parent / "recipe.yaml").tasks).index(task)
+        place = f"data.{number}.cells.{language}.test={other.name}"
+        recipe = load_recipe(trained.parent / "recipe.yaml", [changes, place])
+        (marked,) = evaluate_run(run, [Cell.parse(cell)], recipe=recipe).cells
+    assert (marked.score, marked.units) == (expected.score, expected.units)
 
 
 def test_other_files_can_be_scored(run: Path, trained: Path, tmp_path: Path) -> None:

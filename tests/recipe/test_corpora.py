@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,40 +216,23 @@ def test_tags_that_are_not_iob2_are_found_in_all_tasks_at_once(tmp_path: Path) -
     assert "tasks.dates" in places["dates.eng.train", 1]
 
 
-class Marked:
-    """A recipe whose tasks say how their data is marked."""
-
-    def __init__(self, recipe: Recipe, **changes: Any) -> None:
-        self.recipe, self.changes = recipe, changes
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.recipe, name)
-
-    def task(self, name: str, labels: Sequence[str] = ()) -> Task:
-        return replace(self.recipe.task(name, labels), **self.changes)
-
-    def cells(self, split: Any) -> dict[Cell, list[Source]]:
-        unlabelled = self.changes["unlabelled"]
-        return {
-            cell: [replace(source, unlabelled=unlabelled) for source in sources]
-            for cell, sources in self.recipe.cells(split).items()
-        }
-
-
 def test_a_task_says_how_its_data_is_marked(tmp_path: Path) -> None:
-    recipe = project(tmp_path, "pos", "ner")
+    marks = ("tasks.ner.scheme=io", "tasks.ner.unlabelled=ignore", "tasks.pos.unlabelled=ignore")
+    recipe = project(tmp_path, "pos", "ner", overrides=marks)
     (tmp_path / "ner.eng.train").write_text("Anna\tPER\nLi\tPER\nin\tO\nOslo\tLOC\n")
     for name in ("ner.eng.dev", "ner.eng.test", "ner.isl.test"):
         (tmp_path / name).write_text(f"{name}\tPER\n")
     (tmp_path / "pos.eng.train").write_text("the\tDET\ncat\t_\ndog\tNOUN\n")
-    marked: Any = Marked(recipe, scheme="io", unlabelled="ignore")
-    corpora = read_corpora(marked)
+    corpora = read_corpora(recipe)
     assert corpora.tasks["ner"].labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert corpora.tasks["pos"].labels == tuple(sorted(set(TAGS.values())))
     assert corpora.examples["train", Cell("pos", "eng")][0]["labels"] == ["DET", "", "NOUN"]
     # A trained model knows its labels; how the data is marked stands in the recipe.
-    known = {name: replace(task, scheme="iob2") for name, task in corpora.tasks.items()}
-    again = read_corpora(marked, ["test"], known)
+    known = {
+        name: replace(task, scheme="iob2", unlabelled="error")
+        for name, task in corpora.tasks.items()
+    }
+    again = read_corpora(recipe, ["test"], known)
     assert again.tasks == corpora.tasks
 
 

@@ -78,9 +78,14 @@ def test_names_of_what_is_not_listed(tmp_path: Path) -> None:
     assert 'Did you mean "ner"?' in problems["labels.nre"].message
 
 
+def test_an_empty_list_is_a_fault() -> None:
+    problems = faults("tasks=[]", "languages=en", "train_task_language_pairs=[]")
+    assert problems.keys() == {"tasks", "train_task_language_pairs"}
+
+
 def test_a_pickle_is_not_a_file_of_arguments(tmp_path: Path) -> None:
     (tmp_path / "hyperx_args.bin").write_bytes(b"\x80\x04\x95\xff\xfe")
-    with pytest.raises(RunError, match="pickle, which can run code"):
+    with pytest.raises(RunError, match=r"hyperx_args\.bin"):
         read_arguments(tmp_path / "hyperx_args.bin", ())
     (tmp_path / "list.json").write_text("[1, 2]")
     assert list(faults(path=tmp_path / "list.json")) == [""]

@@ -175,7 +175,7 @@ def test_what_weights_do_not_show_is_reported(tmp_path: Path):
     assert done.assumed == {"after_layer_output": False}
     assert done.task == "ner"
     assert [path.name for path in done.unread] == ["hyperx_args.bin"]
-    with pytest.raises(RunError, match="is in use"):
+    with pytest.raises(RunError, match="exists already"):
         convert(tmp_path)
 
 

@@ -147,12 +147,12 @@ def test_the_recipe_decides_how_often_checkpoints_are_saved(
 
 
 def test_a_used_folder_is_refused(recipe: Path, straight: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="straight holds a finished run"):
+    with pytest.raises(RunError, match="straight exists already"):
         train(recipe, straight)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="--out"):
         train(recipe, tmp_path)
-    with pytest.raises(RunError, match="is a file"):
+    with pytest.raises(RunError, match="--out"):
         train(recipe, tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -165,7 +165,7 @@ def test_an_empty_folder_is_used(recipe: Path, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_resumed_is_refused_with_the_reason(
     recipe: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"recipe\.yaml"):
+    with pytest.raises(RunError, match=str(tmp_path)):
         go_on(tmp_path)
     (tmp_path / "recipe.yaml").write_text(recipe.read_text())
     with pytest.raises(RunError, match=r"no checkpoint.*hyperlect train"):

@@ -208,7 +208,7 @@ def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Datas
     """Encode a file in the format of the recipe's data for its task."""
     from ..data.encoding import encode
 
-    task = model.task(cell.task)
+    task = recipe.as_marked(model.task(cell.task))
     sources = [
         source
         for split in SPLITS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -197,8 +197,7 @@ def _tasks(
     for name, section in recipe.tasks.items():
         tasks[name] = task = recipe.task(name)
         if name in known:
-            # How the data is marked may differ from what the model was trained on.
-            tasks[name] = replace(known[name], scheme=task.scheme, unlabelled=task.unlabelled)
+            tasks[name] = recipe.as_marked(known[name])
             continue
         trained = [data for (s, c), data in examples.items() if s == "train" and c.task == name]
         if section.labels is None and trained:

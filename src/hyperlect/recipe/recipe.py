@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -181,6 +182,15 @@ class Recipe(schema.Section):
         labels = section.label_set() or label_set(section.type, labels)
         mapping, scheme = section.label_map, section.scheme
         return Task(name, section.type, labels, mapping, scheme, section.unlabelled)
+
+    def as_marked(self, task: Task) -> Task:
+        """Return a task of a model, read as the recipe says that its data is marked.
+
+        It may differ from what the model was trained on.
+        """
+        section = self.tasks[task.name]
+        marks = {key: getattr(section, key) for key in ("label_map", "scheme", "unlabelled")}
+        return replace(task, **marks)
 
     def hypernet_config(self) -> HypernetConfig:
         """Return the hypernetwork's configuration as the method has it.

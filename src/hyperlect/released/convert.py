@@ -23,7 +23,8 @@ from ..grid import Cell
 from ..heads import MlmHead
 from ..hypernet import HypernetConfig
 from ..model import HyperX, HyperXConfig
-from ..run_folder import ORIGIN, load_exactly, load_tensors, write_json
+from ..recipe.document import Document
+from ..run_folder import ORIGIN, load_exactly, load_tensors, require_unused, write_json
 from ..tasks import OUTSIDE, Task, TaskType
 from .names import (
     DECODER,
@@ -32,7 +33,7 @@ from .names import (
     LABELS,
     UNSEEN,
     ReleasedArguments,
-    completed,
+    check_arguments,
     decoder_is_tied,
     label_counts,
     language_code,
@@ -74,7 +75,9 @@ def from_released(
         RunError: ``tasks`` or ``languages`` are missing; tensors are missing, left over or
             mis-shaped, every one named; or hyperlect cannot do what the arguments say.
     """
-    released = completed(arguments)
+    values = {key: value for key, value in arguments.items() if value is not None}
+    document = Document(values, what="The list of arguments", error=RunError)
+    released = check_arguments(document, ("tasks", "languages"))
     tensors = ((name.removeprefix("param/"), tensor) for name, tensor in state.items())
     names = without_repeats(tensors, released)
     tied = decoder_is_tied(names)
@@ -100,8 +103,8 @@ def from_released(
             f"These arguments of the released code are not supported: {error}."
         ) from error
     model = HyperX(_backbone(released, encoder_config), config)
-    target = dict(model.named_parameters())
-    load_exactly(target, rename(names, released, model.backbone.layers, target))
+    renamed = rename(names, released, model.backbone.layers)
+    load_exactly(dict(model.named_parameters()), renamed)
     model.backbone.digest = encoder_digest(model.backbone.encoder)  # it was made without weights
     return model.eval()
 
@@ -117,8 +120,6 @@ def _backbone(released: ReleasedArguments, encoder_config: Mapping[str, Any]) ->
 def _task(name: str, counts: Mapping[str, int], labels: Sequence[str] | None) -> Task:
     if name == "mlm":
         return Task(name, TaskType.MLM)
-    if name not in LABELS:
-        raise RunError(f'The released code has no task "{name}"; it has {", ".join(LABELS)}, mlm.')
     count = counts.get(name, len(LABELS[name]))
     if labels is None:
         labels = LABELS[name] if count == len(LABELS[name]) else [str(n) for n in range(count)]
@@ -197,10 +198,9 @@ class Checkpoint:
         """Where its arguments are, and how to give them instead."""
         if not self.pickles:
             return ""
-        names = " and ".join(map(str, self.pickles))
-        what = "is a pickle" if len(self.pickles) == 1 else "are pickles"
+        names = ", ".join(map(str, self.pickles))
         remedy = "Give the arguments with --arguments FILE or --set."
-        return f"{names} {what}, which can run code, and never read. {remedy}"
+        return f"Pickles can run code and are never read: {names}. {remedy}"
 
     def tensors(self, tasks: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """Read file after file, giving each tensor the name it has in the whole model.
@@ -212,8 +212,7 @@ class Checkpoint:
         missing, whole = set(tasks), False
         for path in self.weights:
             state = _read(path)
-            inside = path.parent.name if path.parent != self.folder else ""
-            owners = [name.removesuffix("_model") for name in (inside, path.stem)]
+            owners = [name.removesuffix("_model") for name in (path.stem, path.parent.name)]
             owner = next((name for name in owners if name in tasks), None)
             prefix = f"{HEADS}{owner}."
             if any(name.startswith((ENCODER, HEADS)) for name in state):
@@ -241,13 +240,12 @@ def find_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         what = "is a file; name the folder it lies in" if folder.is_file() else "does not exist"
         raise RunError(f"{folder} {what}. A checkpoint is a folder with TASK_model/{_FILE}.")
-    steps = sorted(path for path in folder.glob("checkpoint-*") if path.is_dir())
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path not in steps]
+    steps = sorted(folder.glob("checkpoint-*/"))
+    inside = (*sorted(folder.glob("*")), *sorted(folder.glob("*/*")))
     files = [
         path
-        for place in (folder, *folders)
-        for path in sorted(place.iterdir())
-        if path.suffix in _SUFFIXES and not _OTHER.fullmatch(path.name)
+        for path in inside
+        if path.suffix in _SUFFIXES and path.parent not in steps and not _OTHER.fullmatch(path.name)
     ]
     pickles = [path for path in files if path.parent == folder and _ARGUMENTS.fullmatch(path.name)]
     weights = tuple(path for path in files if path not in pickles)
@@ -304,8 +302,7 @@ def convert_checkpoint(
             not those of such a model on this encoder; every fault is named.
         BackboneError: the encoder cannot be loaded, or is not a BERT.
     """
-    if run.is_file() or (run.is_dir() and any(run.iterdir())):
-        raise RunError(f"{run} is in use: remove it, or name another folder with --out.")
+    require_unused(run)
     checkpoint = find_checkpoint(folder)
     released = read_arguments(arguments, changes, checkpoint.hint)
     loaded = _load_backbone(released, backbone, revision)
@@ -319,8 +316,9 @@ def convert_checkpoint(
         "arguments": released.model_dump(),
     }
     write_json(run / ORIGIN, origin, indent=2)
-    defaults = () if released.no_hypernet else set(UNSEEN) - released.model_fields_set
-    assumed = {key: getattr(released, key) for key in UNSEEN if key in defaults}
+    unseen = () if released.no_hypernet else UNSEEN
+    absent = [key for key in unseen if key not in released.model_fields_set]
+    assumed = {key: getattr(released, key) for key in absent}
     return Conversion(model, checkpoint.pickles, assumed)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,10 +12,10 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from ..errors import Problems, RunError, UnknownNameError, nearest, unknown
+from ..errors import Problems, RunError, UnknownNameError, nearest
 from ..languages import name as language_name
 from ..languages import resolve
-from ..recipe.document import Document, Pattern
+from ..recipe.document import Document
 from ..recipe.schema import Positive, Section
 from ..tasks import DEPREL
 
@@ -40,16 +39,9 @@ TRAINING = (
     *("warmup_steps", "weight_decay"),
     "source_embedding_dim",  # follows from the others
 )
-PICKLES = (".bin", ".pt", ".pth", ".pkl")
+NEEDED = ("tasks", "languages", "train_task_language_pairs")
 UNSEEN = ("adapter_non_linearity", "after_layer_output")
 """Arguments whose defaults fit any weights, so that it shows nowhere where they are wrong."""
-
-# Fit each other, and stand in for required arguments that are missing.
-_STAND_INS: dict[Pattern, Any] = {
-    ("tasks",): ["mlm"],
-    ("languages",): ["en"],
-    ("train_task_language_pairs",): ["mlm#en"],
-}
 
 
 def _words(value: Any) -> Any:
@@ -65,11 +57,11 @@ class ReleasedArguments(Section):
 
     ignored: ClassVar[tuple[str, ...]] = TRAINING
 
-    tasks: Names
+    tasks: Names = ()
     """Its tasks, in its order."""
-    languages: Names
+    languages: Names = ()
     """Its languages, by its names, in its order."""
-    train_task_language_pairs: Names
+    train_task_language_pairs: Names = ()
     """What it was trained on: ner#en pos#tr …"""
     model_name_or_path: str | None = None
     """Its encoder."""
@@ -109,19 +101,6 @@ class ReleasedArguments(Section):
     """hyperlect's own: usual codes for languages whose names there mean another or none."""
 
 
-def completed(arguments: Mapping[str, Any]) -> ReleasedArguments:
-    """Add the command line's defaults for what is missing or None; values are not checked.
-
-    Raises:
-        RunError: `tasks` or `languages`, which have no default, are missing.
-    """
-    values = {key: value for key, value in arguments.items() if value is not None}
-    missing = [key for key in ("tasks", "languages") if not values.get(key)]
-    if missing:
-        raise RunError(f"The arguments of the released code lack {' and '.join(missing)}.")
-    return ReleasedArguments.model_construct(**{"train_task_language_pairs": (), **values})
-
-
 def language_code(language: str, codes: Mapping[str, str]) -> str:
     """Return the code of a language of the released code.
 
@@ -148,49 +127,64 @@ def read_arguments(path: Path | None, changes: Sequence[str], hint: str = "") ->
     """
     if path is None:
         document = Document({}, what="The list of arguments", error=RunError)
-    elif path.suffix in PICKLES:
-        raise RunError(
-            f"{path} is a pickle, which can run code and is never read. Write the arguments as "
-            "JSON or YAML."
-        )
     else:
         document = Document.read(path, what="The file of arguments", error=RunError)
     for change in changes:
         document.override(change)
+    return check_arguments(document, NEEDED, hint)
+
+
+def check_arguments(document: Document, needed: Sequence[str], hint: str = "") -> ReleasedArguments:
+    """Return the arguments that a document holds, with the command line's defaults for the rest.
+
+    Args:
+        document: the arguments.
+        needed: which ones are required.
+        hint: comes first in the error.
+
+    Raises:
+        RunError: as `read_arguments` does.
+    """
     for key in TRAINING:
         document.data.pop(key, None)
-    arguments = document.validate(ReleasedArguments, _STAND_INS)
-    if arguments is not None:
-        _check(arguments, document)
+    arguments = document.validate(ReleasedArguments)
+    assert arguments is not None  # every argument has a default
+    missing = [key for key in needed if key not in arguments.model_fields_set]
+    for key in missing:
+        if not document.is_broken(key):
+            document.add((key,), "is required")
+    known = (*LABELS, "mlm")
+    for place, task in enumerate(arguments.tasks):
+        if task not in known:
+            message = f'the released code has no task "{task}"; it has {", ".join(known)}.'
+            document.add(("tasks", place), message + nearest(task, known))
+    _check_languages(arguments, document)
+    if not missing:
+        _check_references(arguments, document)
     document.raise_if_any(hint)
-    assert arguments is not None
     return arguments
 
 
-def _check(arguments: ReleasedArguments, document: Document) -> None:
-    """Note names that are unknown, and those that speak of others that are not listed."""
-    tasks, languages = arguments.tasks, arguments.languages
-    known = (*LABELS, "mlm")
-    for place, task in enumerate(tasks):
-        if task not in known:
-            document.add(("tasks", place), str(unknown("task of the released code", task, known)))
+def _check_languages(arguments: ReleasedArguments, document: Document) -> None:
+    """Note names of no language, and two names of one."""
     names: dict[str, str] = {}
-    for place, language in enumerate(languages):
+    for place, language in enumerate(arguments.languages):
         try:
             code = language_code(language, arguments.language_codes)
         except UnknownNameError as error:
-            remedy = f"Or give language_codes.{language}=CODE."
-            document.add(("languages", place), f"{error} {remedy}")
+            message = f"{error} Or give language_codes.{language}=CODE."
+            document.add(("languages", place), message)
             continue
         first = names.setdefault(code, language)
         if first != language:
-            message = (
-                f'"{language}" is {language_name(code)} ({code}), as "{first}" is. Give one of '
-                f"them a code of its own, as language_codes.{language}=qaa (to qtz)."
-            )
-            document.add(("languages", place), message)
-    if any(map(document.is_broken, ("tasks", "languages", "train_task_language_pairs"))):
-        return
+            what = f'"{language}" is {language_name(code)} ({code}), as "{first}" is'
+            remedy = f"Give one of them a code of its own: language_codes.{language}=qaa (to qtz)."
+            document.add(("languages", place), f"{what}. {remedy}")
+
+
+def _check_references(arguments: ReleasedArguments, document: Document) -> None:
+    """Note tasks and languages that are named and not listed."""
+    tasks, languages = arguments.tasks, arguments.languages
     for place, pair in enumerate(arguments.train_task_language_pairs):
         task, _, language = pair.partition("#")
         if task not in tasks or language not in languages:
@@ -299,78 +293,70 @@ def decoder_is_tied(state: Mapping[str, Tensor]) -> bool:
 
 
 def rename(
-    state: Mapping[str, Tensor],
-    arguments: ReleasedArguments,
-    layers: int,
-    wanted: Collection[str] = (),
+    state: Mapping[str, Tensor], arguments: ReleasedArguments, layers: int
 ) -> dict[str, Tensor]:
-    """Give every tensor the name it has here.
+    """Give every tensor the name it has here. One that fits nowhere keeps its own.
 
     Args:
         state: under the released code's names, without repeats.
         arguments: its arguments, which order tasks and languages.
         layers: how many the encoder has.
-        wanted: names here; if anything is wrong, those that are missing are named too.
 
     Raises:
-        RunError: tensors fit nowhere or are missing from what becomes one tensor, every one named.
+        RunError: rows of a tensor are missing or differ in shape, every one named.
     """
-    places = {name: (key, row) for name, key, row in _places(arguments, layers)}
     renamed: dict[str, Tensor] = {}
-    stacks: dict[str, dict[int, tuple[str, Tensor]]] = defaultdict(dict)
+    left = {name: tensor for name, tensor in state.items() if name not in _UNREAD}
     problems = Problems()
-    for name, tensor in state.items():
-        if name.startswith(ENCODER) and not name.startswith(_HYPERNET):
-            renamed |= {} if name in _UNREAD else {f"backbone.{name}": tensor}
-        elif name not in places:
-            problems.add(f"{name} is unexpected")
-        else:
-            key, row = places[name]
-            if row is None:
-                renamed[key] = tensor
-            else:
-                stacks[key][row] = name, tensor
-    for key, rows in stacks.items():
-        for row in [row for place, row in places.values() if place == key and row not in rows]:
-            problems.add(f"{key} lacks its row {row}")
-        shape = next(iter(rows.values()))[1].shape
-        for name, tensor in rows.values():
-            if tensor.shape != shape:
-                shapes = f"{tuple(tensor.shape)}, others {tuple(shape)}"
+    for key, source in _sources(arguments, layers).items():
+        names = [source] if isinstance(source, str) else source
+        rows = {name: left.pop(name) for name in names if name in left}
+        if not rows:
+            continue
+        shape = next(iter(rows.values())).shape
+        for name in names:
+            if name not in rows:
+                problems.add(f"{name} is missing")
+            elif rows[name].shape != shape:
+                shapes = f"{tuple(rows[name].shape)}, others {tuple(shape)}"
                 problems.add(f"{name} has the shape {shapes}")
-    if problems:  # the same fault seen from the other side
-        for key in sorted(set(wanted) - renamed.keys() - stacks.keys()):
-            problems.add(f"{key} is missing")
+        if not problems:
+            tensors = list(rows.values())
+            renamed[key] = tensors[0] if isinstance(source, str) else torch.stack(tensors)
     problems.raise_if_any(RunError, "These tensors are not of a model of the released code:")
-    for key, rows in stacks.items():
-        renamed[key] = torch.stack([rows[row][1] for row in sorted(rows)])
+    for name, tensor in left.items():
+        in_encoder = name.startswith(ENCODER) and not name.startswith(_HYPERNET)
+        renamed[f"backbone.{name}" if in_encoder else name] = tensor
     return renamed
 
 
-def _places(arguments: ReleasedArguments, layers: int) -> Iterator[tuple[str, str, int | None]]:
-    """List the tensors of adapters and heads: name there, name here, row where several are one."""
+def _sources(arguments: ReleasedArguments, layers: int) -> dict[str, str | list[str]]:
+    """Map the tensors of adapters and heads to their names there: one, or one for each row."""
     shared = arguments.condition_to_layer_id
-    tables = {
-        "task_embeddings": ("task", arguments.tasks),
-        "lang_embeddings": ("language", arguments.languages),
-        "layer_id_embeddings": ("layer", [f"layer:{i}" for i in range(layers) if shared]),
+    rows = {
+        "task": [f"task_embeddings.{task}" for task in arguments.tasks],
+        "language": [f"lang_embeddings.{language}" for language in arguments.languages],
+        "layer": [f"layer_id_embeddings.layer:{layer}" for layer in range(layers) if shared],
     }
-    for table, (source, entries) in tables.items():
-        for row, entry in enumerate(entries):
-            yield f"{_SOURCE}.{table}.{entry}", f"adapters.source.embeddings.{source}", row
-    for step, kind in product((0, 2), _PARTS):
-        key = f"adapters.source.project.{step}.{kind}"
-        yield f"{_SOURCE}.source_embedding_MLP.{step}.{kind}", key, None
-    for layer, kind in product([None] if shared else range(layers), _PARTS):
-        place = _HYPERNET if layer is None else f"{_HYPERNET}.{layer}"
+    sources: dict[str, str | list[str]] = {
+        f"adapters.source.embeddings.{table}": [f"{_SOURCE}.{name}" for name in names]
+        for table, names in rows.items()
+    }
+    places = [_HYPERNET] if shared else [f"{_HYPERNET}.{layer}" for layer in range(layers)]
+    for kind in _PARTS:
+        for step in (0, 2):
+            name = f"{_SOURCE}.source_embedding_MLP.{step}.{kind}"
+            sources[f"adapters.source.project.{step}.{kind}"] = name
         for (module, here), output in product(_GENERATORS.items(), _PARTS):
+            names = [f"{place}.{module.format(output)}.{kind}" for place in places]
             key = f"adapters.generator.maps.{here}_{output}.{kind}"
-            yield f"{place}.{module.format(output)}.{kind}", key, layer
+            sources[key] = names[0] if shared else names
         for module, here in _NORMS.items():
-            yield f"{place}.{module}.{kind}", f"adapters.generator.norms.{here}_{kind}", layer or 0
-    for task in arguments.tasks:
-        for name, here in _HEADS.items():
-            yield f"{HEADS}{task}.{name}", f"heads.{task}.{here}", None
+            names = [f"{place}.{module}.{kind}" for place in places]
+            sources[f"adapters.generator.norms.{here}_{kind}"] = names
+    for task, (name, here) in product(arguments.tasks, _HEADS.items()):
+        sources[f"heads.{task}.{here}"] = f"{HEADS}{task}.{name}"
+    return sources
 
 
 def label_counts(state: Mapping[str, Tensor]) -> dict[str, int]:

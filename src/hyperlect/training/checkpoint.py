@@ -35,7 +35,6 @@ from ..run_folder import (
 FORMAT_VERSION = 2
 FILES = (_WEIGHTS, _OPTIMIZER) = ("weights.safetensors", "optimizer.safetensors")
 _BEST = "best.safetensors"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 @dataclass
@@ -81,8 +80,7 @@ def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     problems = Problems()
     for name, digest in now.items():
         if before.get(name) != digest:
-            what = "its weights" if name == "encoder" else "texts or labels"
-            problems.add(f"the {name} ({what})")
+            problems.add(f"the {name}")
     problems.raise_if_any(
         RunError,
         "The run cannot be resumed, since these have changed. Restore them, or start a new run:",
@@ -115,16 +113,8 @@ def save_checkpoint(
     save_tensors(parameters, partial / _WEIGHTS)
     if best is not None:
         save_tensors(best, partial / _BEST)
-    # Untouched parameters have no moments.
-    moments = {
-        f"{name}/{key}": value
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-    save_tensors(moments, partial / _OPTIMIZER)
-    data = {"format_version": FORMAT_VERSION, **state}
-    write_json(partial / CHECKPOINT_STATE, data, indent=None)
+    save_tensors(_moments(parameters, optimizer), partial / _OPTIMIZER)
+    write_json(partial / CHECKPOINT_STATE, {"format_version": FORMAT_VERSION, **state}, indent=None)
     with writing(folder):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # an earlier crash may have left one
@@ -155,37 +145,28 @@ def load_checkpoint(
         raise RunError(f"{run} holds no checkpoint to resume from.")
     state = read_json(folder / CHECKPOINT_STATE, version=FORMAT_VERSION)
     load_exactly(parameters, load_tensors(folder / _WEIGHTS))
-    _load_moments(parameters, optimizer, load_tensors(folder / _OPTIMIZER))
+    moments = load_tensors(folder / _OPTIMIZER)
+    touched = {key.rpartition("/")[0] for key in moments}
+    # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
+    fused = optimizer.defaults.get("fused")
+    for name, parameter in parameters.items():
+        if name in touched:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device if fused else "cpu"),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    load_exactly(_moments(parameters, optimizer), moments)
     best = load_tensors(folder / _BEST) if (folder / _BEST).is_file() else None
     return state, best
 
 
-def _load_moments(
-    parameters: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    moments: Mapping[str, Tensor],
-) -> None:
-    """Restore the optimiser's moments. A parameter has all of them, or none yet."""
-    problems = Problems()
-    by_name: dict[str, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        name, _, kind = key.rpartition("/")
-        by_name.setdefault(name, {})[kind] = value
-        if name not in parameters:
-            problems.add(f"{key} is unexpected")
-        elif kind != "step" and value.shape != parameters[name].shape:
-            shapes = f"{tuple(value.shape)}, not {tuple(parameters[name].shape)}"
-            problems.add(f"{key} has the shape {shapes}")
-    for name, of_name in by_name.items():
-        for kind in _MOMENTS:
-            if kind not in of_name:
-                problems.add(f"{name}/{kind} is missing")
-    problems.raise_if_any(RunError, "The checkpoint's optimizer does not fit the model:")
-    # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
-    fused = optimizer.defaults.get("fused")
-    for name, of_name in by_name.items():
-        device = parameters[name].device
-        optimizer.state[parameters[name]] = {
-            kind: value.to(device if kind != "step" or fused else "cpu")
-            for kind, value in of_name.items()
-        }
+def _moments(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return the optimiser's own moments by name. Untouched parameters have none."""
+    return {
+        f"{name}/{kind}": value
+        for name, parameter in parameters.items()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }

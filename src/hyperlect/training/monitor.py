@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Monitor:
             disable=run is None,
         )
         self._bar = self._progress.add_task("training", total=steps, completed=start, note="")
-        if run is not None:
+        if run is not None and (run / METRICS).is_file():
             _drop_after(run / METRICS, start)
 
     def __enter__(self) -> Monitor:
@@ -79,17 +79,10 @@ class Monitor:
         self._shown |= mean
         note = "  ".join(f"{task} {loss:.3f}" for task, loss in self._shown.items())
         self._progress.update(self._bar, note=f"loss {note}  {speed:,.0f} tokens/s")
-        event = {
-            "event": "train",
-            "step": step,
-            "loss": mean,
-            "learning_rate": learning_rate,
-            "tokens_per_second": round(speed, 1),
-            "seconds": round(seconds, 3),
-        }
-        self.write(event)
-        self.scalars(step, {f"loss/{task}": loss for task, loss in mean.items()})
-        self.scalars(step, {"learning_rate": learning_rate, "tokens_per_second": speed})
+        numbers = {"learning_rate": learning_rate, "tokens_per_second": round(speed, 1)}
+        event = {"event": "train", "step": step, "loss": mean, **numbers}
+        self.write({**event, "seconds": round(seconds, 3)})
+        self.scalars(step, {f"loss/{task}": loss for task, loss in mean.items()} | numbers)
         self.losses.clear()
         self.tokens = 0
         self.clock = time.monotonic()
@@ -141,13 +134,9 @@ def _append(path: Path, line: str) -> None:
 
 def _drop_after(path: Path, step: int) -> None:
     """Remove events past the step that a run resumes from; they will be written again."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        write_text(path, "".join(f"{line}\n" for line in lines if _is_until(line, step)))
-
-
-def _is_until(line: str, step: int) -> bool:
-    try:
-        return bool(json.loads(line)["step"] <= step)
-    except ValueError:  # cut off by a crash
-        return False
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # cut off by a crash
+            if json.loads(line)["step"] <= step:
+                kept.append(f"{line}\n")
+    write_text(path, "".join(kept))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,14 +20,14 @@ from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import Corpora, read_corpora
 from ..run_folder import (
     EMBEDDINGS,
-    LOCK,
     RECIPE,
     TRAINING,
     VERSIONS,
     checkpoint_folder,
-    is_trained,
     locked,
     read_json_or_empty,
+    require_run,
+    require_unused,
     write_json,
     write_text,
 )
@@ -38,6 +36,7 @@ from .monitor import say
 from .schedule import seed_everything
 from .trainer import Trainer
 
+OVERLAP = "Evaluation data is among the training data"
 UNCHECKED = "This data is not available, so it was not checked whether it holds evaluation data"
 
 
@@ -83,16 +82,7 @@ def start(
         Interrupted: training was stopped; the run can be resumed.
     """
     run = Path(run)
-    if run.is_file():
-        raise RunError(f"{run} is a file. Name a folder that does not exist yet with --out.")
-    if run.exists() and any(path.name != LOCK for path in run.iterdir()):
-        if is_trained(run):
-            hint = f"{run} holds a finished run. Remove it, or name another folder with --out."
-        elif checkpoint_folder(run):
-            hint = f"{run} holds a run. Resume it with --resume {run}, or name another with --out."
-        else:
-            hint = f"The folder {run} is not empty. Remove it, or name another with --out."
-        raise RunError(hint)
+    require_unused(run)
     return _train(recipe, run, device, console or Console(stderr=True), resume=False)
 
 
@@ -113,9 +103,7 @@ def resume(
         RunError: there is nothing to resume, the data has changed, or another process is working
             on the run.
     """
-    run = Path(run)
-    if not (run / RECIPE).is_file():
-        raise RunError(f"{run} is not a run folder: it holds no {RECIPE}.")
+    run = require_run(Path(run))
     if not checkpoint_folder(run):
         raise RunError(f"{run} holds no checkpoint. Start it again: hyperlect train {run / RECIPE}")
     recipe = recipe or load_recipe(run / RECIPE)
@@ -125,7 +113,7 @@ def resume(
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
     accelerator = make_accelerator(device)
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
-    with _locked(run, accelerator):
+    with locked(run) if accelerator.is_main_process else nullcontext():  # for all
         precision = choose_precision(recipe.training.precision, accelerator.device.type)
         start, corpora = read_start(recipe)
         backbone = load_backbone(recipe.backbone, recipe.revision)
@@ -133,7 +121,11 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             backbone.attend_plainly()
         seed_everything(recipe.training.seed, "initial weights")
         model = HyperX(backbone, model_config(recipe, corpora, start))
-        notes = warm_start(model, start) if start and not resume else []
+        notes: list[str] = []
+        if not resume:
+            notes += [f"{OVERLAP}: {overlap}" for overlap in corpora.overlaps]
+            notes += [f"{UNCHECKED}: {name}" for name in corpora.unchecked]
+            notes += warm_start(model, start) if start else []
         # All splits, so that every problem of the data shows now.
         rows = corpora.encode(model.tokenizer, model.max_length)
         by_split = {
@@ -144,20 +136,17 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             model,
             rows=by_split["train"],
             dev=by_split["dev"],
-            settings=recipe.training,
-            selection=frozenset(recipe.selection_cells(model.grid)),
-            shares={name: task.share for name, task in recipe.tasks.items() if task.share},
+            recipe=recipe,
             run=run,
             accelerator=accelerator,
             console=console,
             precision=precision,
-            evaluation=recipe.evaluation,
         )
         if resume:
             trainer.resume()
         finished = trainer.state.finished
         if accelerator.is_main_process:
-            _begin(recipe, run, corpora, trainer, notes, resume)
+            _begin(trainer, notes)
         state = trainer.train()
         if accelerator.is_main_process:
             _finish(run, model, state)
@@ -166,40 +155,23 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     return run
 
 
-@contextmanager
-def _locked(run: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the run folder, in the main process for all."""
-    if accelerator.is_main_process:
-        with locked(run):
-            yield
-    else:
-        yield
-
-
-def _begin(
-    recipe: Recipe, run: Path, corpora: Corpora, trainer: Trainer, notes: list[str], resume: bool
-) -> None:
+def _begin(trainer: Trainer, notes: list[str]) -> None:
     """Write what is known before the first step, and say what is trained."""
-    console, accelerator = trainer.console, trainer.accelerator
+    run, recipe, accelerator = trainer.run, trainer.recipe, trainer.accelerator
     write_text(run / RECIPE, recipe.dump(run))
     device = accelerator.device.type
     if not trainer.state.finished:  # otherwise nothing is computed any more
         now = versions(device, trainer.precision, accelerator.num_processes)
-        if resume and (changes := version_changes(read_json_or_empty(run / VERSIONS), now)):
-            say(run, console, changes)
+        if changes := version_changes(read_json_or_empty(run / VERSIONS), now):
+            notes.append(changes)
         write_json(run / VERSIONS, now)
-    if not resume:
-        for overlap in corpora.overlaps:
-            say(run, console, f"Evaluation data is among the training data: {overlap}")
-        for name in corpora.unchecked:
-            say(run, console, f"{UNCHECKED}: {name}")
     parameters = sum(parameter.numel() for parameter in trainer.parameters.values())
     cells = f"{len(trainer.rows)} cells, {parameters:,} trained parameters"
-    say(run, console, f"{recipe.method} on {device}: {cells}")
-    for phase in trainer.phases if len(trainer.phases) > 1 else ():
-        say(run, console, f"steps {phase.start + 1} to {phase.end}: {phase.name}")
+    notes.append(f"{recipe.method} on {device}: {cells}")
+    if len(trainer.phases) > 1:
+        notes += [f"steps {p.start + 1} to {p.end}: {p.name}" for p in trainer.phases]
     for note in notes:
-        say(run, console, note)
+        say(run, trainer.console, note)
 
 
 def _finish(run: Path, model: HyperX, state: State) -> None:
@@ -232,20 +204,19 @@ def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
     if recipe.start_from is None:
         return None, read_corpora(recipe)
     start = Start.read(recipe.start_from)
-    sections = recipe.tasks
-    known: dict[str, object] = {
-        task.name: replace(task, label_map=sections[task.name].label_map)
-        for task in start.config.tasks
-        if task.name in sections
-        and sections[task.name].type is task.type
-        and sections[task.name].labels is None
+    known = {
+        name: task
+        for name, task in start.config.task_names.items()
+        if (section := recipe.tasks.get(name))
+        and section.type is task.type
+        and section.labels is None
     }
     earlier: list[Recipe] = []
     source: str | None = recipe.start_from
     while source and (path := Path(source) / RECIPE).is_file():
         earlier.append(load_recipe(path, check_files=False))
         source = earlier[-1].start_from
-    corpora = read_corpora(recipe, tasks=known, earlier=earlier)  # type: ignore[arg-type]
+    corpora = read_corpora(recipe, tasks=known, earlier=earlier)
     if source is not None:  # a model without a recipe, perhaps from a hub
         corpora.unchecked.append(f"everything that {source} was trained on")
     return start, corpora

@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,10 +140,12 @@ class Phase:
         """
         steps = self.end - self.start
         warmup = round(settings.warmup * steps / settings.steps)
-        shape = {"warmup": warmup, "steps": steps, "decay": settings.decay}
+        rate = partial(
+            learning_rate, step - self.start, warmup=warmup, steps=steps, decay=settings.decay
+        )
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step - self.start, group["peak"], **shape)  # type: ignore[arg-type]
-        return learning_rate(step - self.start, settings.learning_rate, **shape)  # type: ignore[arg-type]
+            group["lr"] = rate(group["peak"])
+        return rate(settings.learning_rate)
 
 
 def plan_phases(
@@ -168,39 +171,28 @@ def plan_phases(
     if model.config.method != "mad-x":
         return [Phase("everything", 0, settings.steps, rows, shares)]
     probabilities = make_sampler(rows, settings, shares).probabilities
+
+    def phase(
+        name: str, start: int, end: int, tasks: Sequence[str], frozen: Sequence[str]
+    ) -> Phase:
+        of_tasks = {cell: encoded for cell, encoded in rows.items() if cell.task in tasks}
+        fixed = {task: share for task, share in shares.items() if task in tasks}
+        free = (probabilities[cell] for cell in of_tasks if cell.task not in fixed)
+        total = sum(fixed.values()) + sum(free)
+        scaled = {task: share / total for task, share in fixed.items()}
+        return Phase(name, start, end, of_tasks, scaled, tuple(frozen))
+
     text_tasks = model.grid.text_tasks
-    text = sum(chance for cell, chance in probabilities.items() if cell.task in text_tasks)
-    turn = min(max(round(text * settings.steps), 1), settings.steps - 1)
     reading = [task for task in model.tasks if task in text_tasks]
     labelling = [task for task in model.tasks if task not in text_tasks]
-    first = _phase_data(rows, probabilities, shares, reading)
-    second = _phase_data(rows, probabilities, shares, labelling)
+    text = sum(chance for cell, chance in probabilities.items() if cell.task in text_tasks)
+    turn = min(max(round(text * settings.steps), 1), settings.steps - 1)
+    reading_heads, labelling_heads = (
+        [f"heads.{task}." for task in tasks] for tasks in (reading, labelling)
+    )
+    later = ["adapters.tasks.", *labelling_heads]
+    earlier = ["backbone.", "adapters.languages.", *reading_heads]
     return [
-        Phase("language adapters", 0, turn, *first, _prefixes("tasks", labelling)),
-        Phase(
-            "task adapters",
-            turn,
-            settings.steps,
-            *second,
-            ("backbone.", *_prefixes("languages", reading)),
-        ),
+        phase("language adapters", 0, turn, reading, later),
+        phase("task adapters", turn, settings.steps, labelling, earlier),
     ]
-
-
-def _prefixes(adapters: str, tasks: Sequence[str]) -> tuple[str, ...]:
-    """Return how the names of these adapters' and heads' parameters start."""
-    return f"adapters.{adapters}.", *(f"heads.{task}." for task in tasks)
-
-
-def _phase_data(
-    rows: Mapping[Cell, Any],
-    probabilities: Mapping[Cell, float],
-    shares: Mapping[str, float],
-    tasks: Sequence[str],
-) -> tuple[dict[Cell, Any], dict[str, float]]:
-    """Return the rows of some tasks, and their shares of what these tasks have together."""
-    of_tasks = {cell: encoded for cell, encoded in rows.items() if cell.task in tasks}
-    fixed = {task: share for task, share in shares.items() if task in tasks}
-    free = (probabilities[cell] for cell in of_tasks if cell.task not in fixed)
-    total = sum(fixed.values()) + sum(free)
-    return of_tasks, {task: share / total for task, share in fixed.items()}

@@ -8,9 +8,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
 from ..errors import HyperlectError, Interrupted
@@ -27,7 +27,7 @@ from ..evaluation import fill, selection_score, selection_text, subsample
 from ..grid import Cell
 from ..hardware import Precision
 from ..model import HyperX
-from ..recipe import EvaluationSection, TrainingSection
+from ..recipe import Recipe, TrainingSection
 from ..run_folder import load_exactly
 from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
 from .monitor import Monitor
@@ -70,29 +70,27 @@ class Loader:
         self.sampler = make_sampler(rows, settings, shares)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._state = self.sampler.state_dict()
-        self._ahead: tuple[int, dict[str, Any], Future[list[Batch]]] | None = None
+        self._ahead: tuple[dict[str, Any], Future[list[Batch]]] | None = None
 
     def next(self, step: int) -> list[Batch]:
         """Return this process's batches of a step, on the device, and begin the next step's.
 
         There may be fewer than `training.accumulate`, since more processes than rows are possible.
         """
-        if self._ahead is None or self._ahead[0] != step:
-            self._begin(step)
-        assert self._ahead is not None
-        _, self._state, future = self._ahead
+        if self._ahead is None:
+            self._ahead = self._begin(step)
+        self._state, future = self._ahead
         batches = future.result()
-        self._begin(step + 1)
+        self._ahead = self._begin(step + 1)
         return [batch.to(self.accelerator.device) for batch in batches]
 
     def close(self) -> None:
         """Let the thread end."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _begin(self, step: int) -> None:
+    def _begin(self, step: int) -> tuple[dict[str, Any], Future[list[Batch]]]:
         drawn = [self.sampler.next() for _ in range(self.settings.accumulate)]
-        future = self._worker.submit(self._make, step, drawn)
-        self._ahead = (step, self.sampler.state_dict(), future)
+        return self.sampler.state_dict(), self._worker.submit(self._make, step, drawn)
 
     def _make(self, step: int, drawn: list[list[Drawn]]) -> list[Batch]:
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -143,30 +141,25 @@ class Trainer:
         model: on any device; it is moved.
         rows: encoded training rows by cell.
         dev: encoded development rows by cell; may be empty.
-        settings: the recipe's training section.
-        selection: the cells whose dev scores choose the checkpoint that is kept.
-        shares: fixed shares of the steps by task.
+        recipe: with its settings of training and of evaluation on development rows.
         run: the run folder.
         accelerator: device and processes.
         console: where progress is shown.
         precision: of the arithmetic.
-        evaluation: how development rows are scored.
     """
 
     model: HyperX
     rows: Mapping[Cell, Any]
     dev: Mapping[Cell, Any]
-    settings: TrainingSection
-    selection: frozenset[Cell]
-    shares: Mapping[str, float]
+    recipe: Recipe
     run: Path
     accelerator: Accelerator
     console: Console
-    precision: Precision = "fp32"
-    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    precision: Precision
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
+        self.settings, evaluation = self.recipe.training, self.recipe.evaluation
         self.model.to(self.accelerator.device)
         named = self.model.own_parameters().items()
         self.parameters = {name: value for name, value in named if value.requires_grad}
@@ -174,15 +167,13 @@ class Trainer:
         self.optimizer = make_optimizer(self.parameters, self.settings, device)
         self.rate = 0.0
         self.examples = sum(len(rows) for rows in self.rows.values())
+        self.dev_sample = {c: subsample(rows, evaluation.examples) for c, rows in self.dev.items()}
+        self.fingerprint = fingerprint(self.model, self.rows, self.dev)
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
-        self.phases = plan_phases(self.model, self.rows, self.settings, self.shares)
+        shares = {name: task.share for name, task in self.recipe.tasks.items() if task.share}
+        self.phases = plan_phases(self.model, self.rows, self.settings, shares)
         self._enter(self.phases[0])
-
-    @cached_property
-    def fingerprint(self) -> dict[str, str]:
-        """Digests of what the run depends on; see `checkpoint.fingerprint`."""
-        return fingerprint(self.model, self.rows, self.dev)
 
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint.
@@ -231,14 +222,16 @@ class Trainer:
         self.model.train()
         if not self.settings.backbone_dropout:
             self.model.backbone.eval()
-        with ExitStack() as stack, monitor, self.stop:
-            stack.callback(lambda: self.loader.close())  # that of the phase reached by then
-            while self.state.step < self.settings.steps and not self.state.finished:
-                start = time.monotonic()
-                self._step(monitor)
-                self._follow_phase()
-                self.state.seconds += time.monotonic() - start
-                self._between_steps(monitor)
+        with monitor, self.stop:
+            try:
+                while self.state.step < self.settings.steps and not self.state.finished:
+                    start = time.monotonic()
+                    self._step(monitor)
+                    self._follow_phase()
+                    self.state.seconds += time.monotonic() - start
+                    self._between_steps(monitor)
+            finally:
+                self.loader.close()
         self.state.finished = True
         for parameter in self.parameters.values():  # the last phase may have frozen some
             parameter.requires_grad_()
@@ -299,12 +292,11 @@ class Trainer:
         if step % settings.log_every == 0 or last:
             monitor.log(step, self.rate)
         due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
-        if self.dev and due and step > self.phases[-1].start:  # before, tasks are not trained
-            with monitor.paused():
-                self._evaluate(monitor)
         every = settings.save_every or settings.evaluate_every or SAVE_EVERY
-        if step % every == 0 and not last:
-            with monitor.paused():
+        with monitor.paused():
+            if self.dev and due and step > self.phases[-1].start:  # before, tasks are not trained
+                self._evaluate(monitor)
+            if step % every == 0 and not last:
                 self.save()
         if self.stop.agreed(self.accelerator):
             self.save()
@@ -313,16 +305,13 @@ class Trainer:
                 f"Resume it: hyperlect train --resume {self.run}"
             )
 
-    @cached_property
-    def _dev_sample(self) -> dict[Cell, Any]:
-        return {c: subsample(rows, self.evaluation.examples) for c, rows in self.dev.items()}
-
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the development cells; keep the weights if they are the best so far."""
-        settings = self.evaluation
+        settings = self.recipe.evaluation
         tokens, precision = settings.tokens_per_batch, settings.precision
-        results = fill(self.model, self._dev_sample, tokens, precision)
-        chosen = [r for r in results if Cell(r.task, r.language) in self.selection]
+        results = fill(self.model, self.dev_sample, tokens, precision)
+        selected = self.recipe.selection_cells(self.model.grid)
+        chosen = [r for r in results if Cell(r.task, r.language) in selected]
         # GPUs may differ in the last digit, so one process decides what is best.
         (selection,) = broadcast_object_list([selection_score(chosen)])
         best = selection is not None and (self.state.best is None or selection > self.state.best)
@@ -334,8 +323,9 @@ class Trainer:
             }
         else:
             self.state.waited += 1
-        scored = {Cell(r.task, r.language): r.score for r in results if r.score is not None}
-        scores = {str(cell): round(score, 3) for cell, score in scored.items()}
+        scores = {
+            f"{r.task}:{r.language}": round(r.score, 3) for r in results if r.score is not None
+        }
         step = self.state.step
         monitor.write(
             {"event": "dev", "step": step, "scores": scores, "selection": selection, "best": best}
@@ -363,13 +353,12 @@ def task_weights(
         tasks: all tasks, in the same order in every process.
         accelerator: the processes; one if None.
     """
-    counts = torch.zeros(len(tasks), 2, dtype=torch.float64)
+    counts: Any = torch.zeros(len(tasks), 2)
     for batch in batches:
         for name, rows in batch.tasks.items():
             counts[tasks.index(name)] += torch.tensor([rows.examples, rows.units])
     if accelerator is not None and accelerator.num_processes > 1:
-        summed: Any = accelerator.reduce(counts.float().to(accelerator.device), "sum")
-        counts = summed.double().cpu()
+        counts = accelerator.reduce(counts.to(accelerator.device), "sum").cpu()
     total = float(counts[:, 0].sum())
     pairs = zip(tasks, counts.tolist(), strict=True)
     return {task: (examples / total, units) for task, (examples, units) in pairs}
@@ -410,19 +399,19 @@ def _read_and_check(
     Raises:
         HyperlectError: one is not finite. It is raised before the gradient reaches the weights.
     """
+    pairs = zip(batches, losses, strict=True)
+    tasks = [(batch, task) for batch, by_task in pairs for task in by_task]
     values = [loss for by_task in losses for loss in by_task.values()]
-    numbers = iter(torch.stack([*values, norm]).tolist())  # a GPU waits at each reading
+    *read, length = torch.stack([*values, norm]).tolist()  # a GPU waits at each reading
     collected: dict[str, list[float]] = {}
-    for batch, by_task in zip(batches, losses, strict=True):
-        for task in by_task:
-            loss = next(numbers)
-            if not math.isfinite(loss):
-                cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
-                raise HyperlectError(
-                    f"The loss of {cells} is {loss} at step {step}: training diverged. {REMEDY}"
-                )
-            collected.setdefault(task, []).append(loss)
-    if not math.isfinite(next(numbers)):
+    for (batch, task), loss in zip(tasks, read, strict=True):
+        if not math.isfinite(loss):
+            cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
+            raise HyperlectError(
+                f"The loss of {cells} is {loss} at step {step}: training diverged. {REMEDY}"
+            )
+        collected.setdefault(task, []).append(loss)
+    if not math.isfinite(length):
         raise HyperlectError(
             f"The gradient at step {step} is not finite: training diverged. {REMEDY}"
         )
@@ -444,12 +433,12 @@ def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) 
         return
     touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
     touched = accelerator.reduce(touched.to(accelerator.device), "sum")
-    shared = [p for p, count in zip(parameters, touched.tolist(), strict=True) if count]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in shared]
-    flat: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "sum")
-    sizes = [parameter.numel() for parameter in shared]
-    for parameter, gradient in zip(shared, flat.split(sizes), strict=True):
-        parameter.grad = gradient.view_as(parameter)
+    for parameter, count in zip(parameters, touched.tolist(), strict=True):
+        if count and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
+    vector_to_parameters(summed, gradients)
 
 
 class StopRequest:
@@ -464,7 +453,6 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
-        self._interrupted = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -477,11 +465,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
         self.asked = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Whether any process was asked to stop; the same answer in all of them.
