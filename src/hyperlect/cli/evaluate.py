@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,7 +87,7 @@ def evaluate(
         run, chosen or None, split.value, device.value, err(), recipe, files or None
     )
     if as_json:
-        typer.echo(json.dumps(results.data(), ensure_ascii=False, indent=1))
+        typer.echo(results.model_dump_json(indent=1))
         return
     out().print(results_table(results))
     if chosen or files or split is not Part.TEST:

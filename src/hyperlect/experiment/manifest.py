@@ -15,7 +15,6 @@ from ..run_folder import (
     ERROR,
     EXPERIMENT,
     LOCK,
-    RECIPE,
     RunState,
     is_run,
     locked,
@@ -25,7 +24,7 @@ from ..run_folder import (
     writing,
 )
 from .config import Point
-from .plan import Experiment, Run, differences
+from .plan import Experiment, Run, differences, foreign
 
 FORMAT_VERSION = 1
 LEFT = frozenset({RunState.MISSING, RunState.INTERRUPTED, RunState.TRAINED})
@@ -224,9 +223,8 @@ def clear(run: Path) -> None:
     Raises:
         RunError: what lies there is not a run, or cannot be removed.
     """
-    names = {path.name for path in run.glob("*")} - {ERROR, LOCK}
-    if names and RECIPE not in names:
-        raise RunError(f"{run} is not a run folder: it holds {listed(sorted(names), 5)}.")
+    if names := foreign(run):
+        raise RunError(f"{run} is not a run folder: it holds {names}.")
     with writing(run):
         for path in run.iterdir():
             if path.is_dir() and not path.is_symlink():

@@ -203,7 +203,7 @@ def _rows(
             "seconds": results.seconds,
             **result.model_dump(include={"task", "language", "metric", "score", "examples"}),
             "kind": str(result.kind),
-            "units": -1 if result.key.units is None else result.key.units,
+            "units": result.units if result.scored and result.units is not None else -1,
             "scored": result.scored,
             "applicable": result.applicable,
             "few_shot": str(cell) in few_shot,
