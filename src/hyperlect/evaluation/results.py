@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +108,7 @@ class Results(BaseModel):
     seconds: float | None = None
     trained_parameters: int | None = None
     date: str | None = None
-    cells: tuple[CellResult, ...]
+    cells: Annotated[tuple[CellResult, ...], Field(min_length=1)]
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ..errors import listed
+from ..errors import counted, listed
+from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
+from ..languages import name
 from .compare import ALL, Row, summarise, summarise_curve
 from .data import Systems
 from .plots import counts_text, figure_text
@@ -53,9 +55,9 @@ class Chapter:
 def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
     """Compare the systems of every setting, and then those of every curve."""
     by_setting = dict(iter(systems.cells.groupby("setting", sort=False)))
-    chapters: dict[bool, list[Chapter]] = {False: [], True: []}
-    for name, cells in by_setting.items():
-        curve, after = bool(cells["labelled"].notna().any()), systems.after.get(name, "")
+    chapters = []
+    for setting, cells in by_setting.items():
+        curve, after = bool(cells["labelled"].notna().any()), systems.after.get(setting, "")
         if curve:
             rows, left_out = summarise_curve(cells, by_setting.get(after))
             tables = _curve_tables(rows, list(cells["method"].unique()))
@@ -63,18 +65,36 @@ def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
             rows, left_out = summarise(cells, baseline)
             tables = _tables(rows, cells)
         facts = {"rows": rows, "left_out": left_out, "curve": curve}
-        legend = _fill("legend.txt", **facts, baseline=baseline, after=after)
-        missing = "; ".join(systems.missing.get(name, []))
+        legend = render("legend.txt", **facts, baseline=baseline, after=after)
+        missing = "; ".join(systems.missing.get(setting, []))
         missing = f"No results yet: {missing}." if missing else ""
-        chapters[curve].append(Chapter(name, rows, tables, legend, missing))
-    return chapters[False] + chapters[True]
+        chapters.append(Chapter(setting, rows, tables, " ".join(legend.split()), missing))
+    return chapters
 
 
-def _fill(template: str, **content: object) -> str:
-    """Fill a template of plain text; line breaks in it mean nothing."""
-    environment = Environment(loader=PackageLoader(__package__), undefined=StrictUndefined)
-    environment.filters |= {"counts": counts_text, "listed": listed, "marks": marks}
-    return " ".join(environment.get_template(template).render(**content).split())
+def render(template: str, **content: object) -> str:
+    """Fill a template; what goes into HTML is escaped."""
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    helpers = (name, counted, listed, figure_text, score_text, marks, is_perplexity, cell_text)
+    environment.filters |= {helper.__name__: helper for helper in helpers}
+    environment.filters |= {"counts": counts_text, "number": _number}
+    environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
+    return environment.get_template(template).render(**content)
+
+
+def _number(number: float | None) -> str:
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def cell_text(cell: CellResult, digits: int = 1) -> str:
+    """Write a cell's score as `figure_text` does; n/a where the method does not apply to it."""
+    return figure_text(cell.score, digits) if cell.applicable else "n/a"
 
 
 def _tables(rows: Sequence[Row], cells: pd.DataFrame) -> list[Table]:
@@ -194,10 +214,6 @@ def as_json(chapters: Sequence[Chapter]) -> str:
 
 def as_csv(cells: pd.DataFrame) -> str:
     """Write every score of every run, a line each, those of curves last."""
-    run = ["setting", "method", "labelled", "draw", "seed"]
-    order = pd.DataFrame({"curve": cells["labelled"].notna()})
-    order["run"] = cells.groupby(run, sort=False, dropna=False).ngroup()
-    cells = cells.loc[order.sort_values(["curve", "run"], kind="stable").index]
     heads = ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
     points = cells[["labelled", "draw"]].astype("Int64")
     points.columns = ["few_shot_examples", "few_shot_draw"]
