@@ -54,7 +54,7 @@ class CurveSection(Section):
     """The draws to repeat each with; the spread of a curve is over them."""
 
 
-class Repeated(Section):
+class Common(Section):
     """What an experiment says of all its settings, and a setting of itself."""
 
     set: Settings = Field(default_factory=dict)
@@ -67,7 +67,7 @@ class Repeated(Section):
     """The seeds to repeat each with, chosen in the same way."""
 
 
-class SettingSection(Repeated):
+class SettingSection(Common):
     """One setting: a recipe, and what is changed in it."""
 
     recipe: Text
@@ -87,7 +87,7 @@ class SettingSection(Repeated):
         return tuple(Point(n, draw) for n in self.curve.examples for draw in self.curve.draws)
 
 
-class ExperimentConfig(Repeated):
+class ExperimentConfig(Common):
     """What an experiment's file says."""
 
     format_version: Literal[1]

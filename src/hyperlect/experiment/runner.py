@@ -102,6 +102,7 @@ class Runner:
         alarm.start()
         try:
             with on_signals(self._receive), live if self.console.is_terminal else nullcontext():
+                self._stop_if_asked()
                 self._submit()
                 while self._futures:
                     ended = wait(self._futures, TICK, FIRST_COMPLETED).done
