@@ -171,13 +171,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; readers see the old content or the new one, never a part.
+    """Write a text file, and make its folder; readers see the old text or the new, never a part.
 
     Raises:
         RunError: it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, cast
 from rich.console import Console
 
 from ..errors import HyperlectError, Interrupted, RunError
-from ..run_folder import ERROR, RunState, locked, run_state, write_text, writing
+from ..run_folder import ERROR, RunState, locked, run_state, write_text
 from .manifest import clear
 from .plan import Run
 
@@ -132,8 +132,6 @@ def fail(run: Run, message: str, output: str = "") -> Ended:
     command = f"The same by hand: hyperlect train {run.file} --out RUN{changes}"
     path = run.folder / ERROR
     try:
-        with writing(run.folder):
-            run.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, f"{run.name} failed: {message}\n\n{output}\n{command}\n")
     except RunError:
         return Ended(RunState.FAILED, f"failed; {message}")

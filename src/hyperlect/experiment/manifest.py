@@ -174,8 +174,6 @@ class Progress:
             if run.point and run.recipe.few_shot:
                 entry |= {**asdict(run.point), "cells": list(run.recipe.few_shot.cells)}
             entries.append(entry)
-        with writing(self.experiment.folder):
-            self.experiment.folder.mkdir(parents=True, exist_ok=True)
         header = {"name": self.experiment.name, "description": self.experiment.description}
         data = {"format_version": FORMAT_VERSION, **header, "runs": entries}
         write_json(self.experiment.folder / EXPERIMENT, data)

@@ -20,12 +20,12 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from posixpath import commonpath, dirname
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ from ..experiment import read_manifest
 from ..grid import Cell
 from ..run_folder import EMBEDDINGS, METRICS, RECIPE, VERSIONS, RunState, read_json
 
+Content = TypeVar("Content")
 SELECTION = "selection score, development data"
 
 
@@ -105,11 +106,15 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder,
         read_results(folder),
-        _curves(folder / METRICS),
-        _embeddings(folder / EMBEDDINGS),
-        _recipe(folder / RECIPE),
-        _versions(folder / VERSIONS),
+        _read(folder / METRICS, _curves),
+        _read(folder / EMBEDDINGS, _embeddings),
+        _read(folder / RECIPE, _recipe),
+        _read(folder / VERSIONS, _versions),
     )
+
+
+def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
+    return read(path) if path.is_file() else None
 
 
 def read_systems(folder: Path) -> Systems:
@@ -153,7 +158,7 @@ def gather_runs(folders: Sequence[Path], by_seed: bool = True) -> Systems:
     for number, folder in enumerate(folders, start=1):
         results = read_results(folder)
         seed = -number if results.seed is None else results.seed
-        recipe = re.sub(r"(?m)^(\s+)seed:.*$", "", _recipe(folder / RECIPE) or "")
+        recipe = re.sub(r"(?m)^(\s+)seed:.*$", "", _read(folder / RECIPE, _recipe) or "")
         what = (recipe, results.method, results.name)
         repeats[what, seed] += 1  # the same seed once more is another system
         system = (*what, repeats[what, seed]) if by_seed else (number,)
@@ -230,10 +235,8 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def _recipe(path: Path) -> str | None:
+def _recipe(path: Path) -> str:
     """Read a recipe, with … for the folders of its files: a page is shown to others."""
-    if not path.is_file():
-        return None
     recipe = path.read_text(encoding="utf-8")
     files = sorted(re.findall(r"(?<=[\s'\"\[])/[^'\",\]\n]+", recipe))
     for _, group in groupby(files, key=lambda file: file.split("/")[1]):
@@ -242,10 +245,8 @@ def _recipe(path: Path) -> str | None:
     return recipe
 
 
-def _curves(path: Path) -> Curves | None:
+def _curves(path: Path) -> Curves:
     """Read the log of training; a step that was logged again after a resume counts once."""
-    if not path.is_file():
-        return None
     points: dict[str, dict[int, float]] = defaultdict(dict)
     best_step: int | None = None
     problems = Problems(str(path))
@@ -271,9 +272,7 @@ def _curves(path: Path) -> Curves | None:
     )
 
 
-def _embeddings(path: Path) -> Embeddings | None:
-    if not path.is_file():
-        return None
+def _embeddings(path: Path) -> Embeddings:
     remedy = "Remove the file to report without the map of languages."
     raw = read_json(path, remedy)
     try:
@@ -287,8 +286,6 @@ def _embeddings(path: Path) -> Embeddings | None:
     return Embeddings(languages, vectors, kinds)
 
 
-def _versions(path: Path) -> dict[str, str] | None:
-    if not path.is_file():
-        return None
+def _versions(path: Path) -> dict[str, str]:
     versions = read_json(path, "Remove the file to report without versions.")
     return dict(pd.json_normalize(versions).astype(object).iloc[0].dropna().astype(str))

@@ -9,7 +9,7 @@ from ..errors import RunError
 from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
 from ..languages import name
-from ..run_folder import REPORT, write_text, writing
+from ..run_folder import REPORT, write_text
 from . import plots
 from .compare import choose_baseline, summarise
 from .data import Run, gather_runs, read_run, read_systems, run_names
@@ -63,7 +63,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         scores[is_perplexity(cell.metric)].append(cell.value)
     out = out or folders[0] / (REPORT if len(folders) == 1 else "comparison.html")
     scales = {of: Scale.around(values, of) for of, values in scores.items()}
-    _write(out, _render(title, runs=views, chapters=chapters, scales=scales))
+    write_text(out, _render(title, runs=views, chapters=chapters, scales=scales))
     return out
 
 
@@ -103,14 +103,8 @@ def write_comparison(
     }
     paths = {name: (out or folders[0]) / FILES[name] for name in formats}
     for format_, path in paths.items():
-        _write(path, texts[format_]())
+        write_text(path, texts[format_]())
     return list(paths.values())
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
 
 
 def _render(title: str, **content: object) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -60,10 +61,9 @@ def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
         curve, after = bool(cells["labelled"].notna().any()), systems.after.get(setting, "")
         if curve:
             rows, left_out = summarise_curve(cells, by_setting.get(after))
-            tables = _curve_tables(rows, list(cells["method"].unique()))
         else:
             rows, left_out = summarise(cells, baseline)
-            tables = _tables(rows, cells)
+        tables = _tables(rows, _costs(cells), curve)
         facts = {"rows": rows, "left_out": left_out, "curve": curve}
         legend = render("legend.txt", **facts, baseline=baseline, after=after)
         missing = "; ".join(systems.missing.get(setting, []))
@@ -97,45 +97,39 @@ def cell_text(cell: CellResult, digits: int = 1) -> str:
     return figure_text(cell.score, digits) if cell.applicable else "n/a"
 
 
-def _tables(rows: Sequence[Row], cells: pd.DataFrame) -> list[Table]:
-    """Lay the rows of a setting out, a table for each kind."""
+def _tables(rows: Sequence[Row], costs: pd.DataFrame, curve: bool) -> list[Table]:
+    """Lay rows out, systems down: a table for each kind of a setting, for each task of a curve."""
+    tables = []
+    for _, of_table in groupby(rows, key=lambda row: row.task if curve else row.kinds):
+        group = list(of_table)
+        if curve:
+            title, kind = group[0].task, None
+            note = f"{group[0].metric} by labelled examples; cells: {group[0].cells}"
+        else:
+            title, kind = str(group[0].kinds[0]), group[0].kinds[0]
+            counts = {row.task: row.cells + row.not_applicable for row in group if row.task != ALL}
+            note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
+        columns: dict[str, dict[str, Row]] = {}
+        for row in group:
+            head = f"{row.labelled:,}" if curve else f"{row.task} {row.metric}".strip()
+            columns.setdefault(head, {})[row.method] = row
+        frame = pd.DataFrame(columns, index=costs.index, dtype=object)
+        tables.append(Table(title, note, kind, frame if curve else frame.join(costs)))
+    return tables
+
+
+def _costs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained parameters of each system, and its mean time over seeds, as texts."""
     runs = cells[cells["complete"]].drop_duplicates(["method", "seed", "part"])
     seeds = runs.groupby(["method", "seed"], sort=False)[["parameters", "seconds"]]
     totals = seeds.agg(lambda values: values.sum(skipna=False)).groupby("method", sort=False)
     sizes = totals["parameters"].agg(lambda values: _unit(values.iloc[0] / 1e6, ".2f", "M"))
     times = totals["seconds"].agg(lambda v: _unit(v.mean(skipna=False) / 60, ".1f", "min"))
-    tables = []
-    for kind in dict.fromkeys(row.kinds[0] for row in rows):
-        of_kind = [row for row in rows if row.kinds == (kind,)]
-        heads = [f"{row.task} {row.metric}".strip() for row in of_kind]
-        frame = _frame(of_kind, heads, list(sizes.index)).assign(parameters=sizes, time=times)
-        counts = {row.task: row.cells + row.not_applicable for row in of_kind if row.task != ALL}
-        note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
-        tables.append(Table(str(kind), note, kind, frame))
-    return tables
+    return pd.DataFrame({"parameters": sizes, "time": times})
 
 
 def _unit(number: float, digits: str, unit: str) -> str:
     return "–" if math.isnan(number) else f"{number:{digits}} {unit}"
-
-
-def _curve_tables(rows: Sequence[Row], methods: list[str]) -> list[Table]:
-    """Lay the rows of a curve out, a table for each task."""
-    tables = []
-    for task in dict.fromkeys(row.task for row in rows):
-        of_task = [row for row in rows if row.task == task]
-        note = f"{of_task[0].metric} by labelled examples; cells: {of_task[0].cells}"
-        frame = _frame(of_task, [f"{row.labelled:,}" for row in of_task], methods)
-        tables.append(Table(task, note, None, frame))
-    return tables
-
-
-def _frame(rows: Sequence[Row], heads: Sequence[str], methods: list[str]) -> pd.DataFrame:
-    """Lay rows out, systems down, each below its head."""
-    columns: dict[str, dict[str, Row]] = {}
-    for row, head in zip(rows, heads, strict=True):
-        columns.setdefault(head, {})[row.method] = row
-    return pd.DataFrame(columns, index=methods, dtype=object)
 
 
 def score_text(value: object) -> str:
