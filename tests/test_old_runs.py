@@ -81,8 +81,8 @@ def test_the_run_has_the_same_results(project: Path) -> None:
     results = evaluate_run(run, device="cpu")
     assert len(results.cells) == len(kept.cells) == 11
     for mine, expected in zip(results.cells, kept.cells, strict=True):
-        assert mine.key == expected.key
-        assert mine.language_source == expected.language_source
+        numbers = {"score", "details"}
+        assert mine.model_dump(exclude=numbers) == expected.model_dump(exclude=numbers)
         assert mine.score == pytest.approx(expected.score, rel=1e-4)
         assert mine.details == pytest.approx(expected.details)
     again = read_examples(run)

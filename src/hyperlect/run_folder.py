@@ -181,13 +181,14 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to, and move the file from there to `path` at the end of the block.
 
-    Readers see the old content or the new one, never a part.
+    Its folder is made. Readers see the old content or the new one, never a part.
 
     Raises:
         RunError: it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
             partial.replace(path)

@@ -229,7 +229,7 @@ def test_the_next_run_gets_a_new_process_after_one_was_killed(tmp_path: Path) ->
 def ray_workers() -> list[psutil.Process]:
     """Return the processes of Ray that work on a run."""
     children = psutil.Process().children(recursive=True)
-    return [process for process in children if "work_after" in " ".join(process.cmdline())]
+    return [process for process in children if "ray::work" in " ".join(process.cmdline())]
 
 
 @pytest.mark.slow
@@ -237,10 +237,16 @@ def test_ray_tries_a_run_again_whose_process_was_killed(
     tmp_path: Path, undisturbed: list[tuple[bytes, object]]
 ) -> None:
     experiment = two_runs(tmp_path, set=LONG)
-    both = lambda: trains(experiment)() and trains(experiment, 1)()  # noqa: E731
-    thread = once(both, lambda: ray_workers()[0].kill())
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        killed.append(ray_workers()[0])
+        killed[0].kill()
+
+    thread = once(lambda: trains(experiment)() or trains(experiment, 1)(), kill)
     status = run_all(experiment, make_engine("cpu", ray="local"))
     thread.join()
+    assert killed
     assert done(status) == set(NAMES)
     assert results(experiment) == undisturbed
 

@@ -114,6 +114,22 @@ def test_a_run_to_start_from_must_be_among_the_runs(tmp_path: Path) -> None:
         plan(path)
 
 
+@pytest.mark.parametrize(
+    ("before", "later"),
+    [
+        ({}, {"seeds": [7]}),
+        ({"methods": ["head"]}, {}),
+        ({"parts": {"x": {}}}, {"parts": {"y": {}}}),
+    ],
+)
+def test_a_run_starts_from_one_of_its_method_seed_and_part(
+    tmp_path: Path, before: dict[str, Any], later: dict[str, Any]
+) -> None:
+    settings = {"a": {**FIRST, **before}, "b": {**FIRST, "after": "a", **later}}
+    with pytest.raises(RecipeError, match=r"settings\.b\.after"):
+        planned(tmp_path, settings=settings)
+
+
 def test_the_faults_of_all_recipes_at_once(tmp_path: Path) -> None:
     settings = {
         "a": {**FIRST, "set": {"training.stepz": 3}}, "b": {**FIRST, "set": {"max_length": 0}},

@@ -182,10 +182,15 @@ def test_only_cells_scored_alike_are_compared(tmp_path: Path) -> None:
     ]
 
 
-def test_a_score_of_another_metric_is_of_another_cell(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("metric", "macro F1"), ("examples", 36), ("units", 410), ("kind", "unseen combination")],
+)
+def test_a_score_on_other_data_is_of_another_cell(tmp_path: Path, key: str, value: object) -> None:
+    one = cell(*CELLS[0])
     runs = [
-        write_results(tmp_path / name, [cell("pos", "eng", Kind.SUPERVISED, metric, 50.0)])
-        for name, metric in (("one", "accuracy"), ("two", "macro F1"))
+        write_results(tmp_path / name, [result])
+        for name, result in (("one", one), ("two", {**one, key: value}))
     ]
     assert summarise(gather_runs(runs, by_seed=False).cells) == ([], ["pos:eng"])
 

@@ -301,7 +301,7 @@ def test_cells_without_a_language_adapter_are_not_applicable(recipe: Path, tmp_p
     assert (cells["pos:dan"].examples, cells["pos:dan"].units) == (8, 0)
     assert cells["pos:fao"].score is not None  # trained on other languages, with text here
     assert cells["pos:eng"].score is not None  # trained without a language adapter
-    assert read_results(run).data() == results.data()
+    assert read_results(run).model_dump() == results.model_dump()
     rows = [average for average in results.averages if average.mean is None]
     assert [(a.task, a.cells, a.not_applicable) for a in rows] == [
         ("pos", 0, 1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -79,7 +78,7 @@ def evaluate(
     recipe = load_recipe(run / RECIPE, overrides, check_files=False)
     results = evaluate_run(run, chosen or None, split, device, err(), recipe, files or None)
     if as_json:
-        typer.echo(json.dumps(results.data(), ensure_ascii=False, indent=1))
+        typer.echo(results.model_dump_json(indent=1))
         return
     out().print(results_table(results))
     if chosen or files or split != "test":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
-from ..data.readers import SPLITS, Source, Split
-from ..errors import DataError, HyperlectError, RunError, UnknownNameError, unknown
+from ..data.readers import Split
+from ..errors import DataError, HyperlectError, UnknownNameError, unknown
 from ..grid import Cell
 from ..hardware import Precision, choose_device
 from ..languages import resolve
@@ -64,7 +64,7 @@ def fill(
     rows: Mapping[Cell, Any],
     tokens_per_batch: int = TOKENS_PER_BATCH,
     precision: Precision = "fp32",
-    done: Callable[[CellResult], None] = lambda result: None,
+    console: Console | None = None,
 ) -> list[CellResult]:
     """Score every cell.
 
@@ -76,38 +76,46 @@ def fill(
         rows: encoded rows (with labels) by cell.
         tokens_per_batch: sub-words in a forward pass, padding counted.
         precision: of the arithmetic; the parser's scores are always in fp32.
-        done: called with each result when it is there.
+        console: where progress is shown.
 
     Raises:
         DataError: a cell has no rows, so any score would be invented.
     """
     results = []
-    with model.backbone.arithmetic(precision):
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    bar = Progress(*columns, console=console, disable=console is None, transient=True)
+    with bar as progress, model.backbone.arithmetic(precision):
+        of_all = progress.add_task("", total=len(rows))
         for cell, encoded in rows.items():
+            progress.update(of_all, description=f"evaluating {cell}")
             loaded = list(encoded)  # once out of Arrow: scoring reads each row several times
-            if not loaded:
-                raise DataError(f"{cell} cannot be scored: its data has no rows.")
-            note = model.config.not_applicable(cell) or ""
-            scored = None if note else _score(model, loaded, cell, tokens_per_batch)
-            if scored and not scored.units:
-                note, scored = NOTHING_TO_SCORE, None
-            result = CellResult(
-                task=cell.task,
-                language=cell.language,
-                kind=model.grid.kind(cell),
-                metric=model.task(cell.task).type.metric,
-                score=scored.value if scored else None,
-                examples=len({row["example"] for row in loaded}),
-                units=scored.units if scored else 0,
-                unit=scored.unit if scored else "",
-                details=dict(scored.details) if scored else {},
-                language_source=model.language_source(cell.language),
-                note=note,
-                by_example=scored.examples if scored else (),
-            )
-            results.append(result)
-            done(result)
+            results.append(_result(model, loaded, cell, tokens_per_batch))
+            progress.advance(of_all)
     return results
+
+
+def _result(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> CellResult:
+    if not rows:
+        raise DataError(f"{cell} cannot be scored: its data has no rows.")
+    nothing = Score(math.nan, 0, "")
+    note = model.config.not_applicable(cell) or ""
+    scored = nothing if note else _score(model, rows, cell, tokens)
+    if not scored.units:
+        note, scored = note or NOTHING_TO_SCORE, nothing
+    return CellResult(
+        task=cell.task,
+        language=cell.language,
+        kind=model.grid.kind(cell),
+        metric=model.task(cell.task).type.metric,
+        score=None if note else scored.value,
+        examples=len({row["example"] for row in rows}),
+        units=scored.units,
+        unit=scored.unit,
+        details=scored.details,
+        language_source=model.language_source(cell.language),
+        note=note,
+        by_example=scored.examples,
+    )
 
 
 def _score(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
@@ -179,25 +187,8 @@ def evaluate_run(
         encoded = corpora.encode(model.tokenizer, model.max_length)
         limit = recipe.evaluation.examples
         rows = {cell: subsample(encoded[split, cell], limit) for cell in chosen}
-    with Progress(
-        TextColumn("[bold]evaluating"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        disable=console is None,
-        transient=True,
-    ) as progress:
-        bar = progress.add_task("", total=len(rows), note="")
-
-        def show(result: CellResult) -> None:
-            figure = "n/a" if result.score is None else f"{result.score:.1f}"
-            note = f"{result.task}:{result.language} {result.metric} {figure}"
-            progress.update(bar, advance=1, note=note)
-
-        settings = recipe.evaluation
-        scored = fill(model, rows, settings.tokens_per_batch, settings.precision, show)
+    settings = recipe.evaluation
+    scored = fill(model, rows, settings.tokens_per_batch, settings.precision, console)
     results = Results(**about, cells=tuple(scored))
     if cells is None and split == "test" and not files:
         write_results(run, results)
@@ -209,28 +200,22 @@ def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Datas
     from ..data.encoding import encode
 
     task = recipe.as_marked(model.task(cell.task))
-    sources = [
-        source
-        for split in SPLITS
-        for other, of_cell in recipe.cells(split).items()
-        for source in of_cell
-        if other.task == cell.task and source.format != "hub"
-    ]
+    files = recipe.files()
+    sources = [s for _, _, of, s in files if of.task == cell.task and s.format != "hub"]
     if not sources:
         raise HyperlectError(
             f"The recipe reads no files for the task {cell.task}, so the format of {path} is not "
             "known. Add the file to the run's recipe.yaml."
         )
-    source: Source = replace(sources[0], location=str(path), limit=None)
+    source = replace(sources[0], location=str(path), limit=None)
     examples = read_corpus([source], task.type.reads_words)
     return encode(examples, task, model.tokenizer, model.max_length)
 
 
 def _about(recipe: Recipe, run: Path) -> dict[str, Any]:
     """Return what results belong to: the recipe's name, method, seed and backbone, the training."""
-    if not (run / TRAINING).is_file():
-        raise RunError(f"{run} is not finished. Resume it: hyperlect train --resume {run}")
-    training = read_json(run / TRAINING, "Train the run again.")
+    remedy = f"Resume the run, or train it again: hyperlect train --resume {run}"
+    training = read_json(run / TRAINING, remedy)
     return {
         "name": recipe.name,
         "method": recipe.method,

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,6 @@ from ..run_folder import EXAMPLES, RESULTS, read_json, write_json
 from ..tasks import TaskType
 
 EXAMPLES_VERSION = 1
-
-
-class CellKey(NamedTuple):
-    """A cell as results are compared: one with other test data is another cell.
-
-    So is one of another kind, except where kinds change, as along a few-shot curve: there it is
-    None.
-    """
-
-    task: str
-    kind: Kind | None
-    language: str
-    metric: str
-    examples: int
-    units: int | None
 
 
 class CellResult(BaseModel):
@@ -80,12 +65,6 @@ class CellResult(BaseModel):
         """The score, NaN if there is none."""
         return math.nan if self.score is None else self.score
 
-    @property
-    def key(self) -> CellKey:
-        """What the cell is compared as; without a score nothing was counted: `units` is None."""
-        units = self.units if self.scored else None
-        return CellKey(self.task, self.kind, self.language, self.metric, self.examples, units)
-
 
 class Average(BaseModel):
     """The unweighted mean over the cells of one task and kind.
@@ -129,7 +108,7 @@ class Results(BaseModel):
     seconds: float | None = None
     trained_parameters: int | None = None
     date: str | None = None
-    cells: tuple[CellResult, ...]
+    cells: Annotated[tuple[CellResult, ...], Field(min_length=1)]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -147,10 +126,6 @@ class Results(BaseModel):
     def kinds(self) -> list[Kind]:
         """The kinds that occur, from the best known cells to the least known."""
         return [kind for kind in Kind if any(cell.kind is kind for cell in self.cells)]
-
-    def data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return self.model_dump(mode="json")
 
 
 def is_perplexity(metric: str) -> bool:
@@ -191,17 +166,12 @@ def selection_score(cells: Iterable[CellResult]) -> float | None:
     Returns:
         None if there is no score.
     """
+    scored = [cell for cell in cells if cell.score is not None]
+    percent = [cell for cell in scored if not is_perplexity(cell.metric)]
     by_task: dict[str, list[float]] = defaultdict(list)
-    perplexities: list[float] = []
-    for cell in cells:
-        if cell.score is None:
-            continue
-        if is_perplexity(cell.metric):
-            perplexities.append(-cell.score)
-        else:
-            by_task[cell.task].append(cell.score)
-    groups = list(by_task.values()) or ([perplexities] if perplexities else [])
-    means = [sum(scores) / len(scores) for scores in groups]
+    for cell in percent or scored:
+        by_task[cell.task].append(cell.value if percent else -cell.value)
+    means = [sum(scores) / len(scores) for scores in by_task.values()]
     return sum(means) / len(means) if means else None
 
 
@@ -226,7 +196,9 @@ def write_results(folder: Path, results: Results) -> None:
     }
     data = {"format_version": EXAMPLES_VERSION, "cells": cells}
     write_json(folder / EXAMPLES, data, indent=None)
-    write_json(folder / RESULTS, results.data())  # last: it says that the run is done
+    write_json(
+        folder / RESULTS, results.model_dump(mode="json")
+    )  # last: it says that the run is done
 
 
 def read_examples(folder: Path) -> dict[Cell, NDArray[np.int64]]:

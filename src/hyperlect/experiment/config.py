@@ -53,19 +53,24 @@ class CurveSection(Section):
     """The draws to repeat each with; the spread of a curve is over them."""
 
 
-class SettingSection(Section):
-    """One setting: a recipe, and what is changed in it."""
+class Common(Section):
+    """What an experiment says of all its settings, and a setting of itself."""
 
-    recipe: Text
-    """The recipe's file; a relative name starts from the folder of the experiment's file."""
     set: Settings = Field(default_factory=dict)
     """Keys of the recipe → values that replace its own, as ``--set`` takes them."""
     method_set: dict[Method, Settings] = Field(default_factory=dict)
     """Method → what is set for its runs alone."""
     methods: Distinct[Method] | None = None
-    """In place of the experiment's."""
+    """The methods to compare: the setting's, else the experiment's, else the one of the recipe."""
     seeds: Distinct[Whole] | None = None
-    """In place of the experiment's."""
+    """The seeds to repeat each with, chosen in the same way."""
+
+
+class SettingSection(Common):
+    """One setting: a recipe, and what is changed in it."""
+
+    recipe: Text
+    """The recipe's file; a relative name starts from the folder of the experiment's file."""
     parts: dict[Name, Settings] = Field(default_factory=dict)
     """Several runs whose cells together make the setting: name → what is set for it."""
     after: str | None = None
@@ -81,7 +86,7 @@ class SettingSection(Section):
         return tuple(Point(n, draw) for n in self.curve.examples for draw in self.curve.draws)
 
 
-class ExperimentConfig(Section):
+class ExperimentConfig(Common):
     """What an experiment's file says."""
 
     format_version: Literal[1]
@@ -90,14 +95,6 @@ class ExperimentConfig(Section):
     """The experiment's name, and its folder's in runs/ where no other is named."""
     description: str = ""
     """What it is for, in a sentence."""
-    set: Settings = Field(default_factory=dict)
-    """Keys of the recipes → values that replace their own, in every run."""
-    methods: Distinct[Method] | None = None
-    """The methods to compare; without them, the one that each recipe names."""
-    seeds: Distinct[Whole] | None = None
-    """The seeds to repeat each with; without them, the one that each recipe names."""
-    method_set: dict[Method, Settings] = Field(default_factory=dict)
-    """Method → what is set for its runs alone."""
     settings: dict[Name, SettingSection]
     """The settings: name → recipe and what is changed in it."""
 
@@ -111,23 +108,22 @@ class ExperimentConfig(Section):
         starts = {name: [s.after] if s.after else [] for name, s in self.settings.items()}
         return list(TopologicalSorter(starts).static_order())
 
-    def changes(self, setting: str, part: str, method: str | None) -> Settings:
+    def changes(self, setting: str, part: str, method: str) -> Settings:
         """Return what is set for a run. The more particular wins.
 
         That is: the experiment's ``set``, its ``method_set``, then the setting's, then its part's.
         """
-        of_setting = ("settings", setting)
-        places = {("set",), ("method_set", method), (*of_setting, "set")}
-        places |= {(*of_setting, "method_set", method), (*of_setting, "parts", part)}
+        section = self.settings[setting]
+        blocks = [self.set, self.method_set.get(method), section.set]
+        blocks += [section.method_set.get(method), section.parts.get(part)]
         changes: Settings = {}
-        for loc, block in self.blocks():
-            for key, value in block.items() if loc in places else ():
-                changes.pop(key, None)  # they are applied in order, and a block may hold other keys
-                changes[key] = value
+        for key, value in (item for block in blocks if block for item in block.items()):
+            changes.pop(key, None)  # they are applied in order, and a block may hold other keys
+            changes[key] = value
         return changes
 
     def blocks(self) -> Iterator[tuple[Loc, Settings]]:
-        """Yield every block of changes with its path, the more particular later."""
+        """Yield every block of changes with its path."""
         yield ("set",), self.set
         for method, block in self.method_set.items():
             yield ("method_set", method), block
@@ -204,31 +200,17 @@ def _check(config: ExperimentConfig, document: Document, folder: Path) -> None:
             hint = nearest(file.name, [path.name for path in file.parent.glob("*.y*ml")])
             hint = " Its variable is not set." if "${" in str(file) else hint
             document.add(("settings", name, "recipe"), f"there is no {file}.{hint}")
-        for fault in _faults_of_after(config, section):
-            document.add(("settings", name, "after"), fault)
+        before = config.settings.get(section.after or "")
+        if section.after and before is None:
+            hint = nearest(section.after, config.settings)
+            message = f'there is no setting "{section.after}".{hint}'
+            document.add(("settings", name, "after"), message)
+        if before and before.curve:
+            message = f"{section.after} has a curve, so it is not clear which of its runs is meant"
+            document.add(("settings", name, "after"), message)
     try:
         config.in_order()
     except CycleError as error:
         names = error.args[1][::-1]
         message = f"these settings wait for each other: {listed(names)}"
         document.add(("settings", names[0], "after"), message)
-
-
-def _faults_of_after(config: ExperimentConfig, section: SettingSection) -> Iterator[str]:
-    """Yield what is wrong with the setting that another starts from."""
-    if section.after is None:
-        return
-    before = config.settings.get(section.after)
-    if before is None:
-        yield f'there is no setting "{section.after}".{nearest(section.after, config.settings)}'
-        return
-    if before.curve is not None:
-        yield f"{section.after} has a curve, so it is not clear which of its runs to start from"
-    for key in ("methods", "seeds"):
-        ours = getattr(section, key) or getattr(config, key) or ()
-        theirs = getattr(before, key) or getattr(config, key) or ours
-        lacking = [str(value) for value in ours if value not in theirs]
-        if lacking:
-            yield f"{section.after} is not run with the {key} {listed(lacking)}"
-    if before.parts and not (section.parts and section.parts.keys() <= before.parts.keys()):
-        yield f"{section.after} has the parts {listed(list(before.parts))}; give this some of them"

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, cast
 from rich.console import Console
 
 from ..errors import HyperlectError, Interrupted, RunError
-from ..run_folder import ERROR, RunState, locked, run_state, write_text, writing
+from ..run_folder import ERROR, RunState, locked, run_state, write_text
 from .manifest import clear
 from .plan import Run
 
@@ -55,11 +55,11 @@ class Engine:
 
     Attributes:
         places: how many runs it takes at a time.
-        chains: whether it takes runs whose start is not trained yet, and lets them wait itself.
+        verb: what has happened to a run that it took.
     """
 
     places = 1
-    chains = False
+    verb = "started"
 
     def __init__(self, device: str = "auto") -> None:
         self.device = device
@@ -114,8 +114,6 @@ def _carry_out(run: Run, device: str, console: Console) -> Ended:
     began, state = time.monotonic(), run_state(run.folder)
     if state in (RunState.DONE, RunState.FAILED):
         return Ended(state, f"{state} by another process in the meantime")
-    if not run.can_start:
-        return Ended(RunState.MISSING, "not started, because the run before it is not trained")
     # Not the recipe in the run folder: the data may have moved since it was written.
     recipe = load_recipe(run.file, run.overrides, check_files=state is not RunState.TRAINED)
     if state is RunState.MISSING:
@@ -134,8 +132,6 @@ def fail(run: Run, message: str, output: str = "") -> Ended:
     command = f"The same by hand: hyperlect train {run.file} --out RUN{changes}"
     path = run.folder / ERROR
     try:
-        with writing(run.folder):
-            run.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, f"{run.name} failed: {message}\n\n{output}\n{command}\n")
     except RunError:
         return Ended(RunState.FAILED, f"failed; {message}")
@@ -255,8 +251,8 @@ def _obey(orders: Connection) -> None:
 class RayCluster(Engine):
     """Carries out runs on the machines of a Ray cluster, as many at a time as have room there.
 
-    Ray lets a run wait for the one that it starts from. A run whose process or machine dies is
-    tried again by Ray, from its last checkpoint.
+    Ray queues what has no room yet. It tries a run again, from its last checkpoint, whose process
+    or machine dies.
 
     Args:
         address: of the cluster, as `ray.init` takes it; "local" starts one on this machine.
@@ -269,7 +265,7 @@ class RayCluster(Engine):
     """
 
     places = sys.maxsize
-    chains = True
+    verb = "submitted"
 
     def __init__(
         self, address: str, gpus: float | None, device: str, variables: Mapping[str, str]
@@ -294,26 +290,22 @@ class RayCluster(Engine):
             ray.shutdown()
             raise HyperlectError(f"The Ray cluster has {available:g} GPUs; a run needs {gpus:g}.")
         self._ray, self.device = ray, device
-        self._work = ray.remote(_work_after).options(num_gpus=gpus)
-        self._refs: dict[Run | None, Any] = {}
+        self._work = ray.remote(work).options(num_gpus=gpus)
+        self._refs: list[Any] = []
 
     def submit(self, run: Run) -> Future[Ended]:
-        """Queue a run, behind the one that it starts from if that is queued."""
-        self._refs[run] = self._work.remote(self._refs.get(run.after), run, self.device)
-        return cast(Future[Ended], self._refs[run].future())
+        """Queue a run."""
+        self._refs.append(self._work.remote(run, self.device))
+        return cast(Future[Ended], self._refs[-1].future())
 
     def stop(self, at_once: bool = False) -> None:
         """Ask the runs at work to save and stop, or end them; what is queued is dropped."""
-        for ref in self._refs.values():
+        for ref in self._refs:
             self._ray.cancel(ref, force=at_once)
 
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
-
-
-def _work_after(_earlier: Ended | None, run: Run, device: str) -> Ended:
-    return work(run, device)
 
 
 def make_engine(

@@ -15,7 +15,6 @@ from ..run_folder import (
     ERROR,
     EXPERIMENT,
     LOCK,
-    RECIPE,
     RunState,
     is_run,
     locked,
@@ -25,7 +24,7 @@ from ..run_folder import (
     writing,
 )
 from .config import Point
-from .plan import Experiment, Run, differences
+from .plan import Experiment, Run, differences, foreign
 
 FORMAT_VERSION = 1
 LEFT = frozenset({RunState.MISSING, RunState.INTERRUPTED, RunState.TRAINED})
@@ -175,8 +174,6 @@ class Progress:
             if run.point and run.recipe.few_shot:
                 entry |= {**asdict(run.point), "cells": list(run.recipe.few_shot.cells)}
             entries.append(entry)
-        with writing(self.experiment.folder):
-            self.experiment.folder.mkdir(parents=True, exist_ok=True)
         header = {"name": self.experiment.name, "description": self.experiment.description}
         data = {"format_version": FORMAT_VERSION, **header, "runs": entries}
         write_json(self.experiment.folder / EXPERIMENT, data)
@@ -224,9 +221,8 @@ def clear(run: Path) -> None:
     Raises:
         RunError: what lies there is not a run, or cannot be removed.
     """
-    names = {path.name for path in run.glob("*")} - {ERROR, LOCK}
-    if names and RECIPE not in names:
-        raise RunError(f"{run} is not a run folder: it holds {listed(sorted(names), 5)}.")
+    if names := foreign(run):
+        raise RunError(f"{run} is not a run folder: it holds {names}.")
     with writing(run):
         for path in run.iterdir():
             if path.is_dir() and not path.is_symlink():

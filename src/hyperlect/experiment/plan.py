@@ -182,7 +182,7 @@ class _Planner:
         faults: dict[Problem, list[str]] = {}  # what several recipes share is reported once
         for setting in self.config.in_order():
             section = self.config.settings[setting]
-            methods: Sequence[str | None] = section.methods or self.config.methods or [None]
+            methods = section.methods or self.config.methods or [""]
             for part, method in product(section.parts or [""], methods):
                 try:
                     recipe = self.recipe(setting, part, method)
@@ -200,15 +200,18 @@ class _Planner:
         for run in self.by_name.values():
             start = self.config.settings[run.setting].after
             if start and run.after is None:
-                raise RecipeError(f"{run.name} starts from a run of {start} that does not exist.")
+                raise RecipeError(
+                    f"settings.{run.setting}.after: {run.name} cannot start: {start} has no run "
+                    "of the same method and seed, and of the same part if it has parts."
+                )
         order = list(self.config.settings)
         return tuple(sorted(self.by_name.values(), key=lambda run: order.index(run.setting)))
 
-    def recipe(self, setting: str, part: str, method: str | None) -> Recipe:
+    def recipe(self, setting: str, part: str, method: str) -> Recipe:
         """Load and check the recipe of a setting, part and method, at its first point."""
         section, file = self.config.settings[setting], self.config.file(setting, self.base)
         recipe = load_recipe(file, self.changes(setting, part, method, section.points[0]))
-        if method is None and recipe.method in self.config.method_set | section.method_set:
+        if not method and recipe.method in self.config.method_set | section.method_set:
             return self.recipe(setting, part, recipe.method)
         if section.curve and recipe.few_shot is None:
             raise RecipeError(f"{file}: few_shot.cells names no cell of its tasks for the curve")
@@ -232,9 +235,7 @@ class _Planner:
         recipe = recipe.model_copy(update=update)
         self.by_name[name] = Run(*place, file, changes, recipe, after)
 
-    def changes(
-        self, setting: str, part: str, method: str | None, point: Point | None
-    ) -> tuple[str, ...]:
+    def changes(self, setting: str, part: str, method: str, point: Point | None) -> tuple[str, ...]:
         """Return what is set in a recipe, as ``--set`` takes it."""
         changes = self.config.changes(setting, part, method)
         for key, value in asdict(point).items() if point else ():
@@ -263,11 +264,10 @@ def differences(run: Run, experiment: Experiment) -> list[str]:
         What differs, one key a line; nothing where the folder is of this recipe, or holds nothing
         that could be continued.
     """
+    if names := foreign(run.folder):
+        return [f"it holds {names}, but no {RECIPE}"]
     kept = run.folder / RECIPE
-    names = {path.name for path in run.folder.glob("*")} - {ERROR, LOCK}
-    if RECIPE not in names:
-        return [f"it holds {listed(sorted(names), 5)}, but no {RECIPE}"] if names else []
-    if run_state(run.folder) is RunState.MISSING:
+    if not kept.is_file() or run_state(run.folder) is RunState.MISSING:
         return []
     try:
         then = load_recipe(kept, check_files=False)  # with the defaults of this version
@@ -283,6 +283,12 @@ def differences(run: Run, experiment: Experiment) -> list[str]:
         for key in {**new, **old}
         if key not in IGNORED and not _same(old.get(key), new.get(key), roots)
     ]
+
+
+def foreign(folder: Path) -> str:
+    """List what lies in a folder that is not a run's; empty if it is one, or can become one."""
+    names = {path.name for path in folder.glob("*")} - {ERROR, LOCK}
+    return "" if not names or RECIPE in names else listed(sorted(names), 5)
 
 
 def _content(recipe: Recipe) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from graphlib import TopologicalSorter
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import HyperlectError, RunError, counted
-from ..run_folder import LOG, METRICS, RunState, is_trained
+from ..run_folder import LOG, METRICS, RunState
 from .engines import Ended, Engine, fail, on_signals
 from .manifest import LEFT, Hold, Progress, is_locked
 from .plan import Run
@@ -87,16 +86,13 @@ class Runner:
     def __post_init__(self) -> None:
         self.interrupted = self._stopping = False
         self._asked = 0  # how often Ctrl-C or a like signal came
-        runs = self.progress.chosen
-        self._order = TopologicalSorter({r: [r.after] if r.after else [] for r in runs})
-        self._queue: list[Run] = []
+        self._waiting = [run for run in self.progress.chosen if self.progress.status(run) in LEFT]
         self._skipped: list[Run] = []
         self._futures: dict[Future[Ended], Run] = {}
         self._began: dict[Run, float] = {}  # when each run at work was submitted
 
     def run(self) -> None:
         """Work until nothing is left that can be done, or the time is up, or a signal comes."""
-        self._order.prepare()
         self._write()
         live = Live(console=self.console, get_renderable=self._table, transient=True)
         # A run in this process hears of the time limit by a signal, as of Ctrl-C.
@@ -106,9 +102,15 @@ class Runner:
         alarm.start()
         try:
             with on_signals(self._receive), live if self.console.is_terminal else nullcontext():
-                while self._step():
-                    for future in wait(self._futures, TICK, FIRST_COMPLETED).done:
+                self._stop_if_asked()
+                self._submit()
+                while self._futures:
+                    ended = wait(self._futures, TICK, FIRST_COMPLETED).done
+                    for future in ended:
                         self._note(future, self._futures.pop(future))
+                    self._stop_if_asked()
+                    if ended:
+                        self._submit()
         finally:
             alarm.cancel()
             if self._futures:  # only after a fault of this program
@@ -120,8 +122,7 @@ class Runner:
         # Schedulers repeat SIGTERM, and mean no more by it.
         self._asked = self._asked + 1 if number == signal.SIGINT else max(1, self._asked)
 
-    def _step(self) -> bool:
-        """Stop, or submit what can be; False if nothing is at work any more."""
+    def _stop_if_asked(self) -> None:
         if not self._stopping and (self._asked or self.budget.left <= 0):
             self._stopping, self.interrupted = True, self.budget.left > 0
             if self._futures:
@@ -130,49 +131,40 @@ class Runner:
             self.engine.stop()
         if self._asked > 1 or self.budget.left <= -self.budget.margin:
             self.engine.stop(at_once=True)
-        while not self._stopping and (ready := self._order.get_ready()):
-            for run in ready:
-                if self.progress.status(run) in LEFT:
-                    self._queue.append(run)
-                elif is_trained(run.folder) and run.name not in self.progress.changed:
-                    self._order.done(run)
-            self._queue.sort(key=lambda run: self.progress.status(run) is RunState.MISSING)
-        while self._queue and len(self._futures) < self.engine.places:
-            if self._stopping or self.budget.left <= self.budget.margin:
-                break
-            run = self._queue.pop(0)
-            self._say(f"{run.name}: {'submitted' if self.engine.chains else 'started'}")
+
+    def _submit(self) -> None:
+        """Submit runs that can start, as far as there is room; first those that were begun."""
+        if self._stopping or self.budget.left <= self.budget.margin:
+            return
+        statuses = {run: self.progress.status(run) for run in self._waiting if run.can_start}
+        ready = [run for run, status in statuses.items() if status in LEFT]
+        ready.sort(key=lambda run: statuses[run] is RunState.MISSING)
+        for run in ready[: self.engine.places - len(self._futures)]:
+            self._waiting.remove(run)
+            self._say(f"{run.name}: {self.engine.verb}")
             self._began[run] = time.monotonic()
             self._futures[self.engine.submit(run)] = run
-            if self.engine.chains:
-                self._order.done(run)
-        return bool(self._futures)
 
     def _note(self, future: Future[Ended], run: Run) -> None:
         """Take note of the end of the work on a run."""
-        if error := future.exception():
-            state, text = self._killed_by(error, run)
-        else:
+        try:
             state, text = future.result()
+        except Exception as error:  # its process or machine ended before it could say how
+            state, text = self._killed_by(error, run)
         if state is RunState.FAILED and self.progress.status(run) is not state:
             self.progress.failures[run.name] = text.removeprefix("failed; ")  # a full disk, perhaps
-        if not self.engine.chains and is_trained(run.folder):
-            self._order.done(run)
         if state is RunState.MISSING:
             self._skipped.append(run)
         elif state is not RunState.INTERRUPTED:  # time has passed, so it is worth another look
-            self._queue += self._skipped
+            self._waiting += self._skipped
             self._skipped.clear()
         del self._began[run]
         self._say(f"{run.name}: {text}", STYLES.get(state, ""))
         self._write()
 
-    def _killed_by(self, error: BaseException, run: Run) -> Ended:
-        """Say how a run ended whose process or machine ended before it could say so itself."""
+    def _killed_by(self, error: Exception, run: Run) -> Ended:
         if self._stopping:
             return Ended(RunState.INTERRUPTED, "stopped")
-        if not run.can_start:
-            return Ended(RunState.MISSING, "not started, because the run before it is not trained")
         log = run.folder / LOG
         output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         message = f"its process ended early; perhaps it was killed for lack of memory ({error})"

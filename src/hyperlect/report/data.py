@@ -19,13 +19,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from posixpath import commonpath, dirname
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,8 +35,9 @@ from ..errors import Problems, RunError, counted
 from ..evaluation.results import CellResult, Results, read_examples, read_results
 from ..experiment import read_manifest
 from ..grid import Cell
-from ..run_folder import EMBEDDINGS, METRICS, RECIPE, RESULTS, VERSIONS, RunState, read_json
+from ..run_folder import EMBEDDINGS, METRICS, RECIPE, VERSIONS, RunState, read_json
 
+Content = TypeVar("Content")
 SELECTION = "selection score, development data"
 
 
@@ -104,12 +105,16 @@ def read_run(folder: Path) -> Run:
     """
     return Run(
         folder,
-        _results(folder),
-        _curves(folder / METRICS),
-        _embeddings(folder / EMBEDDINGS),
-        _recipe(folder / RECIPE),
-        _versions(folder / VERSIONS),
+        read_results(folder),
+        _read(folder / METRICS, _curves),
+        _read(folder / EMBEDDINGS, _embeddings),
+        _read(folder / RECIPE, _recipe),
+        _read(folder / VERSIONS, _versions),
     )
+
+
+def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
+    return read(path) if path.is_file() else None
 
 
 def read_systems(folder: Path) -> Systems:
@@ -126,7 +131,7 @@ def read_systems(folder: Path) -> Systems:
         about = {"setting": run.setting, "method": run.method, "seed": run.seed, "part": run.part}
         if run.state == RunState.DONE:
             about |= {"labelled": run.point.examples, "draw": run.point.draw} if run.point else {}
-            rows += _rows(run.folder, _results(run.folder), about, run.cells)
+            rows += _rows(run.folder, read_results(run.folder), about, run.cells)
         elif run.point:
             on_curve[run.setting, run.method] += 1
         else:
@@ -148,32 +153,28 @@ def gather_runs(folders: Sequence[Path], by_seed: bool = True) -> Systems:
     Raises:
         RunError: a folder has no results, or a file of it is malformed.
     """
-    runs = [(folder, _results(folder)) for folder in folders]
-    seeds = [-n if r.seed is None else r.seed for n, (_, r) in enumerate(runs, start=1)]
-    recipes = [_recipe(folder / RECIPE) or "" for folder in folders]
-    table = pd.DataFrame(
-        {
-            "recipe": [re.sub(r"(?m)^(\s+)seed:.*$", "", recipe) for recipe in recipes],
-            "method": [results.method for _, results in runs],
-            "name": [results.name for _, results in runs],
-            "seed": seeds,
-        }
-    )
-    # The same seed once more is another system.
-    again = table.groupby(list(table.columns)).cumcount() if by_seed else table.index
-    numbers = table.assign(seed=again).groupby(list(table.columns), sort=False).ngroup()
-    first = table.loc[~numbers.duplicated()]
-    choices = [
-        list(first["method"]),
-        list(first["name"] + " (" + first["method"] + ")"),
-        run_names([runs[n] for n in first.index]),
+    systems: dict[tuple[object, ...], list[tuple[Path, Results, int]]] = {}
+    repeats: Counter[tuple[object, ...]] = Counter()
+    for number, folder in enumerate(folders, start=1):
+        results = read_results(folder)
+        seed = -number if results.seed is None else results.seed
+        recipe = re.sub(r"(?m)^(\s+)seed:.*$", "", _read(folder / RECIPE, _recipe) or "")
+        what = (recipe, results.method, results.name)
+        repeats[what, seed] += 1  # the same seed once more is another system
+        system = (*what, repeats[what, seed]) if by_seed else (number,)
+        systems.setdefault(system, []).append((folder, results, seed))
+    firsts = [(folder, results) for (folder, results, _), *_ in systems.values()]
+    methods = [results.method for _, results in firsts]
+    named = [f"{results.name} ({results.method})" for _, results in firsts]
+    choices = [methods, named] if by_seed else []
+    names = next((c for c in choices if len(set(c)) == len(c)), run_names(firsts))
+    rows = [
+        row
+        for name, runs in zip(names, systems.values(), strict=True)
+        for folder, results, seed in runs
+        for row in _rows(folder, results, {"method": name, "seed": seed})
     ]
-    names = next((c for c in choices[0 if by_seed else 2 :] if len({*c}) == len(c)), choices[2])
-    rows = (
-        _rows(*run, {"method": names[number], "seed": seed})
-        for run, number, seed in zip(runs, numbers, seeds, strict=True)
-    )
-    return Systems("Comparison", _table(list(chain.from_iterable(rows))))
+    return Systems("Comparison", _table(rows))
 
 
 def run_names(runs: Sequence[tuple[Path, Results]]) -> list[str]:
@@ -203,7 +204,7 @@ def _rows(
             "seconds": results.seconds,
             **result.model_dump(include={"task", "language", "metric", "score", "examples"}),
             "kind": str(result.kind),
-            "units": -1 if result.key.units is None else result.key.units,
+            "units": result.units if result.scored and result.units is not None else -1,
             "scored": result.scored,
             "applicable": result.applicable,
             "few_shot": str(cell) in few_shot,
@@ -214,7 +215,8 @@ def _rows(
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Make the table. What was scored twice in one seed counts once, as it was scored last.
 
-    A system without a complete seed waits for one.
+    A system without a complete seed waits for one. Settings come before curves, and the parts of a
+    run together.
     """
     table = pd.DataFrame(rows)
     if rows:
@@ -227,25 +229,14 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         whole = parts == table.groupby(system)["part"].transform("nunique")
         table = table.assign(complete=whole | table["labelled"].notna())
         table = table[table.groupby(system)["complete"].transform("any")]
+        runs = table.groupby(repeat, sort=False, dropna=False).ngroup()
+        order = pd.DataFrame({"curve": table["labelled"].notna(), "run": runs})
+        table = table.loc[order.sort_values(["curve", "run"], kind="stable").index]
     return table
 
 
-def _results(folder: Path) -> Results:
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a run folder. `hyperlect train RECIPE` makes one.")
-    results = read_results(folder)
-    if not results.cells:
-        raise RunError(
-            f"{folder / RESULTS} holds no cells, so there is nothing to report. "
-            f"Make it with: hyperlect evaluate {folder}"
-        )
-    return results
-
-
-def _recipe(path: Path) -> str | None:
+def _recipe(path: Path) -> str:
     """Read a recipe, with … for the folders of its files: a page is shown to others."""
-    if not path.is_file():
-        return None
     recipe = path.read_text(encoding="utf-8")
     files = sorted(re.findall(r"(?<=[\s'\"\[])/[^'\",\]\n]+", recipe))
     for _, group in groupby(files, key=lambda file: file.split("/")[1]):
@@ -254,11 +245,9 @@ def _recipe(path: Path) -> str | None:
     return recipe
 
 
-def _curves(path: Path) -> Curves | None:
+def _curves(path: Path) -> Curves:
     """Read the log of training; a step that was logged again after a resume counts once."""
-    if not path.is_file():
-        return None
-    points: dict[str, dict[int, float]] = {}
+    points: dict[str, dict[int, float]] = defaultdict(dict)
     best_step: int | None = None
     problems = Problems(str(path))
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -272,40 +261,31 @@ def _curves(path: Path) -> Curves | None:
                 values = {SELECTION: entry.get("selection")}
                 best_step = int(entry["step"]) if entry.get("best") else best_step
             for title, value in values.items():
-                score = math.nan if value is None else float(value)
-                points.setdefault(title, {})[int(entry["step"])] = score
+                if value is not None and math.isfinite(value):
+                    points[title][int(entry["step"])] = float(value)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number < len(lines):  # a run that was cut off, or is still running, ends mid-line
                 problems.add(f"not an event of training ({error!r}). Remove the line.", number)
     problems.raise_if_any(RunError, "The log of training cannot be read:")
-    curves: dict[str, dict[int, float]] = {}
-    for title in sorted(points, key=SELECTION.__eq__):
-        finite = {step: v for step, v in sorted(points[title].items()) if math.isfinite(v)}
-        curves |= {title: finite} if finite else {}
-    return Curves(curves, best_step)
+    return Curves(
+        {title: points[title] for title in sorted(points, key=SELECTION.__eq__)}, best_step
+    )
 
 
-def _embeddings(path: Path) -> Embeddings | None:
-    if not path.is_file():
-        return None
+def _embeddings(path: Path) -> Embeddings:
     remedy = "Remove the file to report without the map of languages."
     raw = read_json(path, remedy)
     try:
         languages = [str(code) for code in raw["languages"]]
         vectors = np.asarray(raw["vectors"], dtype=np.float64)
         kinds = {str(code): str(kind) for code, kind in raw.get("kinds", {}).items()}
+        if vectors.ndim != 2 or len(vectors) != len(languages) or not np.isfinite(vectors).all():
+            raise ValueError("one finite vector a language is needed, all of one length")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is not language embeddings ({error!r}). {remedy}") from None
-    if vectors.ndim != 2 or len(vectors) != len(languages) or not np.isfinite(vectors).all():
-        raise RunError(
-            f"{path} has {counted(len(languages), 'language')} and vectors of shape "
-            f"{vectors.shape}: one finite vector a language is needed, all of one length. {remedy}"
-        )
     return Embeddings(languages, vectors, kinds)
 
 
-def _versions(path: Path) -> dict[str, str] | None:
-    if not path.is_file():
-        return None
+def _versions(path: Path) -> dict[str, str]:
     versions = read_json(path, "Remove the file to report without versions.")
     return dict(pd.json_normalize(versions).astype(object).iloc[0].dropna().astype(str))

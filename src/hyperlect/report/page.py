@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from ..errors import RunError, counted
+from ..errors import RunError
 from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
 from ..languages import name
-from ..run_folder import REPORT, write_text, writing
+from ..run_folder import REPORT, write_text
 from . import plots
 from .compare import choose_baseline, summarise
 from .data import Run, gather_runs, read_run, read_systems, run_names
-from .plots import LEVELS, Scale, figure_text
-from .tables import as_csv, as_json, as_latex, as_markdown, chapters_of, marks, score_text
+from .plots import LEVELS, Scale
+from .tables import as_csv, as_json, as_latex, as_markdown, chapters_of, render
 
 FILES = {
     "html": "report.html",
@@ -65,7 +63,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         scores[is_perplexity(cell.metric)].append(cell.value)
     out = out or folders[0] / (REPORT if len(folders) == 1 else "comparison.html")
     scales = {of: Scale.around(values, of) for of, values in scores.items()}
-    _write(out, _render(title, runs=views, chapters=chapters, scales=scales))
+    write_text(out, _render(title, runs=views, chapters=chapters, scales=scales))
     return out
 
 
@@ -105,36 +103,14 @@ def write_comparison(
     }
     paths = {name: (out or folders[0]) / FILES[name] for name in formats}
     for format_, path in paths.items():
-        _write(path, texts[format_]())
+        write_text(path, texts[format_]())
     return list(paths.values())
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
 
 
 def _render(title: str, **content: object) -> str:
     """Return a whole page."""
-    environment = Environment(
-        loader=PackageLoader(__package__),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    helpers = (name, counted, figure_text, score_text, marks, is_perplexity, cell_text)
-    environment.filters |= {helper.__name__: helper for helper in helpers}
-    environment.filters["number"] = lambda number: "–" if number is None else f"{number:,.0f}"
-    environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
-    environment.globals |= {"plots": plots, "language_groups": language_groups, "levels": LEVELS}
-    return environment.get_template("page.html").render(title=title, **content)
-
-
-def cell_text(cell: CellResult, digits: int = 1) -> str:
-    """Write a cell's score as `figure_text` does; n/a where the method does not apply to it."""
-    return figure_text(cell.score, digits) if cell.applicable else "n/a"
+    helpers = {"plots": plots, "language_groups": language_groups, "levels": LEVELS}
+    return render("page.html", title=title, **helpers, **content)
 
 
 def language_groups(run: Run) -> dict[str, list[str]]:

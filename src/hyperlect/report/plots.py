@@ -187,13 +187,10 @@ def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
     text = f"{points[first]:.3g} at step {first}, {points[last]:.3g} at step {last}"
     step = curves.best_step
     if title == SELECTION and step is not None and step in points:
-        best, late = points[step], step > last / 2
+        best = points[step]
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "clip_on": False}
         axes.scatter([step], [best], s=70, linewidths=1.3, zorder=5, **ring)
-        place = (-6 if late else 6, 15 if best < np.mean(axes.get_ylim()) else -15)
-        bold: dict[str, Any] = {"size": 11, "weight": "bold", "ha": "right" if late else "left"}
-        words = f"best {best:.1f}, step {step:,}"
-        axes.annotate(words, (step, best), place, textcoords="offset points", va="center", **bold)
+        axes.set_title(f"best {best:.1f}, step {step:,}", loc="right", weight="bold")
         text += f"; best {best:.3g} at step {step}"
     return _to_svg(figure, prefix, title, f"{text}.")
 
@@ -219,29 +216,31 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     numbers = sorted({row.labelled or 0 for row in rows})
     first = next(filter(None, numbers), 1)
-    places = {n: math.log10(n / first) if n else -0.4 for n in numbers}  # 0 is on no such axis
+    axes.set_xscale("symlog", linthresh=first, linscale=0.36)  # logarithmic, but with a 0
     most = math.inf if is_perplexity(rows[0].metric) else 100
     for method, of_method in lines.items():
         number = list(methods).index(method)
-        look: dict[str, Any] = {"color": _LINES[number % len(_LINES)]}
-        mark: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 5}
-        points = [(places[row.labelled or 0], row.mean, row.std or 0) for row in of_method]
+        points = [(row.labelled or 0, row.mean, row.std or 0) for row in of_method]
         x, y, spread = np.array(points, dtype=float).T
-        zero = x < 0
-        x += (number - (len(methods) - 1) / 2) * 0.02  # beside the marks of others, not on them
-        axes.vlines(
-            x, *np.clip([y - spread, y + spread], 0, most), linewidth=1.1, alpha=0.6, **look
-        )
-        axes.plot(x[~zero], y[~zero], linewidth=1.6, label=method, **mark, **look)
-        axes.plot(x[zero], y[zero], linestyle="", markerfacecolor=PAPER, **mark, **look)
-        if zero.any():
-            axes.plot(x[:2], y[:2], linewidth=1, linestyle=":", zorder=1, **look)
-    ticks = [numbers[0]]
+        whiskers = np.minimum([spread, spread], [y, most - y])
+        aside = (number - (len(methods) - 1) / 2) * 0.02  # beside the marks of others, not on them
+        labelled = x > 0
+        x = np.where(labelled, x * 10**aside, first * aside / 0.4)
+        look: dict[str, Any] = {
+            "color": _LINES[number % len(_LINES)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "markersize": 5,
+        }
+        hollow: dict[str, Any] = {"markerfacecolor": PAPER, "linestyle": ":", "linewidth": 1}
+        axes.errorbar(x, y, whiskers, elinewidth=0.8, zorder=1, **hollow, **look)
+        axes.plot(x[labelled], y[labelled], linewidth=1.6, label=method, **look)
+    apart = (numbers[-1] / first) ** (1 / 12)
+    ticks = numbers[:1]
     for n in numbers:  # as far as there is room
-        if places[n] - places[ticks[-1]] > (places[numbers[-1]] - places[numbers[0]]) / 12:
+        if n > ticks[-1] * apart:
             ticks.append(n)
-    axes.set_xticks([places[n] for n in ticks], [f"{n:,}" for n in ticks])
-    axes.set_xlim(places[numbers[0]] - 0.2, places[numbers[-1]] + 0.2)
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    axes.set_xlim(numbers[0] * 0.6 or -0.5 * first, numbers[-1] * 1.6)
     figure.legend(loc="outside upper left", ncols=columns)
     title = f"{rows[0].task}, {rows[0].metric}, against the number of labelled examples"
     text = "; ".join(

@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ..errors import listed
+from ..errors import counted, listed
+from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
+from ..languages import name
 from .compare import ALL, Row, summarise, summarise_curve
 from .data import Systems
 from .plots import counts_text, figure_text
@@ -53,69 +56,80 @@ class Chapter:
 def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
     """Compare the systems of every setting, and then those of every curve."""
     by_setting = dict(iter(systems.cells.groupby("setting", sort=False)))
-    chapters: dict[bool, list[Chapter]] = {False: [], True: []}
-    for name, cells in by_setting.items():
-        curve, after = bool(cells["labelled"].notna().any()), systems.after.get(name, "")
+    chapters = []
+    for setting, cells in by_setting.items():
+        curve, after = bool(cells["labelled"].notna().any()), systems.after.get(setting, "")
         if curve:
             rows, left_out = summarise_curve(cells, by_setting.get(after))
-            tables = _curve_tables(rows, list(cells["method"].unique()))
         else:
             rows, left_out = summarise(cells, baseline)
-            tables = _tables(rows, cells)
+        tables = _tables(rows, _costs(cells), curve)
         facts = {"rows": rows, "left_out": left_out, "curve": curve}
-        legend = _fill("legend.txt", **facts, baseline=baseline, after=after)
-        missing = "; ".join(systems.missing.get(name, []))
+        legend = render("legend.txt", **facts, baseline=baseline, after=after)
+        missing = "; ".join(systems.missing.get(setting, []))
         missing = f"No results yet: {missing}." if missing else ""
-        chapters[curve].append(Chapter(name, rows, tables, legend, missing))
-    return chapters[False] + chapters[True]
+        chapters.append(Chapter(setting, rows, tables, " ".join(legend.split()), missing))
+    return chapters
 
 
-def _fill(template: str, **content: object) -> str:
-    """Fill a template of plain text; line breaks in it mean nothing."""
-    environment = Environment(loader=PackageLoader(__package__), undefined=StrictUndefined)
-    environment.filters |= {"counts": counts_text, "listed": listed, "marks": marks}
-    return " ".join(environment.get_template(template).render(**content).split())
+def render(template: str, **content: object) -> str:
+    """Fill a template; what goes into HTML is escaped."""
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    helpers = (name, counted, listed, figure_text, score_text, marks, is_perplexity, cell_text)
+    environment.filters |= {helper.__name__: helper for helper in helpers}
+    environment.filters |= {"counts": counts_text, "number": _number}
+    environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
+    return environment.get_template(template).render(**content)
 
 
-def _tables(rows: Sequence[Row], cells: pd.DataFrame) -> list[Table]:
-    """Lay the rows of a setting out, a table for each kind."""
+def _number(number: float | None) -> str:
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def cell_text(cell: CellResult, digits: int = 1) -> str:
+    """Write a cell's score as `figure_text` does; n/a where the method does not apply to it."""
+    return figure_text(cell.score, digits) if cell.applicable else "n/a"
+
+
+def _tables(rows: Sequence[Row], costs: pd.DataFrame, curve: bool) -> list[Table]:
+    """Lay rows out, systems down: a table for each kind of a setting, for each task of a curve."""
+    tables = []
+    for _, of_table in groupby(rows, key=lambda row: row.task if curve else row.kinds):
+        group = list(of_table)
+        if curve:
+            title, kind = group[0].task, None
+            note = f"{group[0].metric} by labelled examples; cells: {group[0].cells}"
+        else:
+            title, kind = str(group[0].kinds[0]), group[0].kinds[0]
+            counts = {row.task: row.cells + row.not_applicable for row in group if row.task != ALL}
+            note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
+        columns: dict[str, dict[str, Row]] = {}
+        for row in group:
+            head = f"{row.labelled:,}" if curve else f"{row.task} {row.metric}".strip()
+            columns.setdefault(head, {})[row.method] = row
+        frame = pd.DataFrame(columns, index=costs.index, dtype=object)
+        tables.append(Table(title, note, kind, frame if curve else frame.join(costs)))
+    return tables
+
+
+def _costs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained parameters of each system, and its mean time over seeds, as texts."""
     runs = cells[cells["complete"]].drop_duplicates(["method", "seed", "part"])
     seeds = runs.groupby(["method", "seed"], sort=False)[["parameters", "seconds"]]
     totals = seeds.agg(lambda values: values.sum(skipna=False)).groupby("method", sort=False)
     sizes = totals["parameters"].agg(lambda values: _unit(values.iloc[0] / 1e6, ".2f", "M"))
     times = totals["seconds"].agg(lambda v: _unit(v.mean(skipna=False) / 60, ".1f", "min"))
-    tables = []
-    for kind in dict.fromkeys(row.kinds[0] for row in rows):
-        of_kind = [row for row in rows if row.kinds == (kind,)]
-        heads = [f"{row.task} {row.metric}".strip() for row in of_kind]
-        frame = _frame(of_kind, heads, list(sizes.index)).assign(parameters=sizes, time=times)
-        counts = {row.task: row.cells + row.not_applicable for row in of_kind if row.task != ALL}
-        note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
-        tables.append(Table(str(kind), note, kind, frame))
-    return tables
+    return pd.DataFrame({"parameters": sizes, "time": times})
 
 
 def _unit(number: float, digits: str, unit: str) -> str:
     return "–" if math.isnan(number) else f"{number:{digits}} {unit}"
-
-
-def _curve_tables(rows: Sequence[Row], methods: list[str]) -> list[Table]:
-    """Lay the rows of a curve out, a table for each task."""
-    tables = []
-    for task in dict.fromkeys(row.task for row in rows):
-        of_task = [row for row in rows if row.task == task]
-        note = f"{of_task[0].metric} by labelled examples; cells: {of_task[0].cells}"
-        frame = _frame(of_task, [f"{row.labelled:,}" for row in of_task], methods)
-        tables.append(Table(task, note, None, frame))
-    return tables
-
-
-def _frame(rows: Sequence[Row], heads: Sequence[str], methods: list[str]) -> pd.DataFrame:
-    """Lay rows out, systems down, each below its head."""
-    columns: dict[str, dict[str, Row]] = {}
-    for row, head in zip(rows, heads, strict=True):
-        columns.setdefault(head, {})[row.method] = row
-    return pd.DataFrame(columns, index=methods, dtype=object)
 
 
 def score_text(value: object) -> str:
@@ -194,10 +208,6 @@ def as_json(chapters: Sequence[Chapter]) -> str:
 
 def as_csv(cells: pd.DataFrame) -> str:
     """Write every score of every run, a line each, those of curves last."""
-    run = ["setting", "method", "labelled", "draw", "seed"]
-    order = pd.DataFrame({"curve": cells["labelled"].notna()})
-    order["run"] = cells.groupby(run, sort=False, dropna=False).ngroup()
-    cells = cells.loc[order.sort_values(["curve", "run"], kind="stable").index]
     heads = ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
     points = cells[["labelled", "draw"]].astype("Int64")
     points.columns = ["few_shot_examples", "few_shot_draw"]
