@@ -177,7 +177,8 @@ def evaluate_run(
     run = Path(run)
     if recipe is None:
         recipe = load_recipe(run / RECIPE, check_files=False)  # only the scored ones must exist
-    about = _about(recipe, run)
+    remedy = f"Resume the run, or train it again: hyperlect train --resume {run}"
+    training = read_json(run / TRAINING, remedy)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if files:
         rows = {cell: _encode_file(recipe, cell, path, model) for cell, path in files.items()}
@@ -189,7 +190,17 @@ def evaluate_run(
         rows = {cell: subsample(encoded[split, cell], limit) for cell in chosen}
     settings = recipe.evaluation
     scored = fill(model, rows, settings.tokens_per_batch, settings.precision, console)
-    results = Results(**about, cells=tuple(scored))
+    results = Results(
+        name=recipe.name,
+        method=recipe.method,
+        seed=recipe.training.seed,
+        steps=training["steps"],
+        backbone=recipe.as_written(recipe.backbone),
+        seconds=training["seconds"],
+        trained_parameters=training.get("trained_parameters"),
+        date=datetime.date.today().isoformat(),
+        cells=tuple(scored),
+    )
     if cells is None and split == "test" and not files:
         write_results(run, results)
     return results
@@ -210,22 +221,6 @@ def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Datas
     source = replace(sources[0], location=str(path), limit=None)
     examples = read_corpus([source], task.type.reads_words)
     return encode(examples, task, model.tokenizer, model.max_length)
-
-
-def _about(recipe: Recipe, run: Path) -> dict[str, Any]:
-    """Return what results belong to: the recipe's name, method, seed and backbone, the training."""
-    remedy = f"Resume the run, or train it again: hyperlect train --resume {run}"
-    training = read_json(run / TRAINING, remedy)
-    return {
-        "name": recipe.name,
-        "method": recipe.method,
-        "seed": recipe.training.seed,
-        "steps": training["steps"],
-        "backbone": recipe.as_written(recipe.backbone),
-        "seconds": training["seconds"],
-        "trained_parameters": training.get("trained_parameters"),
-        "date": datetime.date.today().isoformat(),
-    }
 
 
 def _choose(available: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:
