@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_every_key_of_a_recipe_is_documented(build):
     keys = build.documentation()
     assert [key for key, text in keys.items() if not text] == []
     hypernet = {key.removeprefix("hypernet.") for key in keys if key.startswith("hypernet.")}
-    assert hypernet == set(HypernetConfig.names())
+    assert hypernet == {field.name for field in fields(HypernetConfig)}
     assert {"data.*.cells.*.dev", "tasks.*.label_map", "training.select_by"} <= set(keys)
 
 
