@@ -199,7 +199,7 @@ def test_a_killed_process_fails_alone(
         (process, *_) = [p for p in multiprocessing.active_children() if p.pid not in others]
         process.kill()
 
-    thread = once(lambda: trains(experiment)() and trains(experiment, 1)(), kill)
+    thread = once(lambda: trains(experiment)() or trains(experiment, 1)(), kill)
     status = run_all(experiment, processes(2))
     thread.join()
     assert sorted(status.values()) == ["DONE", "FAILED"]
