@@ -196,14 +196,13 @@ class _Planner:
         for problem, names in faults.items():
             message = f"{problem.message} (in {listed(names, 4)})"
             problems.add(message, problem.line, problem.key, problem.file)
-        problems.raise_if_any(RecipeError, "The experiment cannot be run as it is:")
         for run in self.by_name.values():
             start = self.config.settings[run.setting].after
-            if start and run.after is None:
-                raise RecipeError(
-                    f"settings.{run.setting}.after: {run.name} cannot start: {start} has no run "
-                    "of the same method and seed, and of the same part if it has parts."
-                )
+            if start and run.after is None and not faults:
+                what = "of the same method and seed, and of the same part if it has parts"
+                message = f"{run.name} cannot start: {start} has no run {what}"
+                problems.add(message, key=f"settings.{run.setting}.after")
+        problems.raise_if_any(RecipeError, "The experiment cannot be run as it is:")
         order = list(self.config.settings)
         return tuple(sorted(self.by_name.values(), key=lambda run: order.index(run.setting)))
 
