@@ -4,7 +4,7 @@ import pytest
 
 from hyperlect.data.readers import Example, Source, read
 
-from .conftest import Write, places, problems
+from ..conftest import Write, places, problems
 
 
 def test_spaces_and_sentences(write: Write) -> None:

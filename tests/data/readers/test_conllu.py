@@ -7,7 +7,7 @@ from hyperlect.data.readers import Example, Source, read
 from hyperlect.data.readers.conllu import conllu_sentences
 from hyperlect.errors import Problems
 
-from .conftest import Write, places, problems
+from ..conftest import Write, places, problems
 
 
 def row(identifier: str, form: str, upos: str = "NOUN", **more: str) -> str:

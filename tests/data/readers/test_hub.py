@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hyperlect.data.readers import Example, Source, read
 from hyperlect.errors import Problem, UnreachableError
 
-from .conftest import problems
+from ..conftest import problems
 
 WORDS = {"words": "tokens", "labels": "ner_tags"}
 TEXT = {"text": "text", "label": "label"}

@@ -10,7 +10,7 @@ import pytest
 from hyperlect.data.readers import Source, read
 from hyperlect.errors import DataError, UnknownNameError
 
-from .conftest import Write, places
+from ..conftest import Write, places
 
 
 def test_an_unknown_format_suggests_the_nearest() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from hyperlect.data.readers import Example, Source, read
 
-from .conftest import Write, places, problems
+from ..conftest import Write, places, problems
 
 TOPIC = {"text": "sentence", "label": "topic"}
 PAIR = {"text": "premise", "pair": "hypothesis", "label": "gold"}

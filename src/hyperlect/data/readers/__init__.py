@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...errors import DataError, Problems, counted, unknown
-from .base import MAX_TREE_WORDS, SPLITS, Example, Line, Quoting, Source, Split, lines, read_text
+from ..examples import (
+    MAX_TREE_WORDS,
+    SPLITS,
+    Example,
+    Line,
+    Quoting,
+    Source,
+    Split,
+    lines,
+    read_text,
+)
 from .columns import column_sentences, read_columns
 from .conllu import conllu_sentences, read_conllu
 from .tables import read_hub, read_jsonl, read_table

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ...errors import Problems, counted
-from .base import NO_LABEL, Example, Line, Source, blocks, check_fields, read_heads
+from ..examples import NO_LABEL, Example, Line, Source, blocks, check_fields, read_heads
 
 DEFAULT_FIELDS = {"word": 1, "label": 2}
 ROLES = (*DEFAULT_FIELDS, "head")

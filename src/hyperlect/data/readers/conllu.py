@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...errors import Problems, counted
-from .base import NO_LABEL, Example, Line, Source, blocks, check_fields, read_heads
+from ..examples import NO_LABEL, Example, Line, Source, blocks, check_fields, read_heads
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 

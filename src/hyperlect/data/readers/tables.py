@@ -11,7 +11,7 @@ from itertools import compress
 from typing import Any
 
 from ...errors import Problems, UnreachableError, counted, nearest
-from .base import NO_LABEL, Example, Line, Source, check_fields, lines, read_heads
+from ..examples import NO_LABEL, Example, Line, Source, check_fields, lines, read_heads
 
 Record = tuple[int, Mapping[str, object]]
 """The line (or row) where a record begins, and its values by column."""

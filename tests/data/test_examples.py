@@ -13,8 +13,8 @@ from pathlib import Path
 import networkx
 import pytest
 
+from hyperlect.data.examples import read_heads
 from hyperlect.data.readers import MAX_TREE_WORDS, Example, Source, read
-from hyperlect.data.readers.base import read_heads
 
 from .conftest import Write, places, problems
 

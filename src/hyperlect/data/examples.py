@@ -1,4 +1,4 @@
-"""What readers share: sources, examples, the lines of a file, dependency trees; and plain text."""
+"""Examples and where they come from: sources, the lines of a file, dependency trees; plain text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...errors import Problems, counted, listed, nearest
-from ...tasks import Unlabelled
+from ..errors import Problems, counted, listed, nearest
+from ..tasks import Unlabelled
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
