@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
 from dataclasses import dataclass
@@ -33,14 +32,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from ..data.corpus import cache_dir
 from ..errors import BackboneError, Problems, unknown
+from ..run_folder import write_json
 
 FORMAT_VERSION = 1
 STAMP = "hyperlect.json"
@@ -135,9 +135,7 @@ def builtin_folder(name: str) -> Path:
     if name not in BUILTINS:
         raise unknown("built-in backbone", name, BUILTINS)
     builtin = BUILTINS[name]
-    chosen = os.environ.get("HYPERLECT_CACHE")
-    cache = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hyperlect"))
-    folder = cache / "backbones" / name
+    folder = cache_dir() / "backbones" / name
     if is_complete(folder, builtin):
         return folder
     sources = _read_sources(name, builtin)
@@ -228,15 +226,11 @@ def _convert(builtin: Builtin, weights: bytes, tokenizer: bytes, folder: Path) -
     tokens = json.loads(tokenizer)
     for token in tokens["added_tokens"]:  # the mask token takes the space before it
         token["lstrip"] = token["content"] == MASK_TOKEN
-    _write_json(folder / "tokenizer.json", tokens)
-    _write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    write_json(folder / "tokenizer.json", tokens, indent=None)
+    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG, indent=None)
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     stamp = {"format_version": FORMAT_VERSION, "sources": builtin.hashes, "files": sizes}
-    _write_json(folder / STAMP, stamp)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    write_json(folder / STAMP, stamp, indent=None)
 
 
 GROUP = 32

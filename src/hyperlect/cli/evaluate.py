@@ -116,8 +116,7 @@ def _grid(results: Results) -> Table:
         headings[result.task] = f"{result.task}\n{metric}  n"
         beside = f" ({result.details[UAS]:.1f})" if UAS in result.details else ""
         figure = (f"{_figure(result.score)}{beside} {result.kind.mark}", COLOURS[result.kind])
-        cell = Cell(result.task, result.language)
-        cells[cell] = Text.assemble(figure, (f" {result.examples}", "dim"))
+        cells[result.cell] = Text.assemble(figure, (f" {result.examples}", "dim"))
     languages = sorted({cell.language for cell in cells})
     title = f"{results.name}: results by cell"
     return grid_table(cells, headings, [languages], title=title, justify="right")

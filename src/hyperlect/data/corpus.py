@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from ..errors import DataError, HyperlectError, Problems
+from ..errors import DataError, HyperlectError, Problems, RunError
+from ..run_folder import replacing
 from .readers import Example, Source, read
 
 if TYPE_CHECKING:
@@ -249,19 +248,18 @@ def _keep(dataset: Dataset, path: Path, remarks: Sequence[str]) -> None:
     features = dataset.features.arrow_schema.metadata
     metadata = {**features, _REMARKS: json.dumps(remarks).encode()}
     table = dataset.with_format("arrow")[:].replace_schema_metadata(metadata)
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        with (
+            replacing(path) as partial,
+            pa.OSFile(str(partial), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as stream,
+        ):
             stream.write_table(table)
-        partial.replace(path)
-    except OSError as error:
+    except RunError as error:
         if _load(path) is not None:  # another process was quicker, and its entry is in use
             return
         raise HyperlectError(
-            f"The cache folder {path.parent} cannot be written ({error}). Free some space there, "
+            f"The cache folder {path.parent} cannot be written ({error.__cause__}). Free some "
+            "space there, "
             f"or name another folder in the environment variable {ENVIRONMENT_VARIABLE}."
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()

@@ -51,6 +51,11 @@ class CellResult(BaseModel):
     by_example: Sequence[tuple[int, int]] = Field(default=(), exclude=True, repr=False)
 
     @property
+    def cell(self) -> Cell:
+        """Its cell."""
+        return Cell(self.task, self.language)
+
+    @property
     def scored(self) -> bool:
         """Whether there is a number that can be compared and plotted."""
         return self.score is not None and math.isfinite(self.score)
@@ -188,9 +193,7 @@ def write_results(folder: Path, results: Results) -> None:
     method does not apply to) are left out.
     """
     cells = {
-        str(Cell(result.task, result.language)): [
-            list(column) for column in zip(*result.by_example, strict=True)
-        ]
+        str(result.cell): [list(column) for column in zip(*result.by_example, strict=True)]
         for result in results.cells
         if result.by_example
     }

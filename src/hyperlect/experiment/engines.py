@@ -325,7 +325,7 @@ def make_engine(
         gpus_per_run, variables: for Ray.
 
     Raises:
-        HyperlectError: these do not go together, or Ray is not to be had.
+        HyperlectError: these options exclude each other, or Ray cannot be used.
     """
     if ray is not None:
         if processes is not None:

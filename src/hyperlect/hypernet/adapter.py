@@ -162,7 +162,12 @@ class RowGroups:
 
     @classmethod
     def of(cls, cells: Sequence[int], device: torch.device | str = "cpu") -> RowGroups:
-        """Group a batch by the number of each row's cell; each of 0 … C - 1 must occur."""
+        """Group a batch by cell.
+
+        Args:
+            cells: (B,), the cell of each row, numbered 0 … C - 1; every cell has a row.
+            device: where the gather indices go.
+        """
         by_cell: list[list[int]] = [[] for _ in range(max(cells) + 1)]
         for row, cell in enumerate(cells):
             by_cell[cell].append(row)

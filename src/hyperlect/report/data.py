@@ -77,7 +77,7 @@ class Run:
     @property
     def cells(self) -> dict[Cell, CellResult]:
         """Each cell's result."""
-        return {Cell(result.task, result.language): result for result in self.results.cells}
+        return {result.cell: result for result in self.results.cells}
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,6 @@ def _rows(
     """Yield the rows of one run."""
     counts = read_examples(folder)
     for result in results.cells:
-        cell = Cell(result.task, result.language)
         yield {
             **{"setting": "runs", "part": "", "labelled": None, "draw": None},
             **about,
@@ -207,8 +206,8 @@ def _rows(
             "units": result.units if result.scored and result.units is not None else -1,
             "scored": result.scored,
             "applicable": result.applicable,
-            "few_shot": str(cell) in few_shot,
-            "counts": counts.get(cell),
+            "few_shot": str(result.cell) in few_shot,
+            "counts": counts.get(result.cell),
         }
 
 

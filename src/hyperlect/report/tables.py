@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 
 import pandas as pd
@@ -74,6 +75,12 @@ def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
 
 def render(template: str, **content: object) -> str:
     """Fill a template; what goes into HTML is escaped."""
+    return _environment().get_template(template).render(**content)
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates, each of which is compiled once."""
     environment = Environment(
         loader=PackageLoader(__package__),
         autoescape=select_autoescape(),
@@ -85,7 +92,7 @@ def render(template: str, **content: object) -> str:
     environment.filters |= {helper.__name__: helper for helper in helpers}
     environment.filters |= {"counts": counts_text, "number": _number}
     environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
-    return environment.get_template(template).render(**content)
+    return environment
 
 
 def _number(number: float | None) -> str:

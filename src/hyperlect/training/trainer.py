@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -168,12 +169,16 @@ class Trainer:
         self.rate = 0.0
         self.examples = sum(len(rows) for rows in self.rows.values())
         self.dev_sample = {c: subsample(rows, evaluation.examples) for c, rows in self.dev.items()}
-        self.fingerprint = fingerprint(self.model, self.rows, self.dev)
         self.best_weights: dict[str, Tensor] | None = None
         self.stop = StopRequest()
         shares = {name: task.share for name, task in self.recipe.tasks.items() if task.share}
         self.phases = plan_phases(self.model, self.rows, self.settings, shares)
         self._enter(self.phases[0])
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of what the run depends on, which only a checkpoint needs."""
+        return fingerprint(self.model, self.rows, self.dev)
 
     def resume(self) -> None:
         """Go back to the state of the run folder's checkpoint.
@@ -311,7 +316,7 @@ class Trainer:
         tokens, precision = settings.tokens_per_batch, settings.precision
         results = fill(self.model, self.dev_sample, tokens, precision)
         selected = self.recipe.selection_cells(self.model.grid)
-        chosen = [r for r in results if Cell(r.task, r.language) in selected]
+        chosen = [r for r in results if r.cell in selected]
         # GPUs may differ in the last digit, so one process decides what is best.
         (selection,) = broadcast_object_list([selection_score(chosen)])
         best = selection is not None and (self.state.best is None or selection > self.state.best)
@@ -323,9 +328,7 @@ class Trainer:
             }
         else:
             self.state.waited += 1
-        scores = {
-            f"{r.task}:{r.language}": round(r.score, 3) for r in results if r.score is not None
-        }
+        scores = {str(r.cell): round(r.score, 3) for r in results if r.score is not None}
         step = self.state.step
         monitor.write(
             {"event": "dev", "step": step, "scores": scores, "selection": selection, "best": best}

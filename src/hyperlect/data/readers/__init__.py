@@ -27,8 +27,8 @@ from ..examples import (
     lines,
     read_text,
 )
-from .columns import column_sentences, read_columns
-from .conllu import conllu_sentences, read_conllu
+from .columns import column_sentences
+from .conllu import conllu_sentences
 from .tables import read_hub, read_jsonl, read_table
 
 
@@ -52,9 +52,25 @@ class Reader:
     columns: Literal["name", "number"] = "name"
 
 
+Sentences = Callable[[Source, bool, Problems], Iterator[tuple[Example | None, list[Line]]]]
+
+
+def _examples(sentences: Sentences) -> Callable[[Source, bool, Problems], Iterator[Example]]:
+    """Make a reader of one that keeps the lines: of each block, only the example."""
+
+    def read_examples(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
+        for example, _ in sentences(source, word_level, problems):
+            if example:
+                yield example
+
+    return read_examples
+
+
 READERS: dict[str, Reader] = {
-    "conllu": Reader(read_conllu, fields=("head", "label")),
-    "columns": Reader(read_columns, fields=("word", "head", "label"), columns="number"),
+    "conllu": Reader(_examples(conllu_sentences), fields=("head", "label")),
+    "columns": Reader(
+        _examples(column_sentences), fields=("word", "head", "label"), columns="number"
+    ),
     "tsv": Reader(read_table, "table"),
     "csv": Reader(read_table, "table"),
     "jsonl": Reader(read_jsonl, "table"),

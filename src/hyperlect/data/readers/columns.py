@@ -19,8 +19,10 @@ _SHOWN = 3
 """How many lines with the same problem are named; a wrong form may be that of all lines."""
 
 
-def read_columns(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
-    """Read a column file.
+def column_sentences(
+    source: Source, word_level: bool, problems: Problems
+) -> Iterator[tuple[Example | None, list[Line]]]:
+    """Read a column file, and keep the lines, to write them again.
 
     A line is split at tabs if it has any and else at runs of spaces (at no other white space: a
     no-break space belongs to the word), unless ``source.separator`` names one of them. Every line
@@ -34,16 +36,6 @@ def read_columns(source: Source, word_level: bool, problems: Problems) -> Iterat
             Where words may be unlabelled, the column of labels may be missing altogether.
         word_level: if not, the words of a sentence are joined by spaces and labels are not read.
         problems: takes what is wrong.
-    """
-    for example, _ in column_sentences(source, word_level, problems):
-        if example:
-            yield example
-
-
-def column_sentences(
-    source: Source, word_level: bool, problems: Problems
-) -> Iterator[tuple[Example | None, list[Line]]]:
-    """Read a column file as `read_columns` does, and keep the lines, to write them again.
 
     Yields:
         Every block between blank lines, and every ``-DOCSTART-`` line: its example (None without

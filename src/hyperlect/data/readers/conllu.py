@@ -21,8 +21,10 @@ _TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
 _PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
 
-def read_conllu(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
-    """Read a CoNLL-U file.
+def conllu_sentences(
+    source: Source, word_level: bool, problems: Problems
+) -> Iterator[tuple[Example | None, list[Line]]]:
+    """Read a CoNLL-U file, and keep the lines, to write them again.
 
     Words are the syntactic words: the lines of multiword ranges (``4-5``) and empty nodes
     (``5.1``) are left out, and a word whose form is ``_`` is a word like any other. IDs must
@@ -39,16 +41,6 @@ def read_conllu(source: Source, word_level: bool, problems: Problems) -> Iterato
             heads are read as well, and every sentence must be a tree.
         word_level: if not, labels and heads are not read.
         problems: takes what is wrong.
-    """
-    for example, _ in conllu_sentences(source, word_level, problems):
-        if example:
-            yield example
-
-
-def conllu_sentences(
-    source: Source, word_level: bool, problems: Problems
-) -> Iterator[tuple[Example | None, list[Line]]]:
-    """Read a CoNLL-U file as `read_conllu` does, and keep the lines, to write them again.
 
     Yields:
         Every block between blank lines: its example (None for comments alone), and its lines as
