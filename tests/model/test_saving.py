@@ -237,6 +237,7 @@ def test_the_form_of_the_configuration_file_is_fixed(tmp_path: Path):
         "tied_decoder": True,
         "max_length": None,
         "text_tasks": [],
+        "added": {},
     }
 
 

@@ -48,6 +48,8 @@ class HyperXConfig:
         max_length: the longest input in sub-words; longer sentences are split into windows. None
             for the backbone's own limit.
         text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
+        added: the languages whose vector did not come from training with all others, and where it
+            comes from.
 
     Languages may come in any usual form and are kept as ISO 639-3. With the method "task-hypernet"
     the language is removed from the hypernetwork's sources, with "language-hypernet" the task.
@@ -69,6 +71,7 @@ class HyperXConfig:
     tied_decoder: bool = True
     max_length: int | None = None
     text_tasks: tuple[str, ...] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         languages = tuple(codes.resolve(code) for code in self.languages)
@@ -160,6 +163,8 @@ class HyperXConfig:
         trained = self.language_index(language) != UNTRAINED
         if not self.reads("language"):
             return "not used"
+        if source := self.added.get(self.language_code(language)):
+            return source
         if self.method == "mad-x":
             return "own adapter" if trained else "no adapter"
         if self.method == "factorised":
@@ -168,8 +173,12 @@ class HyperXConfig:
             trained = any(c.language == code and c.task in heads for c in self.trained)
         if trained:
             return "own vector"
-        zero = self.method == "factorised" or self.hypernet.language_dropout > 0
-        return "zero vector" if zero else "mean of the trained languages"
+        return "zero vector" if self.untrained_is_zero else "mean of the trained languages"
+
+    @property
+    def untrained_is_zero(self) -> bool:
+        """Whether zero stands for a language without a vector, and not the mean of all vectors."""
+        return self.method in ("factorised", "mad-x") or self.hypernet.language_dropout > 0
 
     def index(self, cell: Cell) -> tuple[int, int]:
         """Return the rows of a cell's task and language; cells of equal weights have equal ones.

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ..backbone import AdapterHooks, Backbone
 from ..data.batching import Batch, TaskRows, WordIndex
-from ..errors import BackboneError, HyperlectError, RunError
+from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
-from ..hypernet import AdapterWeights, Hypernet, LayerStacks, RowGroups
+from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..methods import METHODS
 from ..predict import Prediction, predict
 from ..run_folder import (
@@ -83,6 +83,14 @@ class WeightCache:
                 self._weights.popitem(last=False)
         return weights
 
+
+LANGUAGE_ROWS = (
+    "adapters.source.embeddings.language",
+    "adapters.languages.weights.",
+    "latents.means.language",
+    "latents.log_variances.language",
+)
+"""How the names of the parameters with a row for each language begin."""
 
 CONFIG_DIGEST = "config"
 """In the weights file: the digest of the configuration that they were trained with."""
@@ -242,6 +250,56 @@ class HyperX(nn.Module):
             table = self.adapters.source.embeddings["language"]
             return self.languages, table.detach().cpu()
         return [], torch.empty(0, 0)
+
+    def language_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters with a row for each language; none if no language is read."""
+        return {n: p for n, p in self.own_parameters().items() if n.startswith(LANGUAGE_ROWS)}
+
+    @torch.no_grad()
+    def add_language(self, language: str, like: Mapping[str, float], source: str) -> str:
+        """Give a language a vector of its own (mad-x: an adapter): a mixture of trained ones.
+
+        Without weights it starts at what stands for an untrained language: see `language_source`.
+        A language that has a vector gets another one. All other rows stay as they are.
+
+        Args:
+            language: its code.
+            like: the weights of the mixture by language.
+            source: where the vector comes from, for `language_source`.
+
+        Returns:
+            The ISO 639-3 code.
+
+        Raises:
+            UnknownNameError: it is no language, or one of the mixture has no vector.
+            HyperlectError: the method reads no language.
+        """
+        code = self.config.language_code(language)
+        rows = self.language_parameters()
+        if not rows:
+            raise HyperlectError(f"The method {self.config.method} reads no language.")
+        for other in like:
+            if self.config.language_index(other) == UNTRAINED:
+                raise unknown("trained language", other, self.languages)
+        mixture = [(self.config.language_index(other), weight) for other, weight in like.items()]
+        new = self.config.language_index(code) == UNTRAINED
+        for name, table in rows.items():
+            if mixture:
+                row = torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
+            elif self.config.untrained_is_zero:
+                row = torch.zeros_like(table[0])
+            else:
+                row = table.mean(dim=0)
+            if new:
+                folder, _, leaf = name.rpartition(".")
+                extended = nn.Parameter(torch.cat([table, row[None]]))
+                setattr(self.get_submodule(folder), leaf, extended)
+            else:
+                table[self.config.language_index(code)] = row
+        languages = (*self.languages, code) if new else self.config.languages
+        added = {**self.config.added, code: source}
+        self.config = replace(self.config, languages=languages, added=added)
+        return code
 
     @contextmanager
     def cached_weights(self) -> Iterator[None]:

@@ -89,6 +89,7 @@ class Start:
             languages=tuple(sorted({*old.languages, *config.languages})),
             trained=tuple(sorted({*old.trained, *config.trained})),
             text_tasks=tuple(sorted({*text, *old.text_tasks} - names)),
+            added={c: s for c, s in old.added.items() if c not in config.languages},
         )
 
     def _differences(self, backbone: tuple[str, str | None], config: HyperXConfig) -> Iterator[str]:
@@ -202,7 +203,7 @@ def _matched(
         if owner in before:
             value[row] = state[before.index(owner)]
         elif name == _LANGUAGE_VECTORS:
-            value[row] = 0.0 if old.hypernet.language_dropout else state.mean(dim=0)
+            value[row] = 0.0 if old.untrained_is_zero else state.mean(dim=0)
             start = f"the language {owner}, at the {old.language_source(owner)}"
             new.setdefault(start, []).append(name)
         else:
