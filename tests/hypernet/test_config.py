@@ -28,6 +28,7 @@ def test_defaults_are_the_published_base_model():
         "embedding_std": 1.0,
         "language_std": None,
         "language_dropout": 0.0,
+        "cell_offsets": False,
         "start": "published",
         "top_layers": None,
         "skip_last_layer": False,

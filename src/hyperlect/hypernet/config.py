@@ -63,6 +63,10 @@ class HypernetConfig:
         language_dropout: how often the zero vector replaces a language's vector in training. The
             zero vector then also stands for every language without a vector of its own; otherwise
             the mean of the trained vectors does.
+        cell_offsets: whether each cell also has an offset for each layer, added to the source
+            embedding. It starts at zero. A language's vector changes what the generator reads only
+            through the projection, which was trained for other languages; an offset changes it
+            directly, and for no other cell.
         start: the first generated weights: near zero, since all biases start there ("published"),
             or those of an ordinary adapter ("adapter"), which learns sooner.
         top_layers: how many layers, counted from the top, have adapters; None for all.
@@ -91,6 +95,7 @@ class HypernetConfig:
     embedding_std: float = 1.0
     language_std: float | None = None
     language_dropout: float = 0.0
+    cell_offsets: bool = False
     start: Start = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
@@ -112,6 +117,8 @@ class HypernetConfig:
             yield f"sources must be distinct names among {', '.join(SOURCES)}"
         if not {"task", "language"} & set(self.sources):
             yield "sources must hold task or language"
+        if self.cell_offsets and not {"task", "language"} <= set(self.sources):
+            yield "cell_offsets needs task and language among the sources"
         if self.language_dropout >= 1:
             yield f"language_dropout must be below 1, not {self.language_dropout}"
         if self.skip_last_layer and self.top_layers == 1:

@@ -86,6 +86,7 @@ class WeightCache:
 
 LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
+    "adapters.source.offsets",
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
@@ -286,7 +287,7 @@ class HyperX(nn.Module):
         for name, table in rows.items():
             if mixture:
                 row = torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
-            elif self.config.untrained_is_zero:
+            elif self.config.untrained_is_zero or name.endswith("offsets"):
                 row = torch.zeros_like(table[0])
             else:
                 row = table.mean(dim=0)
@@ -300,6 +301,23 @@ class HyperX(nn.Module):
         added = {**self.config.added, code: source}
         self.config = replace(self.config, languages=languages, added=added)
         return code
+
+    def give_offsets(self) -> None:
+        """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
+
+        Raises:
+            HyperlectError: no hypernetwork reads task and language.
+        """
+        adapters = self.adapters
+        reads = self.config.reads("task") and self.config.reads("language")
+        if not (isinstance(adapters, Hypernet) and reads):
+            raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
+        if adapters.source.offsets is None:
+            tasks, languages = len(self.config.adapted_tasks), len(self.languages)
+            size = (languages, tasks, adapters.source.layers, self.config.hypernet.source_size)
+            adapters.source.offsets = nn.Parameter(torch.zeros(size, device=self.device))
+            hypernet = replace(self.config.hypernet, cell_offsets=True)
+            self.config = replace(self.config, hypernet=hypernet)
 
     @contextmanager
     def cached_weights(self) -> Iterator[None]:
