@@ -302,6 +302,11 @@ class HyperX(nn.Module):
         self.config = replace(self.config, languages=languages, added=added)
         return code
 
+    def source_projection(self) -> list[nn.Parameter]:
+        """Return the parameters that make source embeddings from vectors; none without them."""
+        source = self.adapters.source if isinstance(self.adapters, Hypernet) else None
+        return list(source.project.parameters()) if source and source.project else []
+
     def give_offsets(self) -> None:
         """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
 
