@@ -20,7 +20,6 @@ from ..data.batching import Batch, TaskRows, collate
 from ..data.encoding import encode_inputs
 from ..data.sampling import length_grouped
 from ..grid import Cell
-from ..hardware import fast_precision
 from ..heads import ParseScores
 from ..model import HyperX
 from ..predict import Row, check_inputs, forward_rows
@@ -191,9 +190,6 @@ class _Fitter:
     def __init__(self, model: HyperX, language: str, settings: Settings) -> None:
         self.model, self.language, self.settings = model, language, settings
         self.row = model.config.language_index(language)
-        self.precision = fast_precision(model.device.type)
-        if self.precision == "bf16" and model.device.type == "cpu":
-            model.backbone.attend_plainly()
         self.started = time.monotonic()
 
     def seconds(self) -> float:
@@ -247,10 +243,9 @@ class _Fitter:
         optimizer = torch.optim.Adam([dict(group) for group in groups])
         for step in range(1, settings.steps + 1):
             optimizer.zero_grad()
-            with self.model.backbone.arithmetic(self.precision):
-                loss = next(losses)
-                with torch.autocast(self.model.device.type, enabled=False):
-                    loss.backward()  # type: ignore[no-untyped-call]
+            loss = next(losses)
+            with torch.autocast(self.model.device.type, enabled=False):
+                loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             last = step == settings.steps or self.late()
             if last or step % settings.look_every == 0:
@@ -270,12 +265,11 @@ class _Fitter:
         for task, of_task in rows.items():
             cells = [Cell(task, self.language)] * len(of_task)
             by_row: dict[int, Tensor] = {}
-            with self.model.backbone.arithmetic(self.precision):
-                for batch, output in forward_rows(self.model, of_task, cells):
-                    scored = batch.tasks[task]
-                    logs = distributions(output.scores[task], scored)
-                    parts = torch.split(logs.exp(), list(scored.counts))
-                    by_row |= zip(dict.fromkeys(batch.indices), parts, strict=True)
+            for batch, output in forward_rows(self.model, of_task, cells):
+                scored = batch.tasks[task]
+                logs = distributions(output.scores[task], scored)
+                parts = torch.split(logs.exp(), list(scored.counts))
+                by_row |= zip(dict.fromkeys(batch.indices), parts, strict=True)
             probabilities[task] = [by_row[index] for index in range(len(of_task))]
         return probabilities
 
@@ -303,12 +297,11 @@ class _Fitter:
         for task, of_task in rows.items():
             cells = [Cell(task, self.language)] * len(of_task)
             total, units = 0.0, 0
-            with self.model.backbone.arithmetic(self.precision):
-                for batch, output in forward_rows(self.model, of_task, cells):
-                    scored = batch.tasks[task]
-                    loss = self.model.head(task).loss(output.scores[task], scored)
-                    total += loss.item() * scored.units
-                    units += scored.units
+            for batch, output in forward_rows(self.model, of_task, cells):
+                scored = batch.tasks[task]
+                loss = self.model.head(task).loss(output.scores[task], scored)
+                total += loss.item() * scored.units
+                units += scored.units
             if units:
                 losses[task] = total / units
         return losses
@@ -456,7 +449,8 @@ def adapt(
     model.eval()
     fitter = _Fitter(model, model.config.language_code(language), settings)
     try:
-        with only_language(model, language, settings.trained) as groups:
+        frozen = only_language(model, language, settings.trained)
+        with frozen as groups, model.backbone.fast_arithmetic():
             if any(labelled.values()):
                 return fitter.fit_to_labels(groups, labelled, raw)
             return fitter.fit_to_text(groups, raw)
