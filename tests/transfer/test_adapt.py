@@ -130,8 +130,9 @@ def test_parameters_are_trained_afterwards_as_before() -> None:
     assert model.training
 
 
-def test_raw_text_reaches_each_task_but_mlm() -> None:
-    assert set(unlabelled_rows(tiny_model(), SENTENCES)) == {"pos", "ner", "topic"}
+def test_raw_text_teaches_each_task_but_spans_and_mlm() -> None:
+    assert set(unlabelled_rows(tiny_model(), SENTENCES)) == {"pos", "topic"}
+    assert set(unlabelled_rows(tiny_model(), SENTENCES, ["ner"])) == {"ner"}
 
 
 def test_certainty_keeps_the_rates_of_labels() -> None:

@@ -181,7 +181,7 @@ def evaluate_run(
     training = read_json(run / TRAINING, remedy)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if files:
-        rows = {cell: _encode_file(recipe, cell, path, model) for cell, path in files.items()}
+        rows = {cell: encode_file(recipe, cell, path, model)[1] for cell, path in files.items()}
     else:
         chosen = _choose(list(recipe.cells(split)), cells, split)
         corpora = read_corpora(recipe, [split], model.tasks, chosen)
@@ -206,8 +206,18 @@ def evaluate_run(
     return results
 
 
-def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Dataset:
-    """Encode a file in the format of the recipe's data for its task."""
+def encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> tuple[Dataset, Dataset]:
+    """Read a labelled file in the format of the recipe's data for its task, and encode it.
+
+    Where that data has several formats, it is that of files with the same ending.
+
+    Returns:
+        The examples, and their encoded rows.
+
+    Raises:
+        HyperlectError: the recipe reads no files for the task.
+        DataError: the file cannot be read, or has labels that the task does not know.
+    """
     from ..data.encoding import encode
 
     task = recipe.as_marked(model.task(cell.task))
@@ -218,9 +228,10 @@ def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Datas
             f"The recipe reads no files for the task {cell.task}, so the format of {path} is not "
             "known. Add the file to the run's recipe.yaml."
         )
-    source = replace(sources[0], location=str(path), limit=None)
+    alike = min(sources, key=lambda source: Path(source.location).suffix != path.suffix)
+    source = replace(alike, location=str(path), limit=None)
     examples = read_corpus([source], task.type.reads_words)
-    return encode(examples, task, model.tokenizer, model.max_length)
+    return examples, encode(examples, task, model.tokenizer, model.max_length)
 
 
 def _choose(available: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:

@@ -307,6 +307,12 @@ class HyperX(nn.Module):
         source = self.adapters.source if isinstance(self.adapters, Hypernet) else None
         return list(source.project.parameters()) if source and source.project else []
 
+    @property
+    def can_have_offsets(self) -> bool:
+        """Whether a hypernetwork reads task and language, so that cells can have offsets."""
+        reads = self.config.reads("task") and self.config.reads("language")
+        return isinstance(self.adapters, Hypernet) and reads
+
     def give_offsets(self) -> None:
         """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
 
@@ -314,8 +320,7 @@ class HyperX(nn.Module):
             HyperlectError: no hypernetwork reads task and language.
         """
         adapters = self.adapters
-        reads = self.config.reads("task") and self.config.reads("language")
-        if not (isinstance(adapters, Hypernet) and reads):
+        if not (isinstance(adapters, Hypernet) and self.can_have_offsets):
             raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
         if adapters.source.offsets is None:
             tasks, languages = len(self.config.adapted_tasks), len(self.languages)

@@ -161,6 +161,11 @@ class Recipe(schema.Section):
         path = self.path(reference)
         return path if Path(path).is_dir() else fill_in(reference, os.environ)
 
+    @property
+    def text_task(self) -> str | None:
+        """The first task of raw text; None if there is none."""
+        return next((n for n, task in self.tasks.items() if task.type is TaskType.MLM), None)
+
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
         text_tasks = [name for name, task in self.tasks.items() if task.type is TaskType.MLM]

@@ -176,13 +176,7 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
 
 def _finish(run: Path, model: HyperX, state: State) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
-    model.save_pretrained(run)
-    names, vectors = model.language_vectors()
-    if names:
-        labelled = model.grid.labelled_languages
-        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
-        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
-        write_json(run / EMBEDDINGS, data)
+    save_model(run, model)
     summary = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
@@ -190,6 +184,17 @@ def _finish(run: Path, model: HyperX, state: State) -> None:
         "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
     }
     write_json(run / TRAINING, summary)
+
+
+def save_model(run: Path, model: HyperX) -> None:
+    """Write the trained model, and the language vectors for the report."""
+    model.save_pretrained(run)
+    names, vectors = model.language_vectors()
+    if names:
+        labelled = model.grid.labelled_languages
+        kinds = {name: "labelled" if name in labelled else "text only" for name in names}
+        data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
+        write_json(run / EMBEDDINGS, data)
 
 
 def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:

@@ -39,7 +39,8 @@ class Settings:
     Attributes:
         trained: "vector", the language's row alone; "offsets", also an offset for each of its
             cells that has sentences (see `HypernetConfig.cell_offsets`); or "source", the row and
-            the projection of all source embeddings, which changes every language.
+            the projection of all source embeddings, which changes every language. None for offsets
+            where the method can have them, else the vector.
         steps: the most steps.
         batch_size: sentences in a step.
         learning_rate: of the language's row, with Adam.
@@ -52,14 +53,14 @@ class Settings:
         seed: of the order of sentences.
     """
 
-    trained: Trained = "offsets"
-    steps: int = 40
-    batch_size: int = 16
+    trained: Trained | None = None
+    steps: int = 30
+    batch_size: int = 8
     learning_rate: float = 0.02
     offset_rate: float = 0.01
     source_rate: float = 1e-3
-    folds: int = 4
-    look_every: int = 5
+    folds: int = 3
+    look_every: int = 6
     label_rates: float = 1.0
     most_changed: float = 0.2
     seconds: float | None = None
@@ -90,20 +91,25 @@ class Adaptation:
 def unlabelled_rows(
     model: HyperX, sentences: Sequence[Any], tasks: Iterable[str] | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Encode raw sentences for each task that reads single ones.
+    """Encode raw sentences for the tasks that they can teach.
+
+    Spans are left out by default. Most words are outside of any, and surely so; to be more certain
+    is to find fewer (docs/log.md has the losses). Entities gain from what tags do to the vector.
 
     Args:
         model: its tokenizer and tasks are used.
         sentences: texts, or lists of words.
-        tasks: which; all by default. `mlm` and pairs of texts are left out.
+        tasks: which tasks; by default all that read single sentences, but for spans and `mlm`.
     """
+    if tasks is None:
+        unfit = (TaskType.MLM, TaskType.SPANS)
+        types = {name: task.type for name, task in model.tasks.items()}
+        tasks = [n for n, t in types.items() if t not in unfit and t.reads in ("words", "text")]
     rows = {}
-    for name in tasks or model.tasks:
-        task = model.task(name)
-        if task.type is not TaskType.MLM and task.type.reads in ("words", "text"):
-            inputs = check_inputs(sentences, [task] * len(sentences))
-            contents = [each.content for each in inputs]
-            rows[name] = encode_inputs(contents, task, model.tokenizer, model.max_length)
+    for task in map(model.task, tasks):
+        inputs = check_inputs(sentences, [task] * len(sentences))
+        contents = [each.content for each in inputs]
+        rows[task.name] = encode_inputs(contents, task, model.tokenizer, model.max_length)
     return rows
 
 
@@ -443,13 +449,14 @@ def adapt(
         What became of it. The vector stays what it was where the sentences held out say so.
     """
     settings = settings or Settings()
-    if settings.trained == "offsets":
+    trained = settings.trained or ("offsets" if model.can_have_offsets else "vector")
+    if trained == "offsets":
         model.give_offsets()
     modes = model.training, model.backbone.training
     model.eval()
     fitter = _Fitter(model, model.config.language_code(language), settings)
     try:
-        frozen = only_language(model, language, settings.trained)
+        frozen = only_language(model, language, trained)
         with frozen as groups, model.backbone.fast_arithmetic():
             if any(labelled.values()):
                 return fitter.fit_to_labels(groups, labelled, raw)
