@@ -44,7 +44,7 @@ class FeatureSource:
 
     typology: str | None = None
     text: int | None = None
-    layer: int = 4
+    layer: int = 2
     columns: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
     licence: str = ""
@@ -80,7 +80,7 @@ def _counts(columns: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in columns.items())
 
 
-def text_vector(backbone: Backbone, rows: Sequence[Row], layer: int = 4) -> Tensor:
+def text_vector(backbone: Backbone, rows: Sequence[Row], layer: int = 2) -> Tensor:
     """Return the mean of the frozen encoder's states of a lower layer over all sub-words, (h,).
 
     Special tokens do not count. No adapter acts. NaN without any sub-word.

@@ -235,7 +235,7 @@ class LanguageFeaturesSection(Section):
     """At most how many lines of each language are read: of all its training data, and of a language
     without training those that are to be labelled. The feature is the mean of the encoder's
     states."""
-    layer: Whole = 4
+    layer: Whole = 2
     """The layer of the encoder whose output is read of text; 0 for the embeddings."""
 
 
