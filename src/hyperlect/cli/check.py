@@ -76,6 +76,7 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
     """Validate a recipe, read its data, and show the grid."""
     with libraries():
         from ..backbone import encoder_limits
+        from ..data.typology import Typology
         from ..experiment import is_experiment
         from ..recipe import load_recipe
         from ..recipe.corpora import read_corpora, remarks
@@ -107,6 +108,12 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
         notes.append(f"backbone: {error}")
     except ValueError as error:
         raise HyperlectError(f"{path}: hypernet.{error}.") from None
+    if recipe.has_base and (source := recipe.typology()):
+        table = Typology.read(source)
+        languages = sorted({cell.language for _, cell in corpora.examples})
+        if lacking := [code for code in languages if code not in table]:
+            what = f"language_features: {source} lacks {', '.join(lacking)}"
+            notes.append(f"{what}. Averages stand for them; or give a table that has them.")
     for note in (*notes, *remarks(corpora), *recipe.notes(longest=longest)):
         warn(note, console)
     if encode:

@@ -264,6 +264,8 @@ class Recipe(schema.Section):
         if method.adapters is None and self.hypernet != unread:
             which = f"these settings{' except top_layers' if method.trains_encoder else ''}"
             notes.append(f"hypernet: {self.method} has no adapters, so {which} do nothing.")
+        elif self.hypernet.language_base != "none" and not self.has_base:
+            notes.append(f"language_features: {self.method} has no use for these.")
         if self.method == "mad-x":
             grid, without = self.grid(), listed([*map(str, self.not_applicable("test"))], _LISTED)
             if bare := sorted(grid.labelled_languages - grid.text_languages):
