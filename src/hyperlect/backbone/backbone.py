@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
-from ..hardware import Precision, arithmetic
+from ..hardware import Precision, arithmetic, fast_precision
 from .families import Family, family_of
 
 
@@ -203,6 +203,20 @@ class Backbone(nn.Module):
         """
         encoder: Any = self.encoder
         encoder.set_attn_implementation("eager")
+
+    @contextlib.contextmanager
+    def fast_arithmetic(self) -> Iterator[None]:
+        """Compute as fast as the hardware can inside the block; see `arithmetic`."""
+        encoder: Any = self.encoder
+        device = self.word_embeddings.device.type
+        precision, before = fast_precision(device), encoder.config._attn_implementation
+        if device == "cpu" and precision == "bf16":
+            self.attend_plainly()
+        try:
+            with self.arithmetic(precision):
+                yield
+        finally:
+            encoder.set_attn_implementation(before)
 
     def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
         """In training keep only the input of each layer, and compute the rest a second time.

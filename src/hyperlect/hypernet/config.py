@@ -79,6 +79,10 @@ class HypernetConfig:
         base_dropout: its dropout.
         base_temperature: of "neighbours": what cosines are divided by before the softmax; the
             lower, the fewer neighbours count.
+        cell_offsets: whether each cell also has an offset for each layer, added to the source
+            embedding. It starts at zero. A language's vector changes what the generator reads only
+            through the projection, which was trained for other languages; an offset changes it
+            directly, and for no other cell.
         start: the first generated weights: near zero, since all biases start there ("published"),
             or those of an ordinary adapter ("adapter"), which learns sooner.
         top_layers: how many layers, counted from the top, have adapters; None for all.
@@ -112,6 +116,7 @@ class HypernetConfig:
     base_hidden: int = 64
     base_dropout: float = 0.1
     base_temperature: float = 0.2
+    cell_offsets: bool = False
     start: Start = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
@@ -138,6 +143,8 @@ class HypernetConfig:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
         if self.base_temperature == 0:
             yield "base_temperature must be above 0"
+        if self.cell_offsets and not {"task", "language"} <= set(self.sources):
+            yield "cell_offsets needs task and language among the sources"
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
 

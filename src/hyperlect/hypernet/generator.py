@@ -55,6 +55,8 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 class SourceEmbedding(nn.Module):
     """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
 
+    With offsets o of each cell and layer, it is s + o_{l,t,i} or s / |s| + o_{l,t,i}.
+
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
 
@@ -74,6 +76,10 @@ class SourceEmbedding(nn.Module):
             {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
         )
         self.base = LanguageBase(config, languages) if config.has_base else None
+        self.offsets: nn.Parameter | None = None
+        if config.cell_offsets:
+            size = (languages, tasks, layers, config.source_size)
+            self.offsets = nn.Parameter(torch.zeros(size))
         self.project: nn.Sequential | None = None
         if config.projection is not None:
             inner = config.source_hidden or config.concatenated
@@ -143,7 +149,12 @@ class SourceEmbedding(nn.Module):
             columns.append(column.expand(len(tasks), self.layers, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
-        return F.normalize(embedding, dim=-1) if self.unit else embedding
+        if self.unit:
+            embedding = F.normalize(embedding, dim=-1)
+        if self.offsets is not None:
+            offsets = self.offsets[languages.clamp(min=0), tasks]
+            embedding = embedding + offsets.masked_fill((languages < 0)[:, None, None], 0.0)
+        return embedding
 
 
 class AffineMap(nn.Module):

@@ -53,6 +53,11 @@ def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
         return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
 
 
+def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
+    """Return the weighted sum of rows of a table."""
+    return torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
+
+
 class WeightCache:
     """Generated weights of the cells that were used last. Threads may share it.
 
@@ -97,6 +102,7 @@ LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
     "adapters.source.base.features",
     "adapters.source.base.anchors",
+    "adapters.source.offsets",
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
@@ -311,7 +317,14 @@ class HyperX(nn.Module):
             if self.config.language_index(other) == UNTRAINED:
                 raise unknown("trained language", other, self.languages)
         mixture = [(self.config.language_index(other), weight) for other, weight in like.items()]
-        rows = {name: self._row_like(table, mixture) for name, table in tables.items()}
+        rows = {}
+        for name, table in tables.items():
+            if mixture:
+                rows[name] = _mixed(table, mixture)
+            elif self.config.untrained_is_zero or name.endswith("offsets"):
+                rows[name] = torch.zeros_like(table[0])
+            else:
+                rows[name] = table.mean(dim=0)
         if isinstance(self.adapters, Hypernet) and (base := self.adapters.source.base):
             rows |= self._rows_of_base(self.adapters.source, base, mixture, features)
         elif features is not None:
@@ -330,11 +343,6 @@ class HyperX(nn.Module):
         self.config = replace(self.config, languages=languages, added=added)
         return code
 
-    def _row_like(self, table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
-        if mixture:
-            return torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
-        return torch.zeros_like(table[0]) if self.config.untrained_is_zero else table.mean(dim=0)
-
     def _rows_of_base(
         self,
         source: SourceEmbedding,
@@ -347,17 +355,14 @@ class HyperX(nn.Module):
             assert self.features is not None
             described = self.features(features)
         elif mixture:
-            described = torch.stack([base.features[i] * weight for i, weight in mixture]).sum(dim=0)
+            described = _mixed(base.features, mixture)
         else:
             described = torch.zeros_like(base.features[0])
         table: Tensor = source.embeddings["language"]
         nobody = torch.tensor([UNTRAINED], device=table.device)
         with base.in_use():
             alone = base(table, described[None], nobody)[0]
-        vector = alone
-        if mixture:
-            vectors = source.all_vectors()
-            vector = torch.stack([vectors[i] * weight for i, weight in mixture]).sum(dim=0)
+        vector = _mixed(source.all_vectors(), mixture) if mixture else alone
         return {
             "adapters.source.embeddings.language": vector - alone if base.mlp else vector,
             "adapters.source.base.features": described,
@@ -445,6 +450,28 @@ class HyperX(nn.Module):
                         setattr(self.get_submodule(folder), leaf, table)
                 return
         yield
+
+    def source_projection(self) -> list[nn.Parameter]:
+        """Return the parameters that make source embeddings from vectors; none without them."""
+        source = self.adapters.source if isinstance(self.adapters, Hypernet) else None
+        return list(source.project.parameters()) if source and source.project else []
+
+    def give_offsets(self) -> None:
+        """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
+
+        Raises:
+            HyperlectError: no hypernetwork reads task and language.
+        """
+        adapters = self.adapters
+        reads = self.config.reads("task") and self.config.reads("language")
+        if not (isinstance(adapters, Hypernet) and reads):
+            raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
+        if adapters.source.offsets is None:
+            tasks, languages = len(self.config.adapted_tasks), len(self.languages)
+            size = (languages, tasks, adapters.source.layers, self.config.hypernet.source_size)
+            adapters.source.offsets = nn.Parameter(torch.zeros(size, device=self.device))
+            hypernet = replace(self.config.hypernet, cell_offsets=True)
+            self.config = replace(self.config, hypernet=hypernet)
 
     @contextmanager
     def cached_weights(self) -> Iterator[None]:

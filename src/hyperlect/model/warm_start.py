@@ -25,10 +25,13 @@ from .config import EncoderReference, HyperXConfig, read_config
 from .hyperx import HyperX
 
 _LANGUAGE_VECTORS = "adapters.source.embeddings.language"
+_TASK_VECTORS = "adapters.source.embeddings.task"
+_OFFSETS = "adapters.source.offsets"
 # Tensors with a row for each task or language, by the start of their names.
 _ROWS = {
-    "adapters.source.embeddings.task": "task",
+    _TASK_VECTORS: "task",
     _LANGUAGE_VECTORS: "language",
+    _OFFSETS: "language",
     "adapters.weights.": "task",
     "adapters.tasks.weights.": "task",
     "adapters.languages.weights.": "language",
@@ -195,6 +198,12 @@ def _matched(
 
     New rows are noted in `new`. If shapes do not fit, the run's tensor is returned as it is.
     """
+    if name == _OFFSETS and len(state) == len(old.languages):  # rows of rows: by language, by task
+        tasks = parameter[0].detach().clone()
+        rows = [
+            _matched("adapters.source.embeddings.task", tasks, s, old, config, {}) for s in state
+        ]
+        state = torch.stack(rows)
     kind = next((kind for prefix, kind in _ROWS.items() if name.startswith(prefix)), None)
     if kind is None:
         return state
