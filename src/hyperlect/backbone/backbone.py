@@ -56,6 +56,10 @@ def longest_input(config: Any) -> int:
     return int(config.max_position_embeddings) - unused
 
 
+class _Reached(Exception):
+    """Ends a forward pass at the layer whose input was wanted."""
+
+
 class Backbone(nn.Module):
     """An encoder with its tokenizer and family; frozen unless its LayerNorms are to be trained.
 
@@ -282,3 +286,28 @@ class Backbone(nn.Module):
                 handle.remove()
         # As in transformers, the last one is the encoder's output, after any final norm.
         return last, (*states, last)
+
+    @torch.no_grad()
+    def lower_states(self, input_ids: Tensor, attention_mask: Tensor, layer: int) -> Tensor:
+        """Return the output of a lower layer, (B, T, h), without computing those above it.
+
+        Args:
+            input_ids, attention_mask: (B, T).
+            layer: counted from 1; 0 for the embeddings. The last one where there are fewer.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if layer >= self.layers:
+            return self.encoder(**inputs).last_hidden_state  # type: ignore[no-any-return]
+        states: list[Tensor] = []
+        thread = threading.get_ident()
+
+        def stop(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if threading.get_ident() == thread:
+                states.append(arguments[0] if arguments else keywords["hidden_states"])
+                raise _Reached
+
+        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
+        handle = layers[layer].register_forward_pre_hook(stop, with_kwargs=True)
+        with handle, contextlib.suppress(_Reached):
+            self.encoder(**inputs)
+        return states[0]

@@ -69,7 +69,8 @@ def fill(
     """Score every cell.
 
     A cell that the model's method does not apply to has no score, and says why. Nor has a cell of
-    spans whose data holds none.
+    spans whose data holds none. A language without a vector has for the time what a model with a
+    base makes of its features; those from text, of all rows in the language.
 
     Args:
         model: what to score.
@@ -84,7 +85,10 @@ def fill(
     results = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=console is None, transient=True)
-    with bar as progress, model.backbone.arithmetic(precision):
+    texts: dict[str, list[Any]] = {}
+    for cell, encoded in rows.items():
+        texts.setdefault(cell.language, []).append(encoded)
+    with bar as progress, model.backbone.arithmetic(precision), model.described(texts):
         of_all = progress.add_task("", total=len(rows))
         for cell, encoded in rows.items():
             progress.update(of_all, description=f"evaluating {cell}")

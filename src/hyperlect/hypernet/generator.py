@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 from .adapter import AdapterWeights
 from .config import HypernetConfig
+from .language import UNTRAINED, LanguageBase
 
-UNTRAINED = -1
-"""The index of a language without a vector of its own."""
 POST_NORM_SCALE = 0.1
 """First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
 identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
@@ -76,6 +75,7 @@ class SourceEmbedding(nn.Module):
         self.embeddings = nn.ParameterDict(
             {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
         )
+        self.base = LanguageBase(config, languages) if config.has_base else None
         self.offsets: nn.Parameter | None = None
         if config.cell_offsets:
             size = (languages, tasks, layers, config.source_size)
@@ -93,7 +93,8 @@ class SourceEmbedding(nn.Module):
         """Look up language vectors; in training, replace some by zero (`language_dropout`).
 
         `UNTRAINED` gives the mean of all vectors. With language dropout it gives zero, since
-        training has then taught what zero stands for.
+        training has then taught what zero stands for. With a base (see `LanguageBase`) the base
+        takes the place of zero and of the mean.
 
         Args:
             indices: (C,), integers.
@@ -104,13 +105,29 @@ class SourceEmbedding(nn.Module):
         table: Tensor = self.embeddings["language"]
         rows = table[indices.clamp(min=0)]
         untrained = indices == UNTRAINED
-        if self.language_dropout == 0:
+        if self.language_dropout == 0 and self.base is None:
             # The mean is cheap; to ask whether it is needed would make a GPU wait.
             return torch.where(untrained[:, None], table.mean(dim=0), rows)
-        if self.training:
+        if self.training and self.language_dropout > 0:
             chance = torch.rand(indices.shape, device=rows.device)
             untrained = untrained | (chance < self.language_dropout)
+        if self.base is not None:
+            return self.base.vectors(table, indices, untrained)
         return rows.masked_fill(untrained[:, None], 0.0)
+
+    @torch.no_grad()
+    def all_vectors(self) -> Tensor:
+        """Return the vectors of all languages as in use: their rows, with a base if they have one.
+
+        Returns:
+            (languages, e).
+        """
+        table: Tensor = self.embeddings["language"]
+        if self.base is None:
+            return table
+        with self.base.in_use():
+            rows = torch.arange(len(table), device=table.device)
+            return self.base.vectors(table, rows, torch.zeros_like(rows, dtype=torch.bool))
 
     def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
         """Make the source embeddings of some cells for all layers at once.
