@@ -236,6 +236,16 @@ def test_the_map_marks_families_by_colour_and_sign(monkeypatch: pytest.MonkeyPat
     assert 'id="here-title"' in drawing
 
 
+@pytest.mark.parametrize("rows", [np.eye(7, 5), np.outer(np.arange(7.0), [1, 0, 0, 0, 0])])
+def test_all_languages_are_within_the_map(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, None)
+    known = describe_languages(Embeddings(CODES, rows, {}))
+    places = texts(draw_map(known, Distances(CODES, apart(rows)), "Languages", "here"))
+    for code in CODES:
+        assert 15 < places[code][0] < 405
+        assert 15 < places[code][1] < 365
+
+
 def test_a_map_without_families_has_one_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, None)
     known = describe_languages(embeddings())

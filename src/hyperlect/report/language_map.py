@@ -199,19 +199,22 @@ def project(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[
 def draw_map(languages: Languages, distances: Distances, title: str, prefix: str) -> Markup:
     """Draw languages in the plane, named by their codes, coloured by family, marked by kind."""
     points, explained = project(distances.values)
+    size = np.array([_WIDTH, _HEIGHT])
+    scale = max(*(np.ptp(points, axis=0) / (size - 90)), 1e-12)  # a margin of 45 pixels
+    (left, bottom), (right, top) = (
+        (points.min(axis=0) + points.max(axis=0) + scale * side) / 2 for side in (-size, size)
+    )
     figure = empty_figure(_WIDTH, _HEIGHT)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.spines[:].set_visible(True)
-    axes.margins(40 / _WIDTH, 60 / _HEIGHT)
     texts = []
     for code, point in zip(distances.languages, points, strict=True):
         kind = _MARKS.get(languages.kinds.get(code, ""), Kind.UNTOUCHED)
         sign, number = languages.marked.get(languages.families.get(code, ""), ("", 0))
         draw_mark(axes, point[:1], point[1:], 4.5, kind, LINES[number - 1] if number else INK)
         texts.append(code + sign)
-    axes.apply_aspect()
     pixels = axes.transData.transform(points)
     spots = place_labels(pixels, texts, (_WIDTH, _HEIGHT))
     for label, spot, point in zip(texts, spots, pixels, strict=True):
