@@ -269,6 +269,32 @@ class Hypernet(nn.Module):
         """
         return self.generator(self.source(tasks, languages))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:
+        """Write the weights of C cells in a few coordinates, with the same norms and distances.
+
+        A layer's weights are w = [G g] [s ; 1], all maps on top of each other. With QR = [G g] and
+        Q orthonormal, |w - w'| = |R [s ; 1] - R [s' ; 1]|. Ordinary LayerNorms are the same in all
+        cells; their length is one more coordinate. So no weights are written, which would take the
+        memory of as many adapters.
+
+        Args:
+            tasks, languages: (C,), as for `forward`.
+
+        Returns:
+            (C, L, at most p + 2).
+        """
+        maps: Any = self.generator.maps.values()
+        norms = list(self.generator.norms.values())
+        affine = [torch.cat([m.weight, m.bias[..., None]], dim=-1) for m in maps]
+        triangle = torch.linalg.qr(torch.cat(affine, dim=-2), mode="r").R
+        source = F.pad(self.source(tasks, languages), (0, 1), value=1.0)
+        points: Tensor = (triangle @ source[..., None]).squeeze(-1)
+        if norms:
+            length = torch.cat(norms, dim=-1).norm(dim=-1, keepdim=True)
+            points = torch.cat([points, length.expand(*points.shape[:2], 1)], dim=-1)
+        return points
+
 
 class OrdinaryAdapters(nn.Module):
     """Adapters that are trained directly, one set for each task; no network writes them.

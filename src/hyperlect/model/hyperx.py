@@ -27,6 +27,7 @@ from ..run_folder import (
     MODEL,
     WEIGHTS,
     load_exactly,
+    load_tensors,
     load_tensors_and_metadata,
     locate,
     save_tensors,
@@ -710,3 +711,36 @@ class HyperX(nn.Module):
         load_exactly(model.own_parameters(), tensors)
         encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")
+
+
+def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
+    """Load the hypernetwork of a trained model alone: without its encoder, which takes longer.
+
+    Args:
+        folder: of a run.
+
+    Returns:
+        The model's configuration and its hypernetwork; None where the method has none.
+
+    Raises:
+        RunError: a file is missing or malformed, or the tensors do not fit.
+    """
+    _, config = read_config(folder / MODEL)
+    if METHODS[config.method].adapters is not Hypernet:
+        return None
+    prefix = "adapters."
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in load_tensors(folder / WEIGHTS).items()
+        if name.startswith(prefix)
+    }
+    bias = tensors["generator.maps.up_bias.bias"]  # (h,), or (L, h) with a generator a layer
+    hypernet = Hypernet(
+        config.hypernet,
+        hidden=bias.shape[-1],
+        layers=len(tensors.get("source.embeddings.layer", bias)),
+        tasks=len(config.adapted_tasks),
+        languages=len(config.languages),
+    )
+    load_exactly(dict(hypernet.named_parameters()), tensors)
+    return config, hypernet.eval()
