@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyperlect.errors import DataError
-from hyperlect.report import write_report
+from hyperlect.report import language_map, write_report
 from hyperlect.report.data import ADDED, Embeddings
 from hyperlect.report.language_map import (
     FEWEST,
@@ -80,8 +79,7 @@ def install(monkeypatch: pytest.MonkeyPatch, table: Table | None) -> None:
             raise DataError("URIEL is not installed.")
         return table
 
-    module = SimpleNamespace(URIEL="uriel", Typology=SimpleNamespace(read=read))
-    monkeypatch.setitem(sys.modules, "hyperlect.data.typology", module)  # type: ignore[arg-type]
+    monkeypatch.setattr(language_map, "Typology", SimpleNamespace(read=read))
 
 
 def embeddings(kinds: dict[str, str] | None = None, codes: list[str] = CODES) -> Embeddings:

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,13 +20,11 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..data.typology import URIEL, Typology
 from ..errors import DataError, counted
 from ..grid import Kind
 from .data import Embeddings
 from .plots import INK, LINES, MUTED, STYLE, draw_mark, empty_figure, to_svg
-
-if TYPE_CHECKING:
-    from ..data.typology import Typology  # type: ignore[import-not-found, unused-ignore]
 
 PERMUTATIONS = 1999
 FEWEST = 5
@@ -111,10 +109,8 @@ def describe_languages(embeddings: Embeddings) -> Languages:
     directions = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
     learned = Distances.of(codes, directions @ directions.T)
     try:
-        from ..data.typology import URIEL, Typology
-
         table = Typology.read(URIEL)
-    except (ImportError, DataError):  # it is an extra
+    except DataError:  # it is an extra
         return Languages(learned, kinds)
     known = [code for code in codes if code in table]
     if len(known) < 3:
