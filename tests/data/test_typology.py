@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,13 @@ def write_uriel(folder: Path, script: bool = False, predictions: bool = True) ->
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of packages that cannot be imported, before all others."""
     monkeypatch.syspath_prepend(tmp_path)
-    find = importlib.util.find_spec
 
-    def find_here(name: str) -> Any:
-        spec = find(name)
-        here = spec is not None and str(spec.origin).startswith(str(tmp_path))
-        return spec if here else None
+    def installed_here(name: str) -> metadata.Distribution:
+        for distribution in metadata.distributions(name=name, path=[str(tmp_path)]):
+            return distribution
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.util, "find_spec", find_here)
+    monkeypatch.setattr(metadata, "distribution", installed_here)
     typology._read_uriel.cache_clear()
     yield tmp_path
     typology._read_uriel.cache_clear()
@@ -68,6 +67,11 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def install(packages: Path, name: str, folder: str, **files: bool) -> None:
     write_uriel(packages / name / folder, **files)
     (packages / name / "__init__.py").write_text("raise ImportError('pkg_resources')\n")
+    about = packages / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    contents = [file.relative_to(packages).as_posix() for file in (packages / name).rglob("*.*")]
+    (about / "RECORD").write_text("".join(f"{file},,\n" for file in contents))
     importlib.invalidate_caches()
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -212,11 +212,15 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
     """Read the .npz files of whichever packages are installed; lang2vec's where both are."""
     files: dict[str, Path] = {}
     for package, folder in _FOLDERS:
-        # The folder alone: to import the package, or to look for a module in it, would run it.
-        spec = importlib.util.find_spec(package)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            for path in sorted(Path(place, folder).glob("*.npz")):
-                files.setdefault(path.stem, path)
+        # What the package lists as its files. To look for it as a module would find its script
+        # lang2vec.py first, which lies beside our own command.
+        try:
+            listed_files = metadata.distribution(package).files or []
+        except metadata.PackageNotFoundError:
+            continue
+        for file in listed_files:
+            if file.suffix == ".npz" and file.parent.as_posix() == f"{package}/{folder}":
+                files.setdefault(file.stem, Path(str(file.locate())))
     if not files.keys() >= {"features", "family_features", "geocoord_features"}:
         raise DataError(
             "The features of URIEL are not installed. Install them: pip install "
