@@ -465,9 +465,9 @@ def test_the_recipe_decides_the_precision_of_scoring(
     module = importlib.import_module("hyperlect.evaluation.evaluate")
     trainer = importlib.import_module("hyperlect.training.trainer")
 
-    def note(*arguments: Any) -> Any:
+    def note(*arguments: Any, **options: Any) -> Any:
         precisions.append(arguments[3])
-        return fill(*arguments)
+        return fill(*arguments, **options)
 
     for place in (module, trainer):
         monkeypatch.setattr(place, "fill", note)

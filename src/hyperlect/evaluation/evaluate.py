@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
 from ..data.readers import Split
+from ..data.subwords import unknown_share
 from ..errors import DataError, HyperlectError, UnknownNameError, unknown
-from ..grid import Cell
+from ..grid import Cell, Kind
 from ..hardware import Precision, choose_device
 from ..languages import resolve
 from ..model import HyperX
@@ -28,6 +30,7 @@ from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import TaskType
 from .metrics import Score, score, score_trees
 from .results import CellResult, Results, write_results
+from .trust import Evidence, Trust, anchors, count_pieces, withheld
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +40,8 @@ MASK_SEED = 20221207
 perplexities compare."""
 NOTHING_TO_SCORE = "its data holds no span"
 """Why there is no score of spans in data without spans."""
+ANCHORED = 100
+"""The most examples of a development cell that are scored with its language withheld."""
 
 
 def subsample(encoded: Dataset, examples: int | None) -> Dataset:
@@ -65,6 +70,8 @@ def fill(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     precision: Precision = "fp32",
     console: Console | None = None,
+    trust: Trust | None = None,
+    untrained: bool = False,
 ) -> list[CellResult]:
     """Score every cell.
 
@@ -77,6 +84,8 @@ def fill(
         tokens_per_batch: sub-words in a forward pass, padding counted.
         precision: of the arithmetic; the parser's scores are always in fp32.
         console: where progress is shown.
+        trust: of the run, for the scores to expect of cells without training data.
+        untrained: whether each language's vector is withheld while its cell is scored.
 
     Raises:
         DataError: a cell has no rows, so any score would be invented.
@@ -89,17 +98,26 @@ def fill(
         for cell, encoded in rows.items():
             progress.update(of_all, description=f"evaluating {cell}")
             loaded = list(encoded)  # once out of Arrow: scoring reads each row several times
-            results.append(_result(model, loaded, cell, tokens_per_batch))
+            with withheld(model, cell.language) if untrained else nullcontext():
+                results.append(_result(model, loaded, cell, tokens_per_batch, trust))
             progress.advance(of_all)
     return results
 
 
-def _result(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> CellResult:
+def _result(
+    model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int, trust: Trust | None
+) -> CellResult:
     if not rows:
         raise DataError(f"{cell} cannot be scored: its data has no rows.")
     nothing = Score(math.nan, 0, "")
     note = model.config.not_applicable(cell) or ""
-    scored = nothing if note else _score(model, rows, cell, tokens)
+    scored, promised = (nothing, []) if note else _score(model, rows, cell, tokens)
+    evidence = expected = None
+    if promised:
+        unknown = unknown_share([row["input_ids"] for row in rows], model.tokenizer)
+        evidence = Evidence.of(promised, unknown)
+        if trust is not None and model.grid.kind(cell) is not Kind.SUPERVISED:
+            expected = trust.expect(model.task(cell.task), evidence)
     if not scored.units:
         note, scored = note or NOTHING_TO_SCORE, nothing
     return CellResult(
@@ -114,25 +132,32 @@ def _result(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) 
         details=scored.details,
         language_source=model.language_source(cell.language),
         note=note,
+        promised=round(evidence.promised, 3) if evidence else None,
+        expected=expected,
         by_example=scored.examples,
     )
 
 
-def _score(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+def _score(
+    model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int
+) -> tuple[Score, list[tuple[float, float]]]:
+    """Score a cell; return also what each of its examples promised."""
     task = model.task(cell.task)
     if task.type is TaskType.MLM:
-        return _perplexity(model, rows, cell, tokens)
+        return _perplexity(model, rows, cell, tokens), []
     answers = label_rows(model, rows, [cell] * len(rows), tokens)
     gold: dict[int, list[str]] = {}
     for row in rows:  # the windows of a sentence are neighbours
         gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
     predicted = {example: [task.labels[i] for i in answers[example].labels] for example in gold}
+    promised = [answers[example].promised for example in gold]
     if task.type is TaskType.PARSING:
-        return score_trees(
+        trees = score_trees(
             [(row["heads"], gold[row["example"]]) for row in rows],
             [(answers[e].heads or [], labels) for e, labels in predicted.items()],
         )
-    return score(task, list(gold.values()), list(predicted.values()))
+        return trees, promised
+    return score(task, list(gold.values()), list(predicted.values())), promised
 
 
 def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
@@ -189,7 +214,8 @@ def evaluate_run(
         limit = recipe.evaluation.examples
         rows = {cell: subsample(encoded[split, cell], limit) for cell in chosen}
     settings = recipe.evaluation
-    scored = fill(model, rows, settings.tokens_per_batch, settings.precision, console)
+    tokens, precision, trust = settings.tokens_per_batch, settings.precision, Trust.read(run)
+    scored = fill(model, rows, tokens, precision, console, trust)
     results = Results(
         name=recipe.name,
         method=recipe.method,
@@ -204,6 +230,28 @@ def evaluate_run(
     if cells is None and split == "test" and not files:
         write_results(run, results)
     return results
+
+
+def measure_trust(
+    model: HyperX, train: Mapping[Cell, Any], dev: Mapping[Cell, Any], recipe: Recipe
+) -> Trust:
+    """Gather what a run's expectations rest on; only vectors are withheld, so it is cheap.
+
+    Args:
+        model: trained.
+        train: encoded training rows by cell.
+        dev: encoded development rows by cell; may be empty.
+        recipe: with its settings of evaluation.
+    """
+    settings = recipe.evaluation
+    labelled = {
+        cell: subsample(rows, min(settings.examples or ANCHORED, ANCHORED))
+        for cell, rows in dev.items()
+        if cell.task not in model.grid.text_tasks and not model.config.not_applicable(cell)
+    }
+    tokens, precision = settings.tokens_per_batch, settings.precision
+    scored = fill(model, labelled, tokens, precision, untrained=True)
+    return Trust(anchors(scored), count_pieces(train, model.tokenizer))
 
 
 def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Dataset:

@@ -20,6 +20,24 @@ from ..tasks import TaskType
 EXAMPLES_VERSION = 1
 
 
+class Expected(BaseModel):
+    """What score a cell would have by the model's own confidence; see `evaluation.trust`.
+
+    Attributes:
+        score: in percent.
+        low, high: the range that holds four of five such cells.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    score: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.score:.0f} ({self.low:.0f} to {self.high:.0f})"
+
+
 class CellResult(BaseModel):
     """The result of one cell; `score` is a percentage, or a perplexity.
 
@@ -31,6 +49,9 @@ class CellResult(BaseModel):
         details: other scores.
         language_source: whose vector represented the language.
         note: why there is no score.
+        promised: the score by the model's own probabilities, without labels.
+        expected: what that says of the score. None for cells with training data, for few examples,
+            and for tasks without a fitted relation.
         by_example: numerator and denominator of each example, as in `metrics.Score`. They are kept
             in a file of their own.
     """
@@ -48,6 +69,8 @@ class CellResult(BaseModel):
     details: dict[str, float] = {}
     language_source: str = ""
     note: str = ""
+    promised: float | None = None
+    expected: Expected | None = None
     by_example: Sequence[tuple[int, int]] = Field(default=(), exclude=True, repr=False)
 
     @property

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
+from ..evaluation import measure_trust
 from ..hardware import Precision, choose_device, version_changes, versions
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
@@ -22,6 +23,7 @@ from ..run_folder import (
     EMBEDDINGS,
     RECIPE,
     TRAINING,
+    TRUST,
     VERSIONS,
     checkpoint_folder,
     locked,
@@ -149,7 +151,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             _begin(trainer, notes)
         state = trainer.train()
         if accelerator.is_main_process:
-            _finish(run, model, state)
+            _finish(run, trainer, state)
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
@@ -174,9 +176,12 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
         say(run, trainer.console, note)
 
 
-def _finish(run: Path, model: HyperX, state: State) -> None:
+def _finish(run: Path, trainer: Trainer, state: State) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
+    model = trainer.model
     model.save_pretrained(run)
+    if not (run / TRUST).is_file():
+        measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
     names, vectors = model.language_vectors()
     if names:
         labelled = model.grid.labelled_languages
