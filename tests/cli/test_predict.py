@@ -578,3 +578,24 @@ def test_a_model_without_a_recipe_is_enough(call: Call, run: Path) -> None:
             path.unlink()
     code, _, err = call("predict", run, *cell("ner"), stdin="Anna\n")
     assert code == 0, err
+
+
+# --- the score to expect
+
+
+def test_the_score_to_expect_is_said_once_on_stderr(call: Call, trained: Path) -> None:
+    text = "the old dog in Oslo\n" * 12
+    code, out, err = call("predict", trained, *cell("pos", "fo"), stdin=text)
+    assert code == 0, err
+    assert err.count("Expected accuracy: ") == 1
+    assert "12 sentences" in err
+    assert "Expected" not in out
+
+
+@pytest.mark.parametrize(("language", "count"), [("fo", 9), ("eng", 12)])
+def test_nothing_is_expected_of_few_sentences_or_of_a_trained_cell(
+    call: Call, trained: Path, language: str, count: int
+) -> None:
+    code, _, err = call("predict", trained, *cell("pos", language), stdin="the dog\n" * count)
+    assert code == 0, err
+    assert "Expected" not in err

@@ -98,8 +98,8 @@ def test_unknown_sub_words_are_counted_and_warned_of(relation: Relation) -> None
     )
     assert known.unknown == 0
     assert strange.unknown == 0.5
-    assert "50%" in Trust().basis(POS, strange)
-    assert "%" not in Trust().basis(POS, known)
+    assert "50%" in str(Trust().sentence(POS, strange))
+    assert "%" not in str(Trust().sentence(POS, known))
 
 
 # --- withholding
@@ -153,8 +153,8 @@ def test_a_run_without_anchors_has_a_wider_range(relation: Relation) -> None:
     assert own.score == without.score
     assert own.high - own.low == pytest.approx(relation.below + relation.above, abs=0.02)
     assert without.high - without.low == pytest.approx(1.5 * (own.high - own.low), abs=0.03)
-    assert "wider" in Trust().basis(POS, gathered)
-    assert "6 dev cells" in anchored(line).basis(POS, gathered)
+    assert "wider" in str(Trust().sentence(POS, gathered))
+    assert "6 dev cells" in str(anchored(line).sentence(POS, gathered))
 
 
 def test_anchors_shift_the_line_where_more_than_chance_is_between(relation: Relation) -> None:
@@ -185,6 +185,7 @@ def test_ranges_stay_between_0_and_100(relation: Relation) -> None:
 def test_a_type_of_task_without_a_line_gets_nothing(relation: Relation) -> None:
     task = Task("nli", TaskType.PAIRS, ("a", "b"))
     assert Trust().expect(task, Evidence(70.0, 0.1, 50)) is None
+    assert Trust().sentence(task, Evidence(70.0, 0.1, 50)) is None
 
 
 def test_the_shipped_lines_rise_and_have_ranges() -> None:
@@ -207,6 +208,9 @@ def test_cells_without_training_data_have_an_expectation(relation: Relation) -> 
     assert supervised.expected is None
     assert supervised.promised is not None
     assert all(result.expected is not None for result in unseen)
+    for result in unseen:
+        low, high = result.expected.low, result.expected.high
+        assert result.as_expected == (low <= result.score <= high)
     assert all(result.expected is None for result in fill(model, cells))
     (withheld_,) = fill(model, {Cell("pos", "eng"): rows}, untrained=True)
     assert withheld_.promised != supervised.promised

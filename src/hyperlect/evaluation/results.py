@@ -35,7 +35,7 @@ class Expected(BaseModel):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.score:.0f} ({self.low:.0f} to {self.high:.0f})"
+        return f"{self.score:.0f} ({self.low:.0f}–{self.high:.0f})"
 
 
 class CellResult(BaseModel):
@@ -82,6 +82,12 @@ class CellResult(BaseModel):
     def scored(self) -> bool:
         """Whether there is a number that can be compared and plotted."""
         return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the score lies in the range that was expected."""
+        inside = self.expected and self.expected.low <= self.value <= self.expected.high
+        return bool(inside)
 
     @property
     def applicable(self) -> bool:

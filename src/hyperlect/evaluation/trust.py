@@ -200,19 +200,23 @@ class Trust:
             score=round(score, 2), low=round(max(low, 0.0), 2), high=round(min(high, 100.0), 2)
         )
 
-    def basis(self, task: Task, evidence: Evidence) -> str:
-        """Say what the expectation of a task rests on, for a person."""
-        relation = relations()[str(task.type)]
-        anchors = self._of(task.name)
-        fitted = f"a line fitted on {counted(relation.languages, 'language')}"
-        shifted = f"{counted(len(anchors), 'dev cell')} of this run"
+    def sentence(self, task: Task, evidence: Evidence) -> str | None:
+        """Say what score to expect and on what that rests; None where nothing can be said."""
+        expected = self.expect(task, evidence)
+        if expected is None:
+            return None
+        anchors = len(self._of(task.name))
+        shifted = f"{counted(anchors, 'dev cell')} of this run"
         if not anchors:
             shifted = "no dev cells of this run, so the range is wider"
-        sentences = counted(evidence.sentences, "sentence")
-        text = f"the model's confidence in {sentences}, {fitted}, {shifted}"
+        languages = counted(relations()[str(task.type)].languages, "language")
+        text = (
+            f"Expected {task.type.metric}: {expected}. It rests on the model's confidence in "
+            f"{counted(evidence.sentences, 'sentence')}, {languages} with test data, {shifted}."
+        )
         if evidence.unknown > MOST_UNKNOWN:
-            text += f"; do not rely on it: the encoder does not know {evidence.unknown:.0%} of the "
-            text += "sub-words"
+            unknown = f"{evidence.unknown:.0%} of the sub-words"
+            text += f" Do not rely on it: the encoder does not know {unknown}."
         return text
 
     def _of(self, task: str) -> list[Anchor]:
