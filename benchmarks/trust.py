@@ -182,12 +182,12 @@ def baselines(points: pd.DataFrame, anchors: pd.DataFrame) -> dict[str, NDArray[
         of_run = anchors[(anchors["run"] == row.run) & (anchors["task"] == row.task)]
         of_run = of_run[of_run["language"] != row.language]
         means.append(others["score"].mean())
-        same = of_run[of_run["language"].map(BRANCH) == BRANCH.get(row.language, "")]
-        nearest.append((same if len(same) else of_run)["score"].mean())
+        branch = others["language"].map(BRANCH) == BRANCH.get(row.language, "")
+        nearest.append((others[branch] if branch.any() else others)["score"].mean())
         differences.append(row.promised + (of_run["score"] - of_run["promised"]).mean())
     return {
         "mean of other languages": np.array(means),
-        "nearest training language": np.array(nearest),
+        "mean of its branch": np.array(nearest),
         "promised score": points["promised"].to_numpy(),
         "difference of confidences": np.array(differences),
     }

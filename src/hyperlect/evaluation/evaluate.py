@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +17,20 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
-from ..data.readers import Split
-from ..data.subwords import unknown_share
+from ..data.readers import SPLITS, Split
 from ..errors import DataError, HyperlectError, UnknownNameError, unknown
 from ..grid import Cell, Kind
 from ..hardware import Precision, choose_device
 from ..languages import resolve
 from ..model import HyperX
-from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows
+from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import read_corpora
 from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import TaskType
 from .metrics import Score, score, score_trees
-from .results import CellResult, Results, write_results
-from .trust import Evidence, Trust, anchors, count_pieces, withheld
+from .results import CellResult, Expected, Results, write_results
+from .trust import Evidence, Trust, anchors, count_pieces, evidence, withheld
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -112,12 +112,10 @@ def _result(
     nothing = Score(math.nan, 0, "")
     note = model.config.not_applicable(cell) or ""
     scored, promised = (nothing, []) if note else _score(model, rows, cell, tokens)
-    evidence = expected = None
-    if promised:
-        unknown = unknown_share([row["input_ids"] for row in rows], model.tokenizer)
-        evidence = Evidence.of(promised, unknown)
-        if trust is not None and model.grid.kind(cell) is not Kind.SUPERVISED:
-            expected = trust.expect(model.task(cell.task), evidence)
+    gathered = Evidence.of(promised) if promised else None
+    expected = None
+    if gathered and trust is not None and model.grid.kind(cell) is not Kind.SUPERVISED:
+        expected = trust.expect(model.task(cell.task), gathered)
     if not scored.units:
         note, scored = note or NOTHING_TO_SCORE, nothing
     return CellResult(
@@ -132,7 +130,7 @@ def _result(
         details=scored.details,
         language_source=model.language_source(cell.language),
         note=note,
-        promised=round(evidence.promised, 3) if evidence else None,
+        promised=round(gathered.promised, 3) if gathered else None,
         expected=expected,
         by_example=scored.examples,
     )
@@ -252,6 +250,49 @@ def measure_trust(
     tokens, precision = settings.tokens_per_batch, settings.precision
     scored = fill(model, labelled, tokens, precision, untrained=True)
     return Trust(anchors(scored), count_pieces(train, model.tokenizer))
+
+
+def expect_untested(
+    model: HyperX, recipe: Recipe, trust: Trust, examples: int = 50
+) -> dict[Cell, Expected]:
+    """Say what score to expect of cells without training and test data.
+
+    The sentences are those that the recipe has in the language for any task, their labels unread.
+
+    Args:
+        model: trained.
+        recipe: the run's.
+        trust: the run's.
+        examples: the most sentences of a cell.
+
+    Raises:
+        DataError: the recipe's data cannot be read.
+    """
+    places = [(split, cell) for split in SPLITS for cell in recipe.cells(split)]
+    known = model.grid.trained | set(recipe.cells("test"))
+    sentences: dict[tuple[Split, Cell], list[Any]] = {}
+    expected: dict[Cell, Expected] = {}
+    tasks = [task for task in model.tasks.values() if task.type.reads in ("words", "text")]
+    languages = dict.fromkeys(cell.language for _, cell in places)
+    for task, language in product(tasks, languages):
+        cell = Cell(task.name, language)
+        if cell in known or model.config.not_applicable(cell):
+            continue
+        # Sentences in words for a task over words, and texts for one over texts, if there are any.
+        of_language = [place for place in places if place[1].language == language]
+        as_words = task.type.reads_words
+        place = min(of_language, key=lambda p: model.task(p[1].task).type.reads_words != as_words)
+        if place not in sentences:
+            data = read_corpora(recipe, [place[0]], model.tasks, [place[1]]).examples[place]
+            count = min(examples, len(data))
+            rows = data.select(np.arange(count) * len(data) // max(count, 1))
+            inputs = [row["words"] or row["text"] for row in rows]
+            sentences[place] = [x for x in inputs if not isinstance(x, str) or split_words(x)]
+        if sentences[place]:
+            predictions = model.predict(sentences[place], *cell)
+            if score := trust.expect(task, evidence(model, predictions)):
+                expected[cell] = score
+    return expected
 
 
 def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Dataset:
