@@ -246,6 +246,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         text = "–" if row["error"] is None else f"{row['error']:.1f}"
         if "coverage" in row:
             text += f" ({row['coverage']:.0%})"
+        languages = table.setdefault((row["type"], "*languages*"), {})
+        languages[row["stratum"]] = f"*{row['languages']}*"
         table.setdefault((row["type"], row["way"]), {})[row["stratum"]] = text
     for (kind, way), texts in table.items():
         lines.append(f"| {kind} | {way} | " + " | ".join(texts[name] for name in STRATA) + " |")

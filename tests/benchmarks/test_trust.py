@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import trust
 
-from hyperlect.evaluation.trust import expit, logit
+from hyperlect.evaluation.trust import expit, logit, relations
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,21 @@ def test_the_report_keeps_strata_apart_and_beats_the_baselines(cells) -> None:
     sizes = {row["stratum"]: row["cells"] for row in rows if row["way"] == "promised score"}
     assert sizes["encoder knows it"] + sizes["encoder does not"] == sizes["all"]
     assert sizes["related"] + sizes["unrelated"] == sizes["all"]
-    assert trust.markdown(rows).count("\n") == 2 + len(errors)
+    assert trust.markdown(rows).count("\n") == 3 + len(errors)
 
 
 def test_quantiles_leave_a_tenth_on_each_side() -> None:
     low, high = trust.quantiles(np.arange(99.0))
     assert (low, high) == (9.0, 89.0)
+
+
+def test_what_ships_and_what_the_page_says_come_from_the_kept_cells() -> None:
+    cells = pd.read_csv(trust.CELLS)
+    for kind, relation in relations().items():
+        of_type = cells[(cells["type"] == kind) & cells["score"].notna()]
+        unseen = ~of_type["kind"].isin(["anchor", "supervised"])
+        line = trust.fit(of_type[unseen], of_type[of_type["kind"] == "anchor"])
+        shipped = (relation.intercept, relation.slope, relation.anchor, relation.spread)
+        assert line == pytest.approx(shipped, abs=1e-3)
+    page = (trust.RESULTS.parents[1] / "docs" / "trust.md").read_text(encoding="utf-8")
+    assert (trust.OUT / "summary.md").read_text(encoding="utf-8") in page
