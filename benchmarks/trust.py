@@ -122,19 +122,25 @@ def fit(points: pd.DataFrame, anchors: pd.DataFrame) -> tuple[float, float, floa
 
 def expect(
     line: tuple[float, float, float, float], points: pd.DataFrame, anchors: pd.DataFrame
-) -> NDArray[np.float64]:
-    """Apply a line to cells, moved by the anchors of their runs: `Trust.expect` itself."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Apply a line to cells, moved by the anchors of their runs, as `Trust.expect` does.
+
+    Returns:
+        The expectations, and how much wider their ranges must be.
+    """
     relation = Relation(*line, 0, 0, 0, 0, 0, 0)
-    scores = []
-    for row in points.itertuples():
-        of_run = anchors[(anchors["run"] == row.run) & (anchors["task"] == row.task)]
-        names = ("task", "language", "promised", "score")
-        moved = trust.Trust(
-            tuple(trust.Anchor(*(getattr(a, name) for name in names)) for a in of_run.itertuples())
-        )
-        shift = moved.shift(row.task, relation)
-        scores.append(expit(line[0] + line[1] * logit(row.promised) + shift))
-    return np.array(scores)
+    names = ["task", "language", "promised", "score"]
+    moved = {
+        key: (run.shift(key[1], relation), run.widening(key[1], relation))
+        for key, of_run in anchors.groupby(["run", "task"])
+        for run in [trust.Trust(tuple(trust.Anchor(*a) for a in of_run[names].itertuples(False)))]
+    }
+    shifts = [moved[row.run, row.task] for row in points.itertuples()]
+    scores = [
+        expit(line[0] + line[1] * logit(promised) + shift)
+        for promised, (shift, _) in zip(points["promised"], shifts, strict=True)
+    ]
+    return np.array(scores), np.array([wider for _, wider in shifts])
 
 
 def held_out(
@@ -143,10 +149,10 @@ def held_out(
     """Expect each cell by a line fitted without its language and, if asked, without its run.
 
     Returns:
-        The expectations, and the quantiles (2, cells) of what was left in the cells of other
-        languages (and runs), by the same rule.
+        The expectations, and their ranges (2, cells) around zero: the quantiles of what was left in
+        the cells of other languages (and runs), by the same rule.
     """
-    expected = np.full(len(points), math.nan)
+    expected, wider = np.full((2, len(points)), math.nan)
     runs = points["run"].unique() if other_run else [None]
     language, run = points["language"].to_numpy(), points["run"].to_numpy()
     for code in set(language):
@@ -156,15 +162,13 @@ def held_out(
             if test.any():
                 kept = anchors if name is None else anchors[anchors["run"] != name]
                 line = fit(points[train], kept[kept["language"] != code])
-                expected[test] = expect(line, points[test], anchors)
+                expected[test], wider[test] = expect(line, points[test], anchors)
     rests = points["score"].to_numpy() - expected
-    bounds = np.array(
-        [
-            quantiles(rests[(language != code) & ((run != name) if other_run else True)])
-            for code, name in zip(language, run, strict=True)
-        ]
-    ).T
-    return expected, bounds
+    bounds = [
+        quantiles(rests[(language != code) & ((run != name) if other_run else True)])
+        for code, name in zip(language, run, strict=True)
+    ]
+    return expected, np.array(bounds).T * wider
 
 
 def quantiles(rests: NDArray[np.float64]) -> tuple[float, float]:
@@ -278,12 +282,12 @@ def main() -> None:
         relations[kind] = asdict(relation(of_type, anchors))
         rows += report(of_type, anchors)
     data = {"format_version": trust.FORMAT_VERSION, "relations": relations}
-    trust._RELATIONS.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    trust.RELATIONS.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     summary = {"examples": EXAMPLES, "rows": rows}
     (OUT / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (OUT / "summary.md").write_text(markdown(rows), encoding="utf-8")
     print(markdown(rows))
-    console.print(f"written to {OUT} and {trust._RELATIONS}")
+    console.print(f"written to {OUT} and {trust.RELATIONS}")
 
 
 if __name__ == "__main__":

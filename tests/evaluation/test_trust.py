@@ -34,10 +34,6 @@ def relation(monkeypatch: pytest.MonkeyPatch) -> Relation:
     return RELATION
 
 
-def anchored(score: float, promised: float = 80.0, cells: int = 6) -> Trust:
-    return Trust(tuple(Anchor("pos", f"q{n}", promised, score) for n in range(cells)))
-
-
 # --- evidence
 
 
@@ -143,25 +139,41 @@ def test_the_expectation_follows_the_line(relation: Relation) -> None:
     assert math.isclose(logit(expit(0.7)), 0.7)
 
 
-def test_a_run_without_anchors_has_a_wider_range(relation: Relation) -> None:
+def on_the_line(*rests: float) -> Trust:
+    """A run whose development cells lie so far above where the line has such cells."""
+    line = RELATION.intercept + RELATION.anchor + RELATION.slope * logit(80.0)
+    return Trust(tuple(Anchor("pos", "isl", 80.0, expit(line + rest)) for rest in rests))
+
+
+def width(trust: Trust) -> float:
+    expected = trust.expect(POS, Evidence(80.0, 0.0, 50))
+    assert expected is not None
+    return expected.high - expected.low
+
+
+def test_a_run_with_few_anchors_has_a_wider_range(relation: Relation) -> None:
     """So has a run that was made before there were any."""
-    gathered = Evidence(80.0, 0.0, 50)
-    line = expit(relation.intercept + relation.slope * logit(80.0) + relation.anchor)
-    without, own = Trust().expect(POS, gathered), anchored(line).expect(POS, gathered)
-    assert without is not None
-    assert own is not None
-    assert own.score == without.score
-    assert own.high - own.low == pytest.approx(relation.below + relation.above, abs=0.02)
-    assert without.high - without.low == pytest.approx(1.5 * (own.high - own.low), abs=0.03)
-    assert "wider" in str(Trust().sentence(POS, gathered))
-    assert "6 dev cells" in str(anchored(line).sentence(POS, gathered))
+    gathered, own = Evidence(80.0, 0.0, 50), on_the_line(0.1, -0.1, 0.0)
+    assert width(own) == pytest.approx(relation.below + relation.above, abs=0.02)
+    for few in (Trust(), on_the_line(0.0), on_the_line(0.1, -0.1)):
+        assert width(few) == pytest.approx(1.5 * width(own), abs=0.03)
+        assert "wider" in str(few.sentence(POS, gathered))
+    assert "3 dev cells of this run." in str(own.sentence(POS, gathered))
+
+
+def test_a_run_whose_anchors_scatter_more_has_a_wider_range(relation: Relation) -> None:
+    spread = relation.spread
+    even, chance, scattered = (
+        on_the_line(-times * spread, 0.0, times * spread) for times in (1.0, 1.6, 2.0)
+    )
+    assert width(chance) == width(even)
+    assert width(scattered) == pytest.approx(2 * width(even), abs=0.03)
 
 
 def test_anchors_shift_the_line_where_more_than_chance_is_between(relation: Relation) -> None:
-    above = relation.intercept + relation.anchor + relation.slope * logit(80.0)
     error = relation.spread / math.sqrt(6)
     for rest, shift in ((0.0, 0.0), (error / 2, 0.0), (1.0, 1.0 - error), (-1.0, error - 1.0)):
-        moved = anchored(expit(above + rest))
+        moved = on_the_line(*[rest] * 6)
         assert moved.shift("pos", relation) == pytest.approx(shift, abs=1e-6)
         assert moved.shift("ner", relation) == 0
 
@@ -217,9 +229,8 @@ def test_cells_without_training_data_have_an_expectation(relation: Relation) -> 
 
 
 def test_trust_is_kept_in_the_run(tmp_path: Path) -> None:
-    kept = Trust(anchored(70.0).anchors, PieceTable({"isl": [5, 6]}, {"isl": 0.5}))
+    kept = Trust(on_the_line(0.2).anchors, PieceTable({"isl": [5, 6]}, {"isl": 0.5}))
     kept.write(tmp_path)
-    assert Trust.read(tmp_path) == kept.__class__.read(tmp_path)
     assert Trust.read(tmp_path).anchors == kept.anchors
     assert Trust.read(tmp_path).pieces.likeness([5]) == {"isl": 2.0}
     assert Trust.read(tmp_path / "none") == Trust()
@@ -229,7 +240,7 @@ def test_trust_is_kept_in_the_run(tmp_path: Path) -> None:
     "change", [{"format_version": 2}, {"anchors": [{"task": "pos"}]}, {"pieces": {"x": 1}}]
 )
 def test_a_malformed_file_is_an_error_that_names_it(tmp_path: Path, change: dict[str, object]):
-    anchored(70.0).write(tmp_path)
+    on_the_line(0.2).write(tmp_path)
     data = json.loads((tmp_path / "trust.json").read_text(encoding="utf-8"))
     (tmp_path / "trust.json").write_text(json.dumps(data | change), encoding="utf-8")
     with pytest.raises(RunError, match=r"trust\.json"):

@@ -12,13 +12,16 @@ languages with test data, turns a promise into an expectation:
 `trust.json` beside this module, with the quantiles of what was left on languages that were left out
 of the fit (Vovk et al. 2005), which make the range. The shift is the run's own: how its development
 cells lie against the line while what stands for an untrained language stands in place of their
-languages' vectors. Evidence must be gathered before a language's vector is adapted to the same
-sentences, since that makes a model confident and not right.
+languages' vectors. Where these scatter much more than those of the fit, the range is wider.
+
+Evidence must be gathered before a language's vector is adapted to the same sentences, since that
+makes a model confident and not right.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -44,10 +47,12 @@ FEWEST_SENTENCES = 10
 """Of fewer sentences nothing is said."""
 MOST_UNKNOWN = 0.05
 """The share of unknown sub-words above which a language is unlike those of the fit."""
+SCATTER = 1.75
+FEWEST_ANCHORS = 3
 UNANCHORED = 1.5
-"""How much wider ranges are for a run that has no development cells to shift the line by."""
+"""How much wider ranges are where a run has fewer development cells than those."""
 _Z = 1.2816  # 80 % of a normal distribution lie within as many standard deviations
-_RELATIONS = Path(__file__).with_name("trust.json")
+RELATIONS = Path(__file__).with_name("trust.json")
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Relation:
 @lru_cache(maxsize=1)
 def relations() -> Mapping[str, Relation]:
     """Return the lines that ship with the package, by task type."""
-    data = read_json(_RELATIONS, version=FORMAT_VERSION)
+    data = read_json(RELATIONS, version=FORMAT_VERSION)
     return {name: Relation(**numbers) for name, numbers in data["relations"].items()}
 
 
@@ -193,7 +198,7 @@ class Trust:
         steepness = relation.slope * score * (100 - score)
         steepness /= max(evidence.promised * (100 - evidence.promised), 100.0)
         noise = _Z * steepness * evidence.error
-        wider = 1.0 if self._of(task.name) else UNANCHORED
+        wider = self.widening(task.name, relation)
         low = score - wider * math.hypot(relation.below, noise)
         high = score + wider * math.hypot(relation.above, noise)
         return Expected(
@@ -207,8 +212,8 @@ class Trust:
             return None
         anchors = len(self._of(task.name))
         shifted = f"{counted(anchors, 'dev cell')} of this run"
-        if not anchors:
-            shifted = "no dev cells of this run, so the range is wider"
+        if anchors < FEWEST_ANCHORS:
+            shifted += " (too few, so the range is wider)"
         languages = counted(relations()[str(task.type)].languages, "language")
         text = (
             f"Expected {task.type.metric}: {expected}. It rests on the model's confidence in "
@@ -222,22 +227,37 @@ class Trust:
     def _of(self, task: str) -> list[Anchor]:
         return [anchor for anchor in self.anchors if anchor.task == task]
 
+    def _rests(self, task: str, relation: Relation) -> list[float]:
+        """How far each of the run's own cells lies above where a line has such cells."""
+        above = relation.intercept + relation.anchor
+        return [
+            logit(anchor.score) - relation.slope * logit(anchor.promised) - above
+            for anchor in self._of(task)
+        ]
+
     def shift(self, task: str, relation: Relation) -> float:
         """How far the run's own cells lie above a line, in logits.
 
         Their mean is moved towards zero by its standard error (soft thresholding: Donoho 1995), so
         that chance moves nothing, and a task that is harder or easier does.
         """
-        above = relation.intercept + relation.anchor
-        rests = [
-            logit(anchor.score) - relation.slope * logit(anchor.promised) - above
-            for anchor in self._of(task)
-        ]
+        rests = self._rests(task, relation)
         if not rests:
             return 0.0
-        mean = math.fsum(rests) / len(rests)
         error = relation.spread / math.sqrt(len(rests))
+        mean = statistics.fmean(rests)
         return math.copysign(max(abs(mean) - error, 0.0), mean)
+
+    def widening(self, task: str, relation: Relation) -> float:
+        """How much wider ranges must be than in the fit: as much as the run's own cells scatter.
+
+        Unless that may be chance: `SCATTER` is about the bound of an F test at 5 %.
+        """
+        rests = self._rests(task, relation)
+        if len(rests) < FEWEST_ANCHORS:
+            return UNANCHORED
+        scatter = statistics.stdev(rests) / relation.spread
+        return scatter if scatter > SCATTER else 1.0
 
 
 def logit(percent: float) -> float:
