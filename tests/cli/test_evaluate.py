@@ -243,6 +243,6 @@ def test_what_was_expected_stands_beside_the_score() -> None:
         CellResult(language="dan", score=50.0, **about),
     ]
     text = shown(*cells)
-    assert "64.0 ○ 50 70 (60–75)" in text
-    assert "here 1 of 2" in text
+    assert "64.0 ○ 50 60–75" in text
+    assert "holds 1 of 2" in text
     assert "expected" not in shown(cells[2])

@@ -114,11 +114,11 @@ def _grid(results: Results) -> Table:
     cells: dict[Cell, Text] = {}
     for result in results.cells:
         metric = f"{result.metric} ({UAS})" if result.task in with_uas else result.metric
-        expected = "  expected" if result.task in with_range else ""
+        expected = "\nexpected" if result.task in with_range else ""
         headings[result.task] = f"{result.task}\n{metric}  n{expected}"
         beside = f" ({result.details[UAS]:.1f})" if UAS in result.details else ""
         figure = (f"{_figure(result.score)}{beside} {result.kind.mark}", COLOURS[result.kind])
-        expected = f" {result.expected}" if result.expected else ""
+        expected = f" {result.expected.range}" if result.expected else ""
         cells[result.cell] = Text.assemble(figure, (f" {result.examples}{expected}", "dim"))
     languages = sorted({cell.language for cell in cells})
     title = f"{results.name}: results by cell"
@@ -151,8 +151,8 @@ def _legend(results: Results) -> Text:
     ranged = [cell for cell in results.cells if cell.expected and cell.scored]
     if ranged:
         inside = sum(cell.as_expected for cell in ranged)
-        text = "expected: by the model's confidence alone, and the range that holds four of five "
-        text += f"cells; here {inside} of {len(ranged)}"
+        text = "expected: the range for four of five cells, by the model's confidence alone; "
+        text += f"here it holds {inside} of {len(ranged)}"
         lines.append(Text(text, style="dim"))
     for kind in results.kinds:
         lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))

@@ -35,7 +35,12 @@ class Expected(BaseModel):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.score:.0f} ({self.low:.0f}–{self.high:.0f})"
+        return f"{self.score:.0f} ({self.range})"
+
+    @property
+    def range(self) -> str:
+        """The range in whole points."""
+        return f"{self.low:.0f}–{self.high:.0f}"
 
 
 class CellResult(BaseModel):

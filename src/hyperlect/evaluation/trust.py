@@ -278,7 +278,8 @@ def withheld(model: Any, language: str) -> Iterator[None]:
     That is zero, or the mean of the other languages' vectors; with mad-x no adapter.
     """
     index = model.config.language_index(language)
-    tables = list(model.language_parameters().values()) if index != UNTRAINED else []
+    tables = [table for table in model.language_parameters().values() if table.requires_grad]
+    tables = tables if index != UNTRAINED else []
     kept = [table.detach()[index].clone() for table in tables]
     with torch.no_grad():
         for table, row in zip(tables, kept, strict=True):
