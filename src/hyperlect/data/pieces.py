@@ -135,7 +135,7 @@ def _language_warning(
     other = max(likeness, key=lambda code: likeness[code])
     if likeness[other] < (NEARLY_ALL if itself is None else max(CLEARLY * itself, FAIRLY)):
         return None
-    fits = f"the text shares {likeness[other]:.0%} of its usual sub-words with {name(other)}"
+    fits = f"By its sub-words the text fits {name(other)} ({other}) to {likeness[other]:.0%}"
     if itself is None:
-        return f"{fits} ({other}), as a text in that language does."
-    return f"{fits} ({other}) and {itself:.0%} with {name(language)} ({language}) itself."
+        return f"{fits}, as a text in that language does."
+    return f"{fits}, and {name(language)} ({language}) to {itself:.0%}."
