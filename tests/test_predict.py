@@ -514,7 +514,7 @@ MIXED: list[tuple[Any, str, str]] = [
 
 
 def without_numbers(prediction: Prediction) -> Prediction:
-    return replace(prediction, scores=None, confidences=())
+    return replace(prediction, scores=None, confidences=(), promised=(0.0, 0.0))
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 4096])

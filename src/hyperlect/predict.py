@@ -80,6 +80,7 @@ class Prediction:
         confidences: the probability of each label; for parsing, of head and relation together.
         label: for sentence-level tasks.
         scores: probability of every label, for sentence-level tasks.
+        promised: what the probabilities let expect of the score; see `heads.Answer`.
     """
 
     task: str
@@ -94,6 +95,7 @@ class Prediction:
     confidences: tuple[float, ...] = ()
     label: str | None = None
     scores: Mapping[str, float] | None = None
+    promised: tuple[float, float] = (0.0, 0.0)
 
     @property
     def spans(self) -> list[Span]:
@@ -217,9 +219,16 @@ def _prediction(config: Any, cell: Cell, item: Input, answer: Answer) -> Predict
             labels=labels,
             heads=tuple(answer.heads or ()),
             confidences=tuple(answer.confidences),
+            promised=answer.promised,
         )
     scores = dict(zip(task.labels, answer.probabilities or (), strict=True))
-    return Prediction(*about, label=labels[0], scores=scores, confidences=(scores[labels[0]],))
+    return Prediction(
+        *about,
+        label=labels[0],
+        scores=scores,
+        confidences=(scores[labels[0]],),
+        promised=answer.promised,
+    )
 
 
 @dataclass(frozen=True)

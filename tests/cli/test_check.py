@@ -11,6 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from hyperlect.cli.check import check_table
+from hyperlect.evaluation.results import Expected
 from hyperlect.grid import Cell
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.training.monitor import Monitor
@@ -331,3 +332,30 @@ def test_the_table_of_languages_is_read(call: Call, recipe: Path) -> None:
     code, _, err = call("check", recipe, *settings)
     assert code != 0
     assert "languages.csv:2, a" in "".join(err.split("\n"))
+
+
+# The score to expect
+
+
+def test_expectations_are_shown_of_cells_without_test_data(
+    call: Call, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = call("check", run, "--expect")
+    assert code == 0, err
+    assert "No mistakes found" in out
+    assert "no cell without test data" in out  # the tiny corpora have too few sentences
+    expected = {Cell("topic", "isl"): Expected(score=70, low=60, high=75)}
+    monkeypatch.setattr("hyperlect.evaluation.expect_untested", lambda *_: expected)
+    code, out, err = call("check", run, "--expect")
+    assert code == 0, err
+    assert "70 (60–75)" in out
+    assert "Icelandic" in out
+
+
+def test_expect_is_for_runs(call: Call, project: Path, run: Path) -> None:
+    code, _, err = call("check", project / "tiny.yaml", "--expect")
+    assert code == 2
+    assert "--expect" in err
+    code, _, err = call("check", run, "--set", "training.steps=1")
+    assert code == 2
+    assert "--set" in err

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hyperlect.cli.evaluate import results_table
 from hyperlect.evaluation import CellResult, Results
+from hyperlect.evaluation.results import Expected
 from hyperlect.grid import Kind
 
 from ..project import train
@@ -231,3 +232,17 @@ def test_what_is_not_applicable_is_said_and_why() -> None:
 
 def test_uas_stands_in_the_heading_even_if_the_last_tree_bank_is_not_applicable() -> None:
     assert "LAS (UAS)" in shown(tree(61.0, 70.0), without("dep", "dan", Kind.UNTOUCHED, 8, "none"))
+
+
+def test_what_was_expected_stands_beside_the_score() -> None:
+    about = {"task": "pos", "kind": Kind.UNTOUCHED, "metric": "accuracy", "examples": 50}
+    inside = Expected(score=70, low=60, high=75)
+    cells = [
+        CellResult(language="isl", score=64.0, expected=inside, **about),
+        CellResult(language="fao", score=80.0, expected=inside, **about),
+        CellResult(language="dan", score=50.0, **about),
+    ]
+    text = shown(*cells)
+    assert "64.0 ○ 50 60–75" in text
+    assert "holds 1 of 2" in text
+    assert "expected" not in shown(cells[2])

@@ -605,3 +605,24 @@ def test_another_language_can_stand_for_one_without_a_vector(call: Call, run: Pa
     code, _, err = call(*arguments, "--language", "eng", "--like", "isl", stdin="Anna sees")
     assert code == 2
     assert "--like" in err
+
+
+# --- the score to expect
+
+
+def test_the_score_to_expect_is_said_once_on_stderr(call: Call, trained: Path) -> None:
+    text = "the old dog in Oslo\n" * 12
+    code, out, err = call("predict", trained, *cell("pos", "fo"), stdin=text)
+    assert code == 0, err
+    assert err.count("Expected accuracy: ") == 1
+    assert "12 sentences" in err
+    assert "Expected" not in out
+
+
+@pytest.mark.parametrize(("language", "count"), [("fo", 9), ("eng", 12)])
+def test_nothing_is_expected_of_few_sentences_or_of_a_trained_cell(
+    call: Call, trained: Path, language: str, count: int
+) -> None:
+    code, _, err = call("predict", trained, *cell("pos", language), stdin="the dog\n" * count)
+    assert code == 0, err
+    assert "Expected" not in err

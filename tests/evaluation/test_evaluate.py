@@ -20,7 +20,15 @@ from torch.nn import functional as F
 
 from hyperlect.data.encoding import encode
 from hyperlect.errors import DataError, HyperlectError, RunError, UnknownNameError
-from hyperlect.evaluation import CellResult, evaluate_run, fill, read_results, subsample
+from hyperlect.evaluation import (
+    CellResult,
+    Trust,
+    evaluate_run,
+    expect_untested,
+    fill,
+    read_results,
+    subsample,
+)
 from hyperlect.evaluation.evaluate import MASK_SEED
 from hyperlect.evaluation.results import read_examples
 from hyperlect.grid import Cell
@@ -465,9 +473,9 @@ def test_the_recipe_decides_the_precision_of_scoring(
     module = importlib.import_module("hyperlect.evaluation.evaluate")
     trainer = importlib.import_module("hyperlect.training.trainer")
 
-    def note(*arguments: Any) -> Any:
+    def note(*arguments: Any, **options: Any) -> Any:
         precisions.append(arguments[3])
-        return fill(*arguments)
+        return fill(*arguments, **options)
 
     for place in (module, trainer):
         monkeypatch.setattr(place, "fill", note)
@@ -560,3 +568,19 @@ def test_a_summary_of_training_that_is_cut_off_is_refused(run: Path) -> None:
     (run / "training.json").write_text('{"steps": 6')
     with pytest.raises(RunError, match=r"training\.json"):
         evaluate_run(run)
+
+
+# --- cells without test data
+
+
+@pytest.mark.filterwarnings("ignore:.*sub-words.*cut off")
+def test_cells_without_test_data_are_expected_from_other_tasks_sentences(trained: Path) -> None:
+    """Of each language that has sentences of any task, raw text included; labels are not read."""
+    recipe = load_recipe(trained / "recipe.yaml")
+    model, trust = HyperX.from_pretrained(trained), Trust.read(trained)
+    expected = expect_untested(model, recipe, trust, examples=24)
+    # In Danish there are too few; a cell with test data has a score instead.
+    assert set(expected) == {Cell("topic", "isl"), Cell("topic", "fao")}
+    for score in expected.values():
+        assert 0 <= score.low <= score.score <= score.high <= 100
+    assert expect_untested(model, recipe, trust, examples=9) == {}

@@ -375,3 +375,22 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         write_comparison([tmp_path / "made" / "mixed"])
     assert set(FORMATS) == {"html", "markdown", "csv", "latex", "json"}
+
+
+def test_expectations_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    expected = {"score": 70.0, "low": 60.0, "high": 75.0}
+    cells = [
+        {**cell("pos", "isl", Kind.UNTOUCHED, "accuracy", 64.0), "expected": expected},
+        {**cell("pos", "fao", Kind.UNTOUCHED, "accuracy", 90.0), "expected": expected},
+        {**cell("ner", "fao", Kind.UNTOUCHED, "span F1", None), "expected": expected},
+    ]
+    page = Page(write_report([write_results(tmp_path / "with", cells)]))
+    assert "Expected and true" in page.text
+    assert "holds 1 of 2" in page.text
+    assert "70 (60–75)" in page.text
+    assert {"r1-expected", "r1-expected1-title"} <= set(page.ids)
+    assert "r1-expected2-title" not in page.ids
+    assert "#r1-expected" in page.references
+    without = Page(write_report([write_results(tmp_path / "without")]))
+    assert "Expected and true" not in without.text
+    assert not [name for name in (*without.ids, *without.references) if "expected" in name]

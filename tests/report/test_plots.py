@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperlect.evaluation import CellResult
+from hyperlect.evaluation.results import Expected
 from hyperlect.grid import Kind
 from hyperlect.report.compare import Row
 from hyperlect.report.data import SELECTION, Curves, Differences
@@ -17,6 +19,7 @@ from hyperlect.report.plots import (
     ACCENT,
     Scale,
     draw_differences,
+    draw_expected,
     draw_few_shot,
     draw_scores,
     draw_training,
@@ -85,6 +88,22 @@ def test_drawings_on_one_page_share_no_ids_and_use_the_pages_colours() -> None:
 def test_the_same_drawing_is_the_same_text() -> None:
     points = {step: 1 / (step + 1) for step in range(500)}
     assert training(points) == training(points)
+
+
+# Expected and true scores
+
+
+def test_expected_scores_are_drawn_with_their_ranges_against_the_true_ones() -> None:
+    about = {"task": "pos", "metric": "accuracy", "examples": 50, "kind": Kind.UNTOUCHED}
+    expected = Expected(score=70, low=60, high=75)
+    cells = [
+        CellResult(language=code, score=score, expected=expected, **about)
+        for code, score in (("isl", 64.0), ("fao", 80.0))
+    ]
+    drawing = draw_expected(cells, "p", Scale(0, 100))
+    assert "1 of 2 cells" in drawing
+    assert "8.0 points off" in drawing
+    assert {"expected, and its range", "true"} <= texts(drawing).keys()
 
 
 # Scores by kind

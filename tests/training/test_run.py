@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import hyperlect.training.run as run_module
 from hyperlect import HyperX
 from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError, UnknownNameError
+from hyperlect.evaluation import Trust
 from hyperlect.grid import Cell
 from hyperlect.hardware import versions
 from hyperlect.recipe import load_recipe
@@ -40,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_has_all_of_its_files(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "recipe.yaml", "versions.json", "model.json", "model.safetensors", "training.json",
-        "embeddings.json", "metrics.jsonl", "log.txt", "tensorboard", "checkpoint",
+        "embeddings.json", "trust.json", "metrics.jsonl", "log.txt", "tensorboard", "checkpoint",
     }  # fmt: skip
 
 
@@ -84,6 +85,17 @@ def test_embeddings_are_those_of_the_model_with_their_kind(run: Path) -> None:
     assert torch.equal(torch.tensor(kept["vectors"]), vectors)
     assert vectors.shape == (3, HYPERNET["embedding"])
     assert kept["kinds"] == {"eng": "labelled", "fao": "text only", "isl": "labelled"}
+
+
+def test_trust_rests_on_dev_cells_and_training_languages(run: Path) -> None:
+    kept = Trust.read(run)
+    assert [(anchor.task, anchor.language) for anchor in kept.anchors] == [
+        ("pos", "eng"), ("ner", "eng"),
+    ]  # fmt: skip
+    assert set(kept.pieces.frequent) == {"eng", "isl", "fao"}
+    model = HyperX.from_pretrained(run)
+    assert all(0 < share <= 1 for share in kept.pieces.covered.values())
+    assert max(map(max, kept.pieces.frequent.values())) < len(model.tokenizer)
 
 
 def test_the_summary_has_steps_time_best_score_and_size(run: Path) -> None:

@@ -17,6 +17,7 @@ import hyperlect.training.trainer as trainer_module
 from hyperlect import HyperX
 from hyperlect.backbone import load_backbone
 from hyperlect.errors import HyperlectError
+from hyperlect.evaluation import Trust
 from hyperlect.hypernet.generator import Generator
 from hyperlect.training import StopRequest, make_accelerator
 from hyperlect.training.schedule import learning_rate
@@ -215,6 +216,12 @@ def test_recomputed_activations_change_nothing(
         torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-2, atol=1e-3)
 
 
+def without_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in training nor at its end."""
+    monkeypatch.setattr(trainer_module.Trainer, "_evaluate", lambda *_: None)
+    monkeypatch.setattr("hyperlect.training.run.measure_trust", lambda *_: Trust())
+
+
 def test_weights_are_generated_once_for_each_step(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
@@ -227,7 +234,7 @@ def test_weights_are_generated_once_for_each_step(
 
     monkeypatch.setattr(Generator, "forward", forward)
     more = ("training.accumulate=3", "training.steps=4", "training.evaluate_every=9")
-    monkeypatch.setattr(trainer_module.Trainer, "_evaluate", lambda *_: None)
+    without_evaluation(monkeypatch)
     train(project, tmp_path / "run", *MIXED, *more)
     cells = [
         {cell for batch in watched.batches[start : start + 3] for cell in batch.cells}
@@ -261,7 +268,7 @@ def test_in_bf16_the_generator_computes_and_learns_in_fp32(
         return weights
 
     monkeypatch.setattr(Generator, "forward", forward)
-    monkeypatch.setattr(trainer_module.Trainer, "_evaluate", lambda *_: None)
+    without_evaluation(monkeypatch)
     changes = ("training.precision=bf16", "training.steps=3", f"training.accumulate={accumulate}")
     train(project, tmp_path / "run", *changes)
     assert len(autocast) == 6

@@ -24,6 +24,7 @@ from ..run_folder import (
     REPORT,
     RESULTS,
     TRAINING,
+    TRUST,
     VERSIONS,
     RunState,
     checkpoint_folder,
@@ -47,6 +48,7 @@ def check(
     place: Annotated[Path, typer.Argument(metavar="RECIPE|RUN")],
     overrides: SetOption = [],  # noqa: B006
     encode: bool = False,
+    expect: bool = False,
 ) -> None:
     """Look for mistakes without training or running anything.
 
@@ -58,18 +60,24 @@ def check(
     Examples:
       hyperlect check recipes/mixed-small.yaml
       hyperlect check mine.yaml --set method=head --encode
-      hyperlect check runs/mine
+      hyperlect check runs/mine --expect
 
     Args:
         place: A recipe's YAML file, or a run folder.
         encode: Also load the backbone and split all words, as training does.
+        expect: Of a run, also say what score to expect in cells without test data, by the model's
+            confidence in sentences that the recipe has in the language. Runs the model.
     """
     if not place.is_dir():
+        if expect:
+            raise HyperlectError("--expect goes with a run folder, not with a recipe.")
         check_recipe(place, overrides, encode)
-    elif overrides or encode:
+    elif encode or (overrides and not expect):
         raise HyperlectError("--set and --encode go with a recipe, not with a run folder.")
     else:
-        check_run(require_run(place, recipe=False))
+        check_run(require_run(place, recipe=expect))
+        if expect:
+            show_expected(place, overrides)
 
 
 def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
@@ -261,6 +269,24 @@ def check_run(run: Path) -> None:
         out().print("No mistakes found.", style="green")
 
 
+def show_expected(run: Path, overrides: Sequence[str]) -> None:
+    """Show what score to expect in cells without training and test data."""
+    with libraries():
+        from ..evaluation import Trust, expect_untested
+        from ..model import HyperX
+        from ..recipe import load_recipe
+    recipe = load_recipe(run / RECIPE, overrides, check_files=False)
+    expected = expect_untested(HyperX.from_pretrained(run), recipe, Trust.read(run))
+    if not expected:
+        out().print("There is no cell without test data whose language has sentences here.")
+        return
+    cells = {cell: str(score) for cell, score in expected.items()}
+    headings = {cell.task: f"{cell.task}\nexpected" for cell in cells}
+    title = "scores to expect without test data, and ranges that hold four of five cells"
+    languages = sorted({cell.language for cell in cells})
+    out().print(grid_table(cells, headings, [languages], title=title, justify="right"))
+
+
 def _recipe(path: Path) -> str:
     from ..recipe import load_recipe
 
@@ -324,6 +350,14 @@ def _checkpoint(path: Path) -> str:
     return f"of step {read_json(folder / CHECKPOINT_STATE)['step']:,}"
 
 
+def _trust(path: Path) -> str:
+    from ..evaluation import Trust
+
+    kept = Trust.read(path.parent)
+    languages = counted(len(kept.pieces.frequent), "language")
+    return f"{counted(len(kept.anchors), 'dev cell')}, sub-words of {languages}"
+
+
 def _results(path: Path) -> str:
     from ..evaluation import read_results
 
@@ -339,6 +373,7 @@ _CONTENTS: dict[str, Callable[[Path], str]] = {
     TRAINING: lambda path: "{steps:,} steps in {seconds:,.0f} s".format(**read_json(path)),
     METRICS: _metrics,
     EMBEDDINGS: lambda path: counted(len(read_json(path)["vectors"]), "vector"),
+    TRUST: _trust,
     CHECKPOINT: _checkpoint,
     RESULTS: _results,
     REPORT: lambda path: f"{path.stat().st_size / 1000:,.0f} kB",

@@ -109,14 +109,17 @@ def _grid(results: Results) -> Table:
     from ..evaluation.metrics import UAS
 
     with_uas = {result.task for result in results.cells if UAS in result.details}
+    with_range = {result.task for result in results.cells if result.expected}
     headings: dict[str, str] = {}
     cells: dict[Cell, Text] = {}
     for result in results.cells:
         metric = f"{result.metric} ({UAS})" if result.task in with_uas else result.metric
-        headings[result.task] = f"{result.task}\n{metric}  n"
+        expected = "\nexpected" if result.task in with_range else ""
+        headings[result.task] = f"{result.task}\n{metric}  n{expected}"
         beside = f" ({result.details[UAS]:.1f})" if UAS in result.details else ""
         figure = (f"{_figure(result.score)}{beside} {result.kind.mark}", COLOURS[result.kind])
-        cells[result.cell] = Text.assemble(figure, (f" {result.examples}", "dim"))
+        expected = f" {result.expected.range}" if result.expected else ""
+        cells[result.cell] = Text.assemble(figure, (f" {result.examples}{expected}", "dim"))
     languages = sorted({cell.language for cell in cells})
     title = f"{results.name}: results by cell"
     return grid_table(cells, headings, [languages], title=title, justify="right")
@@ -145,6 +148,12 @@ def _averages(results: Results) -> Table:
 def _legend(results: Results) -> Text:
     """Explain the marks in the tables."""
     lines = [Text("n is the number of sentences or texts", style="dim")]
+    ranged = [cell for cell in results.cells if cell.expected and cell.scored]
+    if ranged:
+        inside = sum(cell.as_expected for cell in ranged)
+        text = "expected: the range for four of five cells, by the model's confidence alone; "
+        text += f"here it holds {inside} of {len(ranged)}"
+        lines.append(Text(text, style="dim"))
     for kind in results.kinds:
         lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
     for reason in dict.fromkeys(cell.note for cell in results.cells if cell.note):

@@ -163,7 +163,7 @@ def predict(
         blocks = prepare(model, blocks, problems, task, language, weights(like), adapt)
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
-        label(model, blocks, problems, writer, language, 1 if typed else CHUNK)
+        label(model, blocks, problems, writer, language, 1 if typed else CHUNK, Path(run))
 
 
 def prepare(
@@ -330,8 +330,12 @@ def label(
     writer: Writer,
     language: str,
     chunk: int = CHUNK,
+    run: Path | None = None,
 ) -> None:
     """Predict chunk by chunk, so that files of any size pass through.
+
+    Of a cell without training data, the score to expect by the first chunk is printed; the run
+    holds what that rests on.
 
     Raises:
         DataError: lines cannot be read; names all of a chunk. Or there are none.
@@ -340,17 +344,30 @@ def label(
     while some := list(islice(blocks, chunk)):
         problems.raise_if_any(DataError, "The input cannot be read:")
         values = [block.value for block in some if block.value is not None]
-        predictions = iter(model.predict(values, writer.task.name, language))
+        predictions = model.predict(values, writer.task.name, language)
+        if first and predictions:
+            remark(explained(predictions[0]))
+            if note := expectation(model, predictions, run):
+                remark(note)
+            first = False
+        following = iter(predictions)
         for block in some:
-            prediction = None if block.value is None else next(predictions)
-            if first and prediction is not None:
-                remark(explained(prediction))
-                first = False
+            prediction = None if block.value is None else next(following)
             writer.write(block, prediction)
         writer.console.file.flush()
     problems.raise_if_any(DataError, "The input cannot be read:")
     if first:
         raise DataError(f"{problems.file} holds nothing to predict for.")
+
+
+def expectation(model: HyperX, predictions: Sequence[Prediction], run: Path | None) -> str | None:
+    """Say what score to expect of predictions in a cell without training data."""
+    if run is None or predictions[0].kind == Kind.SUPERVISED:
+        return None
+    from ..evaluation import Trust, evidence
+
+    task = model.task(predictions[0].task)
+    return Trust.read(run).sentence(task, evidence(model, predictions))
 
 
 def explained(prediction: Prediction) -> str:

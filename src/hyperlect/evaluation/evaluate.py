@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +17,20 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
-from ..data.readers import Split
+from ..data.readers import SPLITS, Split
 from ..errors import DataError, HyperlectError, UnknownNameError, unknown
-from ..grid import Cell
+from ..grid import Cell, Kind
 from ..hardware import Precision, choose_device
 from ..languages import resolve
 from ..model import HyperX
-from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows
+from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import read_corpora
 from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import TaskType
 from .metrics import Score, score, score_trees
-from .results import CellResult, Results, write_results
+from .results import CellResult, Expected, Results, write_results
+from .trust import Evidence, Trust, anchors, count_pieces, evidence, withheld
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +40,8 @@ MASK_SEED = 20221207
 perplexities compare."""
 NOTHING_TO_SCORE = "its data holds no span"
 """Why there is no score of spans in data without spans."""
+ANCHORED = 100
+"""The most examples of a development cell that are scored with its language withheld."""
 
 
 def subsample(encoded: Dataset, examples: int | None) -> Dataset:
@@ -65,6 +70,8 @@ def fill(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     precision: Precision = "fp32",
     console: Console | None = None,
+    trust: Trust | None = None,
+    untrained: bool = False,
 ) -> list[CellResult]:
     """Score every cell.
 
@@ -78,6 +85,8 @@ def fill(
         tokens_per_batch: sub-words in a forward pass, padding counted.
         precision: of the arithmetic; the parser's scores are always in fp32.
         console: where progress is shown.
+        trust: of the run, for the scores to expect of cells without training data.
+        untrained: whether each language's vector is withheld while its cell is scored.
 
     Raises:
         DataError: a cell has no rows, so any score would be invented.
@@ -93,17 +102,24 @@ def fill(
         for cell, encoded in rows.items():
             progress.update(of_all, description=f"evaluating {cell}")
             loaded = list(encoded)  # once out of Arrow: scoring reads each row several times
-            results.append(_result(model, loaded, cell, tokens_per_batch))
+            with withheld(model, cell.language) if untrained else nullcontext():
+                results.append(_result(model, loaded, cell, tokens_per_batch, trust))
             progress.advance(of_all)
     return results
 
 
-def _result(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> CellResult:
+def _result(
+    model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int, trust: Trust | None
+) -> CellResult:
     if not rows:
         raise DataError(f"{cell} cannot be scored: its data has no rows.")
     nothing = Score(math.nan, 0, "")
     note = model.config.not_applicable(cell) or ""
-    scored = nothing if note else _score(model, rows, cell, tokens)
+    scored, promised = (nothing, []) if note else _score(model, rows, cell, tokens)
+    gathered = Evidence.of(promised) if promised else None
+    expected = None
+    if gathered and trust is not None and model.grid.kind(cell) is not Kind.SUPERVISED:
+        expected = trust.expect(model.task(cell.task), gathered)
     if not scored.units:
         note, scored = note or NOTHING_TO_SCORE, nothing
     return CellResult(
@@ -118,25 +134,32 @@ def _result(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) 
         details=scored.details,
         language_source=model.language_source(cell.language),
         note=note,
+        promised=round(gathered.promised, 3) if gathered else None,
+        expected=expected,
         by_example=scored.examples,
     )
 
 
-def _score(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
+def _score(
+    model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int
+) -> tuple[Score, list[tuple[float, float]]]:
+    """Score a cell; return also what each of its examples promised."""
     task = model.task(cell.task)
     if task.type is TaskType.MLM:
-        return _perplexity(model, rows, cell, tokens)
+        return _perplexity(model, rows, cell, tokens), []
     answers = label_rows(model, rows, [cell] * len(rows), tokens)
     gold: dict[int, list[str]] = {}
     for row in rows:  # the windows of a sentence are neighbours
         gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
     predicted = {example: [task.labels[i] for i in answers[example].labels] for example in gold}
+    promised = [answers[example].promised for example in gold]
     if task.type is TaskType.PARSING:
-        return score_trees(
+        trees = score_trees(
             [(row["heads"], gold[row["example"]]) for row in rows],
             [(answers[e].heads or [], labels) for e, labels in predicted.items()],
         )
-    return score(task, list(gold.values()), list(predicted.values()))
+        return trees, promised
+    return score(task, list(gold.values()), list(predicted.values())), promised
 
 
 def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
@@ -193,7 +216,8 @@ def evaluate_run(
         limit = recipe.evaluation.examples
         rows = {cell: subsample(encoded[split, cell], limit) for cell in chosen}
     settings = recipe.evaluation
-    scored = fill(model, rows, settings.tokens_per_batch, settings.precision, console)
+    tokens, precision, trust = settings.tokens_per_batch, settings.precision, Trust.read(run)
+    scored = fill(model, rows, tokens, precision, console, trust)
     results = Results(
         name=recipe.name,
         method=recipe.method,
@@ -208,6 +232,71 @@ def evaluate_run(
     if cells is None and split == "test" and not files:
         write_results(run, results)
     return results
+
+
+def measure_trust(
+    model: HyperX, train: Mapping[Cell, Any], dev: Mapping[Cell, Any], recipe: Recipe
+) -> Trust:
+    """Gather what a run's expectations rest on; only vectors are withheld, so it is cheap.
+
+    Args:
+        model: trained.
+        train: encoded training rows by cell.
+        dev: encoded development rows by cell; may be empty.
+        recipe: with its settings of evaluation.
+    """
+    settings = recipe.evaluation
+    labelled = {
+        cell: subsample(rows, min(settings.examples or ANCHORED, ANCHORED))
+        for cell, rows in dev.items()
+        if cell.task not in model.grid.text_tasks and not model.config.not_applicable(cell)
+    }
+    tokens, precision = settings.tokens_per_batch, settings.precision
+    scored = fill(model, labelled, tokens, precision, untrained=True)
+    return Trust(anchors(scored), count_pieces(train, model.tokenizer))
+
+
+def expect_untested(
+    model: HyperX, recipe: Recipe, trust: Trust, examples: int = 50
+) -> dict[Cell, Expected]:
+    """Say what score to expect of cells without training and test data.
+
+    The sentences are those that the recipe has in the language for any task, their labels unread.
+
+    Args:
+        model: trained.
+        recipe: the run's.
+        trust: the run's.
+        examples: the most sentences of a cell.
+
+    Raises:
+        DataError: the recipe's data cannot be read.
+    """
+    places = [(split, cell) for split in SPLITS for cell in recipe.cells(split)]
+    known = model.grid.trained | set(recipe.cells("test"))
+    sentences: dict[tuple[Split, Cell], list[Any]] = {}
+    expected: dict[Cell, Expected] = {}
+    tasks = [task for task in model.tasks.values() if task.type.reads in ("words", "text")]
+    languages = dict.fromkeys(cell.language for _, cell in places)
+    for task, language in product(tasks, languages):
+        cell = Cell(task.name, language)
+        if cell in known or model.config.not_applicable(cell):
+            continue
+        # Sentences in words for a task over words, and texts for one over texts, if there are any.
+        of_language = [place for place in places if place[1].language == language]
+        as_words = task.type.reads_words
+        place = min(of_language, key=lambda p: model.task(p[1].task).type.reads_words != as_words)
+        if place not in sentences:
+            data = read_corpora(recipe, [place[0]], model.tasks, [place[1]]).examples[place]
+            count = min(examples, len(data))
+            rows = data.select(np.arange(count) * len(data) // max(count, 1))
+            inputs = [row["words"] or row["text"] for row in rows]
+            sentences[place] = [x for x in inputs if not isinstance(x, str) or split_words(x)]
+        if sentences[place]:
+            predictions = model.predict(sentences[place], *cell)
+            if score := trust.expect(task, evidence(model, predictions)):
+                expected[cell] = score
+    return expected
 
 
 def encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> tuple[Dataset, Dataset]:

@@ -20,6 +20,29 @@ from ..tasks import TaskType
 EXAMPLES_VERSION = 1
 
 
+class Expected(BaseModel):
+    """What score a cell would have by the model's own confidence; see `evaluation.trust`.
+
+    Attributes:
+        score: in percent.
+        low, high: the range that holds four of five such cells.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    score: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.score:.0f} ({self.range})"
+
+    @property
+    def range(self) -> str:
+        """The range in whole points."""
+        return f"{self.low:.0f}–{self.high:.0f}"
+
+
 class CellResult(BaseModel):
     """The result of one cell; `score` is a percentage, or a perplexity.
 
@@ -31,6 +54,9 @@ class CellResult(BaseModel):
         details: other scores.
         language_source: whose vector represented the language.
         note: why there is no score.
+        promised: the score by the model's own probabilities, without labels.
+        expected: what that says of the score. None for cells with training data, for few examples,
+            and for tasks without a fitted relation.
         by_example: numerator and denominator of each example, as in `metrics.Score`. They are kept
             in a file of their own.
     """
@@ -48,6 +74,8 @@ class CellResult(BaseModel):
     details: dict[str, float] = {}
     language_source: str = ""
     note: str = ""
+    promised: float | None = None
+    expected: Expected | None = None
     by_example: Sequence[tuple[int, int]] = Field(default=(), exclude=True, repr=False)
 
     @property
@@ -59,6 +87,12 @@ class CellResult(BaseModel):
     def scored(self) -> bool:
         """Whether there is a number that can be compared and plotted."""
         return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the score lies in the range that was expected."""
+        inside = self.expected and self.expected.low <= self.value <= self.expected.high
+        return bool(inside)
 
     @property
     def applicable(self) -> bool:

@@ -67,12 +67,22 @@ class Answer:
         confidences: the probability of each of these labels; for parsing, of head and relation.
         probabilities: of every label, for a text.
         heads: for parsing, the head of each word, counted from 1; 0 is the root.
+        spans: for spans, what their probabilities let expect: how many predicted spans are right,
+            and the sum of predicted and right ones, which is the denominator of F1.
     """
 
     labels: list[int]
     confidences: list[float]
     probabilities: list[float] | None = None
     heads: list[int] | None = None
+    spans: tuple[float, float] | None = None
+
+    @property
+    def promised(self) -> tuple[float, float]:
+        """The expected numerator and denominator of the example's score (`metrics.Score`)."""
+        if self.spans is not None:
+            return 2 * self.spans[0], self.spans[1]
+        return sum(self.confidences), float(len(self.confidences))
 
 
 class Head(nn.Module):

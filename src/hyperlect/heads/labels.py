@@ -74,13 +74,22 @@ class TaggingHead(_LinearHead):
 
 
 class SpanHead(TaggingHead):
-    """A tagger whose answer is the best valid sequence: ``I-X`` only after ``B-X`` or ``I-X``."""
+    """A tagger whose answer is the best valid sequence: ``I-X`` only after ``B-X`` or ``I-X``.
+
+    A predicted span is expected to be right with the product of the probabilities of its labels,
+    and a word to begin a right one with the sum of those of its ``B-`` labels.
+    """
 
     def decode(self: Head, scores: Sequence[Tensor], task: Task) -> Answer:
         """Find the valid sequence with the highest sum of log-probabilities."""
         logs = torch.log_softmax(torch.cat(list(scores)), dim=-1).numpy()
         path = best_sequence(logs, task.labels)
-        return Answer(path, np.exp(logs[range(len(path)), path]).tolist())
+        certain = np.exp(logs[range(len(path)), path])
+        predicted = list(iob2_spans([task.labels[label] for label in path]))
+        right = sum(float(certain[start:end].prod()) for _, start, end in predicted)
+        begins = [number for number, label in enumerate(task.labels) if label.startswith("B-")]
+        either = len(predicted) + float(np.exp(logs[:, begins]).sum())
+        return Answer(path, certain.tolist(), spans=(right, either))
 
 
 class ClassificationHead(_LinearHead):

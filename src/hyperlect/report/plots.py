@@ -28,7 +28,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, PercentF
 from numpy.typing import NDArray
 
 from ..errors import counted
-from ..evaluation.results import is_perplexity
+from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
 from .compare import Row
 from .data import SELECTION, Curves, Differences
@@ -160,6 +160,39 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
         for row in rows
     )
     return to_svg(figure, prefix, f"{rows[0].task}: scores by kind", f"{'; '.join(texts)}.")
+
+
+@matplotlib.rc_context(STYLE)
+def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Markup:
+    """Draw what came true over what was expected, each cell with its range; on the line is right.
+
+    Args:
+        cells: of one task, each with a score and an expectation.
+        prefix: put before every id.
+        scale: of the scores, for both axes.
+    """
+    figure = empty_figure(_WIDTH, _WIDTH)
+    axes = figure.subplots()
+    axes.grid()
+    expected = np.array([[c.expected.score, c.expected.low, c.expected.high, c.value]
+                         for c in cells if c.expected])  # fmt: skip
+    middle, low, high, score = expected.T
+    axes.plot([scale.low, scale.high], [scale.low, scale.high], color=MUTED, linewidth=1)
+    axes.hlines(score, low, high, color=ACCENT, linewidth=1, alpha=0.4)
+    for kind in Kind:
+        of_kind = np.array([cell.kind is kind for cell in cells])
+        if of_kind.any():
+            draw_mark(axes, middle[of_kind], score[of_kind], 4, kind, ACCENT)
+    scale.set_axis(axes)
+    axes.set_ylim(axes.get_xlim())
+    axes.yaxis.set_major_locator(axes.xaxis.get_major_locator())
+    axes.set(xlabel="expected, and its range", ylabel="true")
+    inside = sum(cell.as_expected for cell in cells)
+    text = (
+        f"{inside} of {counted(len(cells), 'cell')} lie in their range; the expected score is "
+        f"{figure_text(np.abs(middle - score).mean())} points off on average."
+    )
+    return to_svg(figure, prefix, f"{cells[0].task}: expected and true scores", text)
 
 
 @matplotlib.rc_context(STYLE)

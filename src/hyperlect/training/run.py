@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..backbone import load_backbone
 from ..errors import RunError
+from ..evaluation import measure_trust
 from ..hardware import Precision, choose_device, version_changes, versions
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
@@ -24,6 +25,7 @@ from ..run_folder import (
     EMBEDDINGS,
     RECIPE,
     TRAINING,
+    TRUST,
     VERSIONS,
     checkpoint_folder,
     locked,
@@ -158,7 +160,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             _begin(trainer, notes)
         state = trainer.train()
         if accelerator.is_main_process:
-            _finish(run, model, state)
+            _finish(run, trainer, state)
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
@@ -194,9 +196,12 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
         say(run, trainer.console, note)
 
 
-def _finish(run: Path, model: HyperX, state: State) -> None:
+def _finish(run: Path, trainer: Trainer, state: State) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
+    model = trainer.model
     save_model(run, model)
+    if not (run / TRUST).is_file():
+        measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
     summary = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
