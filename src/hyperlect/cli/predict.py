@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1000
 ADAPT_SECONDS = 60
+EXPECTED = 100
+"""Of how many sentences the score before adaptation is estimated."""
 PEEKED = 100
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _CONLLU_LINE = re.compile(r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){8}[^\t]*")
@@ -159,17 +161,22 @@ def predict(
         unlabelled="ignore",
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
+    if adapt and chosen.type.reads == "pair":
+        raise HyperlectError(f"--adapt reads single sentences; the task {task} has pairs.")
     if like or adapt:
-        blocks = prepare(model, blocks, problems, task, language, weights(like), adapt)
+        blocks = prepare(model, blocks, problems, Path(run), task, language, weights(like), adapt)
+    # Confidence after adaptation is no measure: that is what it makes larger.
+    trusted = None if adapt else Path(run)
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
-        label(model, blocks, problems, writer, language, 1 if typed else CHUNK, Path(run))
+        label(model, blocks, problems, writer, language, 1 if typed else CHUNK, trusted)
 
 
 def prepare(
     model: HyperX,
     blocks: Iterator[Block],
     problems: Problems,
+    run: Path,
     task: str,
     language: str,
     like: dict[str, float] | str | None,
@@ -202,6 +209,9 @@ def prepare(
                 "--adapt learns from tags, trees or classes; the run has no such task, or there "
                 "are no sentences."
             )
+        predictions = model.predict(values[:EXPECTED], task, code)
+        if note := expectation(model, predictions, run):
+            remark(f"Before adaptation: {note}")
         with err().status(f"Fitting {name(code)} …"):
             result = fit(model, code, {}, raw, Settings(seconds=ADAPT_SECONDS))
         remark(f"{name(code)} fitted to {counted(len(values), 'sentence')}: {result.reason}.")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..data.corpus import read_corpus
 from ..data.examples import Source
+from ..data.pieces import text_warning
 from ..errors import (
     DataError,
     HyperlectError,
@@ -20,7 +21,7 @@ from ..errors import (
     counted,
     listed,
 )
-from ..evaluation import evaluate_run
+from ..evaluation import Trust, evaluate_run, evidence
 from ..evaluation.evaluate import encode_file
 from ..grid import Cell
 from ..hardware import choose_device, versions
@@ -33,6 +34,7 @@ from ..run_folder import (
     ADDED,
     RECIPE,
     TRAINING,
+    TRUST,
     VERSIONS,
     locked,
     read_json,
@@ -49,6 +51,8 @@ from .neighbours import weigh_neighbours
 FEWEST_SENTENCES = 5
 """From fewer raw sentences nothing can be learnt."""
 AUTO = "auto"
+LOOKED_AT = 100
+"""Of how many sentences the score without training is estimated."""
 RAW_TEXT = "raw-text"
 """The task of raw sentences in a run that has no task of raw text."""
 
@@ -63,6 +67,8 @@ class Added:
         language: its ISO 639-3 code.
         run: the folder of the new run.
         source: where its vector comes from, as `HyperX.language_source` says it.
+        expected: what to expect of each task without the sentences' labels and before the vector
+            is fitted, in words (`Trust.sentence`); empty without sentences.
         adaptation: what became of the vector; None if it was not fitted to sentences.
         dev: the scores of the old run's development cells before and after, where they may differ.
         notes: what the person who added it should know.
@@ -71,6 +77,7 @@ class Added:
     language: str
     run: Path
     source: str
+    expected: Mapping[str, str] = field(default_factory=dict)
     adaptation: Adaptation | None = None
     dev: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -126,13 +133,17 @@ def add_language(
     recipe = None
     if (run / RECIPE).is_file():
         recipe = load_recipe(run / RECIPE, check_files=False)
-    labelled = _labelled(model, recipe, code, labels, notes) if recipe else {}
-    raw = {} if text is None else _raw(model, text, notes)
+    labelled, sentences = _labelled(model, recipe, code, labels, notes) if recipe else ({}, [])
+    raw: Rows = {}
+    if text is not None:
+        sentences = _read_text(text, notes)
+        raw = _raw(model, sentences)
     if recipe is not None:
         recipe = _with_data(recipe, code, labels, text)
-    if like is None and not labels and text is None:
+    if like is None and not sentences:
         like = AUTO
     source, weights = give_vector(model, code, like, raw, labelled)
+    expected = _look(model, code, Trust.read(run), sentences[:LOOKED_AT], notes)
     settings = settings or Settings()
     adaptation, dev = None, dict[str, tuple[float, float]]()
     if trained == "all":
@@ -150,7 +161,7 @@ def add_language(
         if adaptation.steps:
             source = f"{source}, fitted to {_sentences(adaptation, labelled)}"
             model.config = _trained_config(model, code, source, labelled, raw)
-    added = Added(code, target, source, adaptation, dev, notes)
+    added = Added(code, target, source, expected, adaptation, dev, notes)
     record = {
         "language": code,
         "from": run.name,
@@ -160,6 +171,7 @@ def add_language(
         "labels": {task: Path(path).name for task, path in labels.items()},
         "trained": trained,
         "settings": asdict(settings),
+        "expected": expected,
         "adaptation": adaptation and asdict(adaptation),
         "dev": dev,
         "notes": notes,
@@ -212,36 +224,42 @@ def give_vector(
     return source, weights
 
 
-def _labelled(model: HyperX, recipe: Recipe, code: str, labels: Files, notes: list[str]) -> Rows:
-    """Read and encode labelled sentences; refuse those that the run is tested on."""
-    examples, rows = {}, {}
+def _labelled(
+    model: HyperX, recipe: Recipe, code: str, labels: Files, notes: list[str]
+) -> tuple[Rows, list[Any]]:
+    """Read and encode labelled sentences; refuse those that the run is tested on.
+
+    Returns:
+        Their rows by task, and their words or texts.
+    """
+    examples, rows, contents = {}, {}, list[Any]()
     for task, path in labels.items():
         cell = Cell(task, code)
-        model.task(task)
+        column = "words" if model.task(task).type.reads_words else "text"
         examples[f"{cell} labels"], encoded = encode_file(recipe, cell, Path(path), model)
         rows[task] = list(encoded)
+        contents += list(examples[f"{cell} labels"][column])
     tested = [cell for cell in recipe.cells("test") if cell.language == code]
     if not (labels and tested):
-        return rows
+        return rows, contents
     try:
         corpora = read_corpora(recipe, ["test"], model.tasks, tested)
     except (DataError, UnreachableError) as error:
         notes.append(f"It was not checked whether the labels are test data of the run. {error}")
-        return rows
+        return rows, contents
     test = {f"{cell} test": data for (_, cell), data in corpora.examples.items()}
     problems = Problems()
     for overlap in overlaps(examples, test):
         problems.add(str(overlap))
     problems.raise_if_any(DataError, "Labelled sentences are test data of the run:")
-    return rows
+    return rows, contents
 
 
-def _raw(model: HyperX, path: str | Path, notes: list[str]) -> Rows:
-    """Read and encode raw sentences; each counts once.
+def _read_text(path: str | Path, notes: list[str]) -> list[str]:
+    """Read raw sentences; each counts once.
 
     Raises:
         DataError: the file cannot be read, or holds too few sentences.
-        HyperlectError: the run has no task that raw sentences can teach.
     """
     lines = list(read_corpus([Source("text", str(path))], False)["text"])
     sentences = list(dict.fromkeys(lines))
@@ -252,6 +270,11 @@ def _raw(model: HyperX, path: str | Path, notes: list[str]) -> Rows:
             f"{path} holds {counted(len(sentences), 'different sentence')}. Give at least "
             f"{FEWEST_SENTENCES}, better 200."
         )
+    return sentences
+
+
+def _raw(model: HyperX, sentences: Sequence[str]) -> Rows:
+    """Encode raw sentences. Raises `HyperlectError` if the run has no task that they can teach."""
     rows = unlabelled_rows(model, sentences)
     if not rows:
         raise HyperlectError(
@@ -259,6 +282,22 @@ def _raw(model: HyperX, path: str | Path, notes: list[str]) -> Rows:
             "labels, or other languages."
         )
     return rows
+
+
+def _look(
+    model: HyperX, code: str, trust: Trust, sentences: Sequence[Any], notes: list[str]
+) -> dict[str, str]:
+    """Say what to expect of each task, and note if the sentences look like another language's."""
+    texts = [each if isinstance(each, str) else " ".join(each) for each in sentences]
+    if warning := text_warning(trust.pieces, texts, code, model.tokenizer):
+        notes.append(warning)
+    expected = {}
+    for name, task in model.tasks.items():
+        if sentences and task.type.reads in ("words", "text"):
+            predictions = model.predict(sentences, name, code)
+            if sentence := trust.sentence(task, evidence(model, predictions)):
+                expected[name] = sentence
+    return expected
 
 
 def _sentences(adaptation: Adaptation, labelled: Rows) -> str:
@@ -345,6 +384,8 @@ def _save(
                 write_text(target / RECIPE, recipe.dump(target))
             write_json(target / VERSIONS, versions(model.device.type, "fp32"))
             write_json(target / ADDED, added)
+            if (run / TRUST).is_file():
+                write_json(target / TRUST, read_json(run / TRUST), indent=None)
             save_model(target, model)
             write_json(target / TRAINING, read_json(run / TRAINING))
     except BaseException:
