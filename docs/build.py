@@ -20,6 +20,7 @@ HEADINGS = {
     "data.*": "data: a list of blocks",
     "data.*.limit": "data: limit",
     "data.*.cells.*": "data: cells, one entry a language",
+    "language_features": "language_features",
     "few_shot": "few_shot",
     "training": "training",
     "evaluation": "evaluation",

@@ -72,7 +72,7 @@ def test_defaults_on_the_recipes_page_can_be_written_as_they_stand(tmp_path):
     parts = re.findall(r"^## ([\w ]+):?(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     row = re.compile(r"^\| `(\w+)` \| (?:`(.+?)`)? \|", re.MULTILINE)
     tables = [row.findall(part) for _, part in parts]
-    recipe, hypernet, tasks, data, limit, cells, few_shot, training, evaluation = tables
+    recipe, hypernet, tasks, data, limit, cells, features, few_shot, training, evaluation = tables
     needed = [key for table in tables for key, default in table if not default]
     top = ["format_version", "name", "tasks", "data"]
     assert needed == [*top, "type", "task", "format", "cells", "cells", "examples"]
@@ -89,7 +89,8 @@ def test_defaults_on_the_recipes_page_can_be_written_as_they_stand(tmp_path):
             whole,
             format_version=1,
             name="x",
-            hypernet=written(hypernet, whole),
+            hypernet=written(hypernet, whole, language_base="features"),
+            language_features=written(features, whole, text=1),
             tasks=written([], whole, t=written(tasks, whole, type="mlm")),
             data=f"[{written(data, whole, task='t', **read)}]",
             few_shot=written(few_shot, whole, cells="[t:eng]", examples=1),

@@ -61,6 +61,16 @@ def arithmetic(device: str, precision: Precision) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def fast_precision(device: str) -> Precision:
+    """Return bf16 where the hardware computes with it much faster, else fp32."""
+    import torch
+
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return "bf16" if device == "cpu" and has_bf16 and has_bf16() else "fp32"
+
+
 def processor() -> str:
     """Return the name of the processor."""
     info = Path("/proc/cpuinfo")  # of Linux, where the platform module knows no name

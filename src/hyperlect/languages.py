@@ -98,6 +98,11 @@ def resolve(code: str, wikipedia: bool = False) -> str:
     return _ONE_LANGUAGE.get(language, language)
 
 
+def same_language(code: str) -> tuple[str, ...]:
+    """Return all codes of ISO 639-3 that `resolve` turns into this one, itself first."""
+    return (code, *(old for old, new in _ONE_LANGUAGE.items() if new == code))
+
+
 @lru_cache(maxsize=4096)
 def name(code: str) -> str:
     """Return the English name of a language, or the code itself where no name is known."""

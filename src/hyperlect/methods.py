@@ -54,7 +54,9 @@ def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
         ValueError: without what the method does not read, nothing is left that tells cells apart.
     """
     unread = METHODS.get(method, Method()).unread
-    return replace(hypernet, sources=tuple(s for s in hypernet.sources if s != unread))
+    sources = tuple(source for source in hypernet.sources if source != unread)
+    offsets = hypernet.cell_offsets and unread is None
+    return replace(hypernet, sources=sources, cell_offsets=offsets)
 
 
 def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:

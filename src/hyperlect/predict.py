@@ -155,7 +155,8 @@ def predict(
 ) -> list[Prediction]:
     """Predict for a list of inputs, each in any cell, trained or not.
 
-    Inputs of different cells go through the model together.
+    Inputs of different cells go through the model together. In a model whose language vectors have
+    a base, the features of a language without training come from typology, and from the inputs.
 
     Args:
         model: a `HyperX`.
@@ -194,11 +195,16 @@ def predict(
         rows += [{**row, "example": numbers[row["example"]]} for row in encoded]
     cut = sum(bool(row["truncated"]) for row in rows)
     warn_of_truncated(cut, len(items), model.max_length)
-    answers = label_rows(model, rows, [cells[row["example"]] for row in rows], tokens_per_batch)
-    return [
-        _prediction(config, cell, item, answers.get(number, Answer([], [])))
-        for number, (cell, item) in enumerate(zip(cells, checked, strict=True))
-    ]
+    of_rows = [cells[row["example"]] for row in rows]
+    texts: dict[str, list[list[Row]]] = {}
+    for row, cell in zip(rows, of_rows, strict=True):
+        texts.setdefault(cell.language, [[]])[0].append(row)
+    with model.described(texts):
+        answers = label_rows(model, rows, of_rows, tokens_per_batch)
+        return [
+            _prediction(model.config, cell, item, answers.get(number, Answer([], [])))
+            for number, (cell, item) in enumerate(zip(cells, checked, strict=True))
+        ]
 
 
 def _prediction(config: Any, cell: Cell, item: Input, answer: Answer) -> Prediction:

@@ -341,3 +341,21 @@ def test_expect_is_for_runs(call: Call, project: Path, run: Path) -> None:
     code, _, err = call("check", run, "--set", "training.steps=1")
     assert code == 2
     assert "--set" in err
+
+
+def test_the_table_of_languages_is_read(call: Call, recipe: Path) -> None:
+    settings = (
+        "--set", "hypernet.language_base=features",
+        "--set", "language_features={typology: languages.csv}",
+    )  # fmt: skip
+    table = recipe.parent / "languages.csv"
+    table.write_text("code,a\neng,1\nisl,0\n", encoding="utf-8")
+    code, out, err = call("check", recipe, *settings)
+    assert code == 0, err
+    assert "languages.csv lacks" in out
+    assert "fao" in out
+    assert "has no use" in call("check", recipe, *settings, "--set", "method=adapters").out
+    table.write_text("code,a\neng,one\n", encoding="utf-8")
+    code, _, err = call("check", recipe, *settings)
+    assert code != 0
+    assert "languages.csv:2, a" in "".join(err.split("\n"))

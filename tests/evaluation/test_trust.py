@@ -22,6 +22,7 @@ from hyperlect.tasks import Task, TaskType
 
 from ..data.made import tagged
 from ..model.models import NER, POS, tiny_model
+from ..model.test_features import model_of
 
 SENTENCES = ["the/DET old/NOUN cat/NOUN sees/VERB", "a/DET dog/NOUN"] * 6
 RELATION = Relation(-0.5, 1.4, 0.1, 0.2, 6.0, 8.0, 4.0, 50, 40, 2)
@@ -118,6 +119,22 @@ def test_a_withheld_vector_is_what_stands_for_an_untrained_language(dropout: flo
     assert not torch.equal(own, changed)
     for name, table in model.language_parameters().items():
         assert torch.equal(table, before[name])
+
+
+@pytest.mark.parametrize("base", ["features", "neighbours"])
+def test_with_a_base_a_withheld_vector_is_what_the_features_say(tmp_path: Path, base: str) -> None:
+    """That is what dropout of languages leaves in training."""
+    model = model_of(tmp_path, base)
+    source = model.adapters.source
+    row = torch.tensor([model.config.language_index("isl")])
+    with torch.no_grad(), source.base.in_use():
+        table = source.embeddings["language"]
+        dropped = source.base.vectors(table, row, torch.tensor([True]))[0]
+        before = source.all_vectors().clone()
+        with withheld(model, "isl"):
+            torch.testing.assert_close(source.all_vectors()[row[0]], dropped)
+        assert torch.equal(source.all_vectors(), before)
+    assert not torch.allclose(before[row[0]], dropped)
 
 
 def test_a_language_without_a_vector_can_be_withheld_too() -> None:

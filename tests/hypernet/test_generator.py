@@ -382,3 +382,19 @@ def test_a_start_as_an_adapter_passes_larger_gradients():
         first_change(net)[0].square().mean().backward()
         sizes[start] = net.generator.maps["up_weight"].weight.grad.norm().item()
     assert sizes["adapter"] > 3 * sizes["published"]
+
+
+# --- coordinates
+
+
+@pytest.mark.parametrize("variant", twin.VARIANTS)
+def test_coordinates_have_the_norms_and_distances_of_the_weights(variant: str):
+    net = random_net(**twin.VARIANTS[variant])
+    points = net.coordinates(TASKS, LANGUAGES)
+    weights = torch.cat([tensor.flatten(2) for _, tensor in net(TASKS, LANGUAGES).items()], dim=2)
+    assert points.shape[:2] == (len(CELLS), LAYERS)
+    assert points.shape[2] <= net.config.source_size + 2
+    torch.testing.assert_close(points.norm(dim=2), weights.norm(dim=2))
+    for other in range(1, len(CELLS)):
+        expected = (weights[0] - weights[other]).norm(dim=1)
+        torch.testing.assert_close((points[0] - points[other]).norm(dim=1), expected)

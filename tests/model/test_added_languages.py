@@ -84,3 +84,30 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     assert loaded.languages[-1] == "deu"
     assert loaded.language_source("deu") == "like isl"
     assert torch.equal(scores(loaded, "pos", "deu"), scores(model, "pos", "deu"))
+
+
+def test_offsets_change_nothing_until_they_are_trained(tmp_path: Path) -> None:
+    model = tiny_model(saved_backbone(tmp_path / "encoder"), hypernet={"language_dropout": 0.1})
+    before = {code: scores(model, "pos", code) for code in (*LANGUAGES, "deu")}
+    topics = scores(model, "topic", "deu")
+    model.add_language("deu", {}, "added")
+    model.give_offsets()
+    for code, expected in before.items():
+        assert torch.equal(scores(model, "pos", code), expected)
+    offsets = model.language_parameters()["adapters.source.offsets"]
+    with torch.no_grad():
+        offsets[-1, model.config.adapted_tasks.index("pos")] += 0.5
+    assert not torch.allclose(scores(model, "pos", "deu"), before["deu"])
+    for code in LANGUAGES:
+        assert torch.equal(scores(model, "pos", code), before[code])
+    assert torch.equal(scores(model, "topic", "deu"), topics)
+    model.save_pretrained(tmp_path / "run")
+    loaded = HyperX.from_pretrained(tmp_path / "run")
+    assert torch.equal(scores(loaded, "pos", "deu"), scores(model, "pos", "deu"))
+
+
+@pytest.mark.parametrize("method", ["adapters", "mad-x", "factorised", "language-hypernet"])
+def test_only_a_hypernetwork_of_cells_has_offsets(method: str) -> None:
+    with pytest.raises(HyperlectError, match=method):
+        tiny_model(method=method).give_offsets()
+    tiny_model(method=method, hypernet={"cell_offsets": True})

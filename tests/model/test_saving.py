@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from hyperlect.backbone import load_backbone
 from hyperlect.errors import BackboneError, RunError
-from hyperlect.hypernet import HypernetConfig
+from hyperlect.hypernet import Hypernet, HypernetConfig
 from hyperlect.methods import METHODS
 from hyperlect.model import HyperX
+from hyperlect.model.hyperx import load_hypernet
 from hyperlect.run_folder import load_exactly
 from hyperlect.tasks import PARSERS, Task, TaskType
 from tests.hub import COMMIT, put_on_hub
@@ -414,3 +416,23 @@ def test_a_backbone_without_a_reference_cannot_be_saved(tmp_path: Path):
 def test_a_model_is_loaded_onto_a_device(tmp_path: Path):
     saved(tmp_path)
     assert HyperX.from_pretrained(tmp_path / "run", device="cpu").device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("sources", [("task", "language", "layer"), ("task", "language")])
+def test_a_hypernetwork_is_loaded_without_its_encoder(sources: tuple[str, ...], tmp_path: Path):
+    model = saved(tmp_path, hypernet={"sources": sources})
+    shutil.rmtree(tmp_path / "encoder")
+    loaded = load_hypernet(tmp_path / "run")
+    assert loaded is not None
+    config, hypernet = loaded
+    assert config == model.config
+    assert not hypernet.training
+    assert isinstance(model.adapters, Hypernet)
+    index = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
+    assert torch.equal(hypernet(*index).down_weight, model.adapters(*index).down_weight)
+
+
+@pytest.mark.parametrize("method", ["adapters", "mad-x", "finetune", "factorised", "head"])
+def test_other_methods_have_no_hypernetwork_to_load(method: str, tmp_path: Path):
+    saved(tmp_path, method=method)
+    assert load_hypernet(tmp_path / "run") is None

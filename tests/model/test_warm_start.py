@@ -192,3 +192,17 @@ def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
     model.backbone.digest = "another"
     with pytest.raises(RunError, match="another encoder"):
         warm_start(model, Start.read(str(tmp_path / "run")))
+
+
+def test_offsets_are_matched_by_language_and_task(tmp_path: Path) -> None:
+    old = finished(tmp_path, hypernet={"cell_offsets": True})
+    model, _ = started(
+        tmp_path, tasks=(TOPIC, NLI, MLM, POS), languages=("tur", "deu", "isl", "eng")
+    )
+    before, after = (m.own_parameters()["adapters.source.offsets"] for m in (old, model))
+    for language in ("eng", "isl", "tur"):
+        for task in ("pos", "topic"):
+            places = [m.config.index(Cell(task, language))[::-1] for m in (old, model)]
+            assert torch.equal(after[places[1]], before[places[0]])
+    assert not after[model.languages.index("deu")].any()
+    assert not after[:, list(model.tasks).index("nli")].any()

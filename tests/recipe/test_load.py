@@ -427,3 +427,36 @@ def test_a_value_is_kept_where_it_is_not_a_place(
     monkeypatch.setenv("STEPS", "70")
     (folder / "kept.yaml").write_text(kept, encoding="utf-8")
     assert load_recipe(folder / "kept.yaml").training.steps == 50
+
+
+BASE = "hypernet.language_base=features"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ([BASE], "hypernet.language_base"),
+        (["language_features={text: 20}"], "language_features"),
+        ([BASE, "language_features={}"], "language_features"),
+        ([BASE, "language_features={typology: no.csv}"], "language_features.typology"),
+        ([BASE, "language_features={text: 0}"], "language_features.text"),
+        ([BASE, "language_features={txt: 20}"], "language_features.txt"),
+        (["hypernet.language_base=family"], "hypernet.language_base"),
+    ],
+)
+def test_features_of_languages_need_a_base_and_a_source(
+    faults: Faults, overrides: list[str], key: str
+) -> None:
+    assert key in [fault.key.removeprefix("--set ") for fault in faults(*overrides)]
+
+
+def test_features_from_a_table_beside_the_recipe(load: Load, folder: Path) -> None:
+    (folder / "languages.csv").touch()
+    recipe = load(BASE, "language_features={typology: languages.csv, text: 20}")
+    assert recipe.typology() == str(folder / "languages.csv")
+    assert "typology: languages.csv" in recipe.dump()
+    assert recipe.has_base
+    assert not load(BASE, "language_features={text: 20}", "method=adapters").has_base
+    assert not load(BASE, "language_features={text: 20}", "method=task-hypernet").has_base
+    assert load(BASE, "language_features={typology: uriel}").typology() == "uriel"
+    assert load().typology() is None

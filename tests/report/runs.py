@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hyperlect.grid import Kind
+from tests.model.models import tiny_model
+from tests.tiny import saved_backbone
 
 CELLS = [
     ("pos", "eng", Kind.SUPERVISED, "accuracy", 93.21),
@@ -79,3 +81,10 @@ def write_run(folder: Path, **about: Any) -> Path:
     (folder / "recipe.yaml").write_text("name: <tiny> & small\n", encoding="utf-8")
     (folder / "versions.json").write_text('{"torch": "2.0", "hyperlect": {"commit": null}}')
     return folder
+
+
+def write_weights(run: Path, encoder: Path, method: str = "hyperx", **hypernet: Any) -> Path:
+    """Put a tiny model into a run folder."""
+    model = tiny_model(saved_backbone(encoder, "bert"), method, hypernet)
+    model.save_pretrained(run)
+    return run

@@ -3,13 +3,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from hyperlect import HyperX
 from hyperlect.errors import RunError
-from hyperlect.report.data import SELECTION, gather_runs, read_run, read_systems, run_names
+from hyperlect.report.data import (
+    ADDED,
+    SELECTION,
+    Differences,
+    gather_runs,
+    read_run,
+    read_systems,
+    run_names,
+)
 
 from .experiments import add, list_run
-from .runs import CELLS, cell, write_results, write_run
+from .runs import CELLS, cell, write_results, write_run, write_weights
 
 GOOD, HALF = [1] * 40, [1, 0] * 20
 POS, NER = ("pos", "eng"), ("ner", "eng")
@@ -100,6 +111,82 @@ def test_malformed_embeddings_are_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(RunError) as caught:
         read_run(folder)
     assert str(folder / "embeddings.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("sources", [("task", "language", "layer"), ("task", "language")])
+def test_differences_are_those_of_the_adapter_weights(
+    sources: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = write_weights(write_results(tmp_path / "run"), tmp_path / "encoder", sources=sources)
+    differences = read_run(folder).differences
+    assert differences is not None
+    assert (differences.tasks, differences.languages) == (
+        ["pos", "ner", "topic", "mlm"],
+        ["eng", "isl", "tur"],
+    )
+    model = HyperX.from_pretrained(folder)
+
+    def apart(cell: tuple[str, str], other: tuple[str, str]) -> list[float]:
+        one, two = (
+            torch.cat([tensor.flatten(1) for _, tensor in model.adapter_weights(*c).items()], 1)
+            for c in (cell, other)
+        )
+        return ((one - two).norm(dim=1) / two.norm(dim=1)).tolist()
+
+    across = differences.across_languages[1, :, 0, 2]
+    assert across == pytest.approx(apart(("ner", "eng"), ("ner", "tur")), rel=1e-4)
+    across = differences.across_tasks[1, :, 0, 2]
+    assert across == pytest.approx(apart(("pos", "isl"), ("topic", "isl")), rel=1e-4)
+    between = [apart((task, "isl"), (task, "tur")) for task in differences.tasks]
+    assert differences.between("isl", "tur") == pytest.approx(np.mean(between), rel=1e-4)
+    assert differences.between("isl", "fao") is None
+
+
+def test_differences_are_summed_up_by_what_differs() -> None:
+    """Of the languages a, b and c, a and b are near each other."""
+    line = np.array([0.0, 0.1, 1.0])
+    apart = np.abs(line[:, None] - line)
+    across_languages = np.stack([apart, 2 * apart])[:, None]  # two tasks, one layer
+    across_tasks = np.broadcast_to([[0.0, 0.5], [0.7, 0.0]], (3, 1, 2, 2))
+    differences = Differences(["pos", "ner"], list("abc"), across_languages, across_tasks)
+    series = differences.of_task("pos")
+    assert {name: spread[1, 0] for name, spread in series.items()} == pytest.approx(
+        {"the nearest language": 0.1, "another language": 0.9, "another task": 0.5}
+    )
+    assert differences.of_task("ner")["another task"][:, 0] == pytest.approx([0.7] * 3)
+    assert differences.means["another language"] == pytest.approx((0.9 + 1.8) / 2)
+    assert differences.largest >= 1.9
+
+
+def test_a_method_without_tasks_differs_by_language_alone(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "run")
+    write_weights(folder, tmp_path / "encoder", "language-hypernet")
+    differences = read_run(folder).differences
+    assert differences is not None
+    assert list(differences.of_task("all tasks")) == ["the nearest language", "another language"]
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    folder = write_weights(write_results(tmp_path / "run"), tmp_path / "encoder")
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(RunError) as caught:
+        read_run(folder)
+    assert str(folder / "model.safetensors") in str(caught.value)
+
+
+def test_what_a_model_says_of_its_languages_is_read(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    model = {"added": {"isl": "20 labelled sentences", "fao": "typology"}}
+    (folder / "model.json").write_text(json.dumps(model))
+    embeddings = read_run(folder).embeddings
+    assert embeddings is not None
+    assert embeddings.kinds == {"eng": "labelled", "deu": "labelled", "isl": ADDED}
+    assert not embeddings.from_typology
+    model["language_features"] = {"typology": "uriel", "text": ""}
+    (folder / "model.json").write_text(json.dumps(model))
+    embeddings = read_run(folder).embeddings
+    assert embeddings is not None
+    assert embeddings.from_typology
 
 
 def test_versions_are_one_level_deep(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hyperlect.report.data import read_run
 from hyperlect.report.page import language_groups
 
 from .experiments import add, list_run
-from .runs import CELLS, cell, write_results, write_run
+from .runs import CELLS, cell, write_results, write_run, write_weights
 
 _VOID = {"meta", "br"}
 
@@ -74,7 +75,7 @@ def test_page_says_what_was_run_and_how_it_did(tmp_path: Path) -> None:
         assert words in text
     for kind in Kind:
         assert kind.meaning in text
-    for heading in ("Averages by kind", "The grid", "Learning curves", "Map of the languages"):
+    for heading in ("Averages by kind", "The grid", "Learning curves", "The languages"):
         assert heading in text
     assert "torch 2.0" in text
     assert "best 60.0, step 600" in text
@@ -166,6 +167,36 @@ def test_missing_files_are_one_line_each(tmp_path: Path) -> None:
     text = Page(write_report([write_results(tmp_path / "bare")])).text
     for file in ("metrics.jsonl", "embeddings.json", "versions.json", "recipe.yaml"):
         assert text.count(f"The run folder has no {file}") == 1
+
+
+def test_differences_of_adapters_stand_in_a_plot_and_a_table(tmp_path: Path) -> None:
+    folder = write_weights(write_run(tmp_path / "tiny"), tmp_path / "encoder")
+    page = Page(write_report([folder]))
+    assert "pos: differences by layer" in page.text
+    assert "mlm the nearest language" in page.text
+    assert "Difference of adapters" in page.text
+    assert len(page.ids) == len(set(page.ids))
+    several = Page(write_report([folder, write_run(tmp_path / "other")]))
+    assert several.text.count("pos: differences by layer") == 1
+    assert several.text.count("By trained vectors") == 2
+    assert len(several.ids) == len(set(several.ids))
+
+
+@pytest.mark.parametrize("method", ["task-hypernet", "adapters", "head"])
+def test_a_method_without_languages_says_what_is_missing(method: str, tmp_path: Path) -> None:
+    folder = write_weights(write_results(tmp_path / "tiny"), tmp_path / "encoder", method)
+    page = Page(write_report([folder]))
+    assert "differences by layer" not in page.text
+    assert "where a hypernetwork writes adapters" in page.text
+
+
+def test_a_run_of_an_earlier_version_is_shown_whole(tmp_path: Path) -> None:
+    kept = Path(__file__).parents[1] / "runs" / "v1" / "finished"
+    folder = Path(shutil.copytree(kept, tmp_path / "old"))
+    page = Page(write_report([folder]))
+    assert "By trained vectors" in page.text
+    assert "pos: differences by layer" in page.text
+    assert not page.text.count("The run folder has no embeddings.json")
 
 
 def test_cells_without_a_number_are_shown_as_such(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +14,15 @@ from hyperlect.evaluation import CellResult
 from hyperlect.evaluation.results import Expected
 from hyperlect.grid import Kind
 from hyperlect.report.compare import Row
-from hyperlect.report.data import SELECTION, Curves, Embeddings
+from hyperlect.report.data import SELECTION, Curves, Differences
 from hyperlect.report.plots import (
     ACCENT,
     Scale,
+    draw_differences,
     draw_expected,
     draw_few_shot,
-    draw_map,
     draw_scores,
     draw_training,
-    place_labels,
-    project,
 )
 
 SIZES = (0, 5, 50, 500)
@@ -226,58 +223,19 @@ def test_numbers_too_close_to_be_read_are_not_all_written() -> None:
     assert "101" not in places
 
 
-# The map
+# Differences of adapters
 
 
-def test_projection_keeps_the_distances_of_points_that_lie_in_a_plane() -> None:
-    rng = np.random.default_rng(0)
-    flat = rng.normal(size=(12, 2)) * [5.0, 1.0]
-    turned, _ = np.linalg.qr(rng.normal(size=(8, 8)))
-    vectors = flat @ turned[:2] + 3.0
-    points, explained = project(vectors)
-    assert sum(explained) > 1 - 1e-9
-    assert explained[0] > explained[1]
-    for one, two in itertools.combinations(range(12), 2):
-        original = np.linalg.norm(vectors[one] - vectors[two])
-        assert np.isclose(np.linalg.norm(points[one] - points[two]), original)
-
-
-def test_projection_agrees_with_the_eigenvalues_of_the_covariance() -> None:
-    vectors = np.random.default_rng(1).normal(size=(30, 6))
-    values = np.sort(np.linalg.eigvalsh(np.cov(vectors.T)))[::-1]
-    assert np.allclose(project(vectors)[1], values[:2] / values.sum())
-
-
-def test_projection_of_equal_vectors_is_the_origin() -> None:
-    points, explained = project(np.ones((4, 5)))
-    assert explained == (0.0, 0.0)
-    assert not points.any()
-
-
-def test_the_sign_of_a_component_does_not_depend_on_the_order_of_languages() -> None:
-    vectors = np.random.default_rng(2).normal(size=(9, 4))
-    assert np.allclose(project(vectors)[0][::-1], project(vectors[::-1])[0])
-
-
-def test_labels_keep_apart_where_there_is_room() -> None:
-    rng = np.random.default_rng(3)
-    points = rng.uniform([40, 40], [860, 560], size=(75, 2))
-    middles = place_labels(points, ["abc"] * 75, (900, 600))
-    halves = np.array([3 * 5.5 / 2, 5.5])  # a little less than the room that is kept free
-    apart = np.abs(middles[:, None] - middles[None]) >= 2 * halves
-    overlapping = ~apart.any(axis=-1)
-    assert overlapping.sum() == 75  # each only with itself
-    assert (middles > 0).all()
-    assert (middles < [900, 600]).all()
-
-
-@pytest.mark.parametrize(("width", "names"), [(1000, True), (350, False)])
-def test_the_map_names_every_language_and_states_the_variance(width: int, names: bool) -> None:
-    vectors = np.random.default_rng(4).normal(size=(5, 3))
-    languages = {"eng": "English", "deu": "German", "isl": "Icelandic", "fao": "Faroese",
-                 "swe": "Swedish"}  # fmt: skip
-    embeddings = Embeddings(list(languages), vectors, {"eng": "labelled", "isl": "text only"})
-    drawing = draw_map(embeddings, width, "here", "wide")
-    assert set(languages.values() if names else languages) <= texts(drawing).keys()
-    assert f"{project(vectors)[1][0]:.0%}" in drawing
-    assert 'id="here-title"' in drawing
+def test_differences_of_all_tasks_have_one_axis_and_are_described() -> None:
+    layers, ones = 3, np.ones((2, 3, 4, 4))
+    across_languages = ones * [[[[0.1]]], [[[0.2]]]]
+    differences = Differences(
+        ["pos", "ner"], list("abcd"), across_languages, np.full((4, layers, 2, 2), 0.8)
+    )
+    drawings = [draw_differences(differences, task, "d") for task in ("pos", "ner")]
+    axes = [{t: y for t, (_, y) in texts(drawing).items() if t[-1] == "%"} for drawing in drawings]
+    assert axes[0] == axes[1]
+    assert {"0%", "80%"} <= axes[0].keys()
+    assert "the nearest language 20%, another language 20%, another task 80%" in drawings[1]
+    assert {"1", "3", "another task"} <= texts(drawings[0]).keys()
+    assert "4" not in texts(drawings[0])

@@ -368,3 +368,19 @@ def test_other_methods_have_one_phase_with_everything() -> None:
     assert phase.frozen == ()
     for method in METHODS:
         assert len(planned(method, {})[0]) == (2 if method == "mad-x" else 1)
+
+
+def test_parts_may_have_a_weight_decay_of_their_own() -> None:
+    settings = TrainingSection(weight_decay=0.5, weight_decays={"languages": 0.1, "source": 0.2})
+    names = (
+        "adapters.source.embeddings.language", "adapters.source.base.mlp.0.weight",
+        "adapters.source.embeddings.task", "heads.pos.linear.weight",
+    )  # fmt: skip
+    parameters = {name: nn.Parameter(torch.ones(2)) for name in names}
+    optimizer = make_optimizer(parameters, settings, "cpu")
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert [decays[id(parameters[name])] for name in names] == [0.1, 0.2, 0.2, 0.5]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
-from ..hardware import Precision, arithmetic
+from ..hardware import Precision, arithmetic, fast_precision
 from .families import Family, family_of
 
 
@@ -54,6 +54,10 @@ def longest_input(config: Any) -> int:
     """Return how many sub-words an encoder takes by its configuration."""
     unused = config.pad_token_id + 1 if family_of(config.model_type).padded_positions else 0
     return int(config.max_position_embeddings) - unused
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer whose input was wanted."""
 
 
 class Backbone(nn.Module):
@@ -200,6 +204,20 @@ class Backbone(nn.Module):
         encoder: Any = self.encoder
         encoder.set_attn_implementation("eager")
 
+    @contextlib.contextmanager
+    def fast_arithmetic(self) -> Iterator[None]:
+        """Compute as fast as the hardware can inside the block; see `arithmetic`."""
+        encoder: Any = self.encoder
+        device = self.word_embeddings.device.type
+        precision, before = fast_precision(device), encoder.config._attn_implementation
+        if device == "cpu" and precision == "bf16":
+            self.attend_plainly()
+        try:
+            with self.arithmetic(precision):
+                yield
+        finally:
+            encoder.set_attn_implementation(before)
+
     def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
         """In training keep only the input of each layer, and compute the rest a second time.
 
@@ -268,3 +286,28 @@ class Backbone(nn.Module):
                 handle.remove()
         # As in transformers, the last one is the encoder's output, after any final norm.
         return last, (*states, last)
+
+    @torch.no_grad()
+    def lower_states(self, input_ids: Tensor, attention_mask: Tensor, layer: int) -> Tensor:
+        """Return the output of a lower layer, (B, T, h), without computing those above it.
+
+        Args:
+            input_ids, attention_mask: (B, T).
+            layer: counted from 1; 0 for the embeddings. The last one where there are fewer.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if layer >= self.layers:
+            return self.encoder(**inputs).last_hidden_state  # type: ignore[no-any-return]
+        states: list[Tensor] = []
+        thread = threading.get_ident()
+
+        def stop(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if threading.get_ident() == thread:
+                states.append(arguments[0] if arguments else keywords["hidden_states"])
+                raise _Reached
+
+        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
+        handle = layers[layer].register_forward_pre_hook(stop, with_kwargs=True)
+        with handle, contextlib.suppress(_Reached):
+            self.encoder(**inputs)
+        return states[0]

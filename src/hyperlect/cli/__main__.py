@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hyperlect import __version__, cli
+from hyperlect.cli.add_language import add_language
 from hyperlect.cli.check import check
 from hyperlect.cli.convert_checkpoint import convert_checkpoint
 from hyperlect.cli.evaluate import evaluate
@@ -22,7 +23,17 @@ from hyperlect.cli.report import report
 from hyperlect.cli.train import train
 from hyperlect.errors import HyperlectError, Interrupted
 
-VERBS = (quickstart, train, evaluate, experiment, report, predict, check, convert_checkpoint)
+VERBS = (
+    quickstart,
+    train,
+    evaluate,
+    experiment,
+    report,
+    predict,
+    add_language,
+    check,
+    convert_checkpoint,
+)
 HELP = ["-h", "--help"]
 USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
 _OFF = ("", "0", "false", "no")

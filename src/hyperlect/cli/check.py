@@ -84,6 +84,7 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
     """Validate a recipe, read its data, and show the grid."""
     with libraries():
         from ..backbone import encoder_limits
+        from ..data.typology import Typology
         from ..experiment import is_experiment
         from ..recipe import load_recipe
         from ..recipe.corpora import read_corpora, remarks
@@ -115,6 +116,12 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
         notes.append(f"backbone: {error}")
     except ValueError as error:
         raise HyperlectError(f"{path}: hypernet.{error}.") from None
+    if recipe.has_base and (source := recipe.typology()):
+        table = Typology.read(source)
+        languages = sorted({cell.language for _, cell in corpora.examples})
+        if lacking := [code for code in languages if code not in table]:
+            what = f"language_features: {source} lacks {', '.join(lacking)}"
+            notes.append(f"{what}. Averages stand for them; or give a table that has them.")
     for note in (*notes, *remarks(corpora), *recipe.notes(longest=longest)):
         warn(note, console)
     if encode:
@@ -295,6 +302,8 @@ def _recipe(path: Path) -> str:
 
 
 def _model(path: Path) -> str:
+    import torch
+
     from ..model import HyperX
 
     model = HyperX.from_pretrained(path.parent)
@@ -303,7 +312,9 @@ def _model(path: Path) -> str:
     embeddings = path.with_name(EMBEDDINGS)
     if names and embeddings.is_file():
         kept = read_json(embeddings)
-        if kept["languages"] != names or kept["vectors"] != vectors.tolist():
+        # Those with a base are computed, on another device perhaps.
+        same = torch.allclose(torch.tensor(kept["vectors"]), vectors, rtol=1e-4, atol=1e-5)
+        if kept["languages"] != names or not same:
             raise RunError(f"the language vectors are not those of {EMBEDDINGS}")
     tasks, languages = counted(len(model.tasks), "task"), counted(len(model.languages), "language")
     return f"{counted(weights, 'weight')}, {tasks}, {languages}"
@@ -332,7 +343,7 @@ def _checkpoint(path: Path) -> str:
     if (run / MODEL).is_file():
         parameters = HyperX.from_pretrained(run).own_parameters().items()
         trained = {name: value for name, value in parameters if value.requires_grad}
-        load_checkpoint(run, trained, torch.optim.AdamW(trained.values()))
+        load_checkpoint(run, dict(parameters), torch.optim.AdamW(trained.values()))
     else:
         for name in FILES:
             load_tensors(folder / name)

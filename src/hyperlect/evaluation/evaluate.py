@@ -76,7 +76,8 @@ def fill(
     """Score every cell.
 
     A cell that the model's method does not apply to has no score, and says why. Nor has a cell of
-    spans whose data holds none.
+    spans whose data holds none. A language without a vector has for the time what a model with a
+    base makes of its features; those from text, of all rows in the language.
 
     Args:
         model: what to score.
@@ -93,7 +94,10 @@ def fill(
     results = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=console is None, transient=True)
-    with bar as progress, model.backbone.arithmetic(precision):
+    texts: dict[str, list[Any]] = {}
+    for cell, encoded in rows.items():
+        texts.setdefault(cell.language, []).append(encoded)
+    with bar as progress, model.backbone.arithmetic(precision), model.described(texts):
         of_all = progress.add_task("", total=len(rows))
         for cell, encoded in rows.items():
             progress.update(of_all, description=f"evaluating {cell}")
@@ -204,7 +208,7 @@ def evaluate_run(
     training = read_json(run / TRAINING, remedy)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if files:
-        rows = {cell: _encode_file(recipe, cell, path, model) for cell, path in files.items()}
+        rows = {cell: encode_file(recipe, cell, path, model)[1] for cell, path in files.items()}
     else:
         chosen = _choose(list(recipe.cells(split)), cells, split)
         corpora = read_corpora(recipe, [split], model.tasks, chosen)
@@ -295,8 +299,18 @@ def expect_untested(
     return expected
 
 
-def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Dataset:
-    """Encode a file in the format of the recipe's data for its task."""
+def encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> tuple[Dataset, Dataset]:
+    """Read a labelled file in the format of the recipe's data for its task, and encode it.
+
+    Where that data has several formats, it is that of files with the same ending.
+
+    Returns:
+        The examples, and their encoded rows.
+
+    Raises:
+        HyperlectError: the recipe reads no files for the task.
+        DataError: the file cannot be read, or has labels that the task does not know.
+    """
     from ..data.encoding import encode
 
     task = recipe.as_marked(model.task(cell.task))
@@ -307,9 +321,10 @@ def _encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> Datas
             f"The recipe reads no files for the task {cell.task}, so the format of {path} is not "
             "known. Add the file to the run's recipe.yaml."
         )
-    source = replace(sources[0], location=str(path), limit=None)
+    alike = min(sources, key=lambda source: Path(source.location).suffix != path.suffix)
+    source = replace(alike, location=str(path), limit=None)
     examples = read_corpus([source], task.type.reads_words)
-    return encode(examples, task, model.tokenizer, model.max_length)
+    return examples, encode(examples, task, model.tokenizer, model.max_length)
 
 
 def _choose(available: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:

@@ -275,24 +275,30 @@ def expit(value: float) -> float:
 def withheld(model: Any, language: str) -> Iterator[None]:
     """Let what stands for an untrained language stand in place of a language's vector.
 
-    That is zero, or the mean of the other languages' vectors; with mad-x no adapter.
+    That is what its features say, if the model has a base, or zero, or the mean of the other
+    languages' vectors; with mad-x no adapter.
     """
     index = model.config.language_index(language)
-    tables = [table for table in model.language_parameters().values() if table.requires_grad]
-    tables = tables if index != UNTRAINED else []
-    kept = [table.detach()[index].clone() for table in tables]
+    tables = model.language_parameters() if index != UNTRAINED else {}
+    tables = {name: table for name, table in tables.items() if table.requires_grad}
+    kept = {name: table.detach()[index].clone() for name, table in tables.items()}
+    base = getattr(getattr(model.adapters, "source", None), "base", None)
     with torch.no_grad():
-        for table, row in zip(tables, kept, strict=True):
-            others = torch.zeros_like(row)
-            if not model.config.untrained_is_zero and len(table) > 1:
-                others = (table.sum(dim=0) - row) / (len(table) - 1)
-            table[index] = others
+        for name, table in tables.items():
+            if model.config.untrained_is_zero or name.endswith("offsets"):
+                table[index] = 0.0
+            elif base is not None:
+                place = torch.tensor([index], device=table.device)
+                with base.in_use():
+                    table[index] = base(table, base.features[place], place)[0]
+            elif len(table) > 1:
+                table[index] = (table.sum(dim=0) - table[index]) / (len(table) - 1)
     try:
         yield
     finally:
         with torch.no_grad():
-            for table, row in zip(tables, kept, strict=True):
-                table[index] = row
+            for name, table in tables.items():
+                table[index] = kept[name]
 
 
 def anchors(results: Iterable[CellResult]) -> tuple[Anchor, ...]:

@@ -10,6 +10,7 @@ Start = Literal["published", "adapter"]
 LayerNormKind = Literal["none", "ordinary", "generated"]
 Insertion = Literal["feed_forward", "layer"]
 Source = Literal["task", "language", "layer"]
+LanguageBaseKind = Literal["none", "features", "neighbours"]
 Activation = Literal["relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -22,8 +23,12 @@ _CHOICES = {
     "insertion": get_args(Insertion),
     "activation": get_args(Activation),
     "start": get_args(Start),
+    "language_base": get_args(LanguageBaseKind),
 }
-_FRACTIONS = ("initial_std", "embedding_std", "language_std", "language_dropout", "norm_eps")
+_FRACTIONS = (
+    "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout",
+    "base_temperature", "norm_eps",
+)  # fmt: skip
 """The fields that hold real numbers. All other numbers count something."""
 
 
@@ -63,6 +68,21 @@ class HypernetConfig:
         language_dropout: how often the zero vector replaces a language's vector in training. The
             zero vector then also stands for every language without a vector of its own; otherwise
             the mean of the trained vectors does.
+        language_base: what a language's vector starts from: nothing but its own row of the table
+            ("none"), what a small perceptron makes of the language's features, to which the row is
+            added ("features"), or, where the row is dropped or missing, the mean of the other
+            languages' rows, weighted by similarity of features ("neighbours"). With a base
+            language_dropout drops the row, and the base alone stands for the language. The recipe's
+            section language_features says where features come from.
+        base_components: the number of principal components of the features that a base reads.
+        base_hidden: inner size of the perceptron of "features".
+        base_dropout: its dropout.
+        base_temperature: of "neighbours": what cosines are divided by before the softmax; the
+            lower, the fewer neighbours count.
+        cell_offsets: whether each cell also has an offset for each layer, added to the source
+            embedding. It starts at zero. A language's vector changes what the generator reads only
+            through the projection, which was trained for other languages; an offset changes it
+            directly, and for no other cell.
         start: the first generated weights: near zero, since all biases start there ("published"),
             or those of an ordinary adapter ("adapter"), which learns sooner.
         top_layers: how many layers, counted from the top, have adapters; None for all.
@@ -91,6 +111,12 @@ class HypernetConfig:
     embedding_std: float = 1.0
     language_std: float | None = None
     language_dropout: float = 0.0
+    language_base: LanguageBaseKind = "none"
+    base_components: int = 16
+    base_hidden: int = 64
+    base_dropout: float = 0.1
+    base_temperature: float = 0.2
+    cell_offsets: bool = False
     start: Start = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
@@ -112,10 +138,20 @@ class HypernetConfig:
             yield f"sources must be distinct names among {', '.join(SOURCES)}"
         if not {"task", "language"} & set(self.sources):
             yield "sources must hold task or language"
-        if self.language_dropout >= 1:
-            yield f"language_dropout must be below 1, not {self.language_dropout}"
+        for name in ("language_dropout", "base_dropout"):
+            if getattr(self, name) >= 1:
+                yield f"{name} must be below 1, not {getattr(self, name)}"
+        if self.base_temperature == 0:
+            yield "base_temperature must be above 0"
+        if self.cell_offsets and not {"task", "language"} <= set(self.sources):
+            yield "cell_offsets needs task and language among the sources"
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
+
+    @property
+    def has_base(self) -> bool:
+        """Whether language vectors have a base, which method "task-hypernet" does not read."""
+        return self.language_base != "none" and "language" in self.sources
 
     @property
     def norms(self) -> dict[str, LayerNormKind]:

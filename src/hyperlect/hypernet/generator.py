@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 from .adapter import AdapterWeights
 from .config import HypernetConfig
+from .language import UNTRAINED, LanguageBase
 
-UNTRAINED = -1
-"""The index of a language without a vector of its own."""
 POST_NORM_SCALE = 0.1
 """First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
 identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
@@ -56,6 +55,8 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 class SourceEmbedding(nn.Module):
     """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
 
+    With offsets o of each cell and layer, it is s + o_{l,t,i} or s / |s| + o_{l,t,i}.
+
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
 
@@ -74,6 +75,11 @@ class SourceEmbedding(nn.Module):
         self.embeddings = nn.ParameterDict(
             {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
         )
+        self.base = LanguageBase(config, languages) if config.has_base else None
+        self.offsets: nn.Parameter | None = None
+        if config.cell_offsets:
+            size = (languages, tasks, layers, config.source_size)
+            self.offsets = nn.Parameter(torch.zeros(size))
         self.project: nn.Sequential | None = None
         if config.projection is not None:
             inner = config.source_hidden or config.concatenated
@@ -87,7 +93,8 @@ class SourceEmbedding(nn.Module):
         """Look up language vectors; in training, replace some by zero (`language_dropout`).
 
         `UNTRAINED` gives the mean of all vectors. With language dropout it gives zero, since
-        training has then taught what zero stands for.
+        training has then taught what zero stands for. With a base (see `LanguageBase`) the base
+        takes the place of zero and of the mean.
 
         Args:
             indices: (C,), integers.
@@ -98,13 +105,29 @@ class SourceEmbedding(nn.Module):
         table: Tensor = self.embeddings["language"]
         rows = table[indices.clamp(min=0)]
         untrained = indices == UNTRAINED
-        if self.language_dropout == 0:
+        if self.language_dropout == 0 and self.base is None:
             # The mean is cheap; to ask whether it is needed would make a GPU wait.
             return torch.where(untrained[:, None], table.mean(dim=0), rows)
-        if self.training:
+        if self.training and self.language_dropout > 0:
             chance = torch.rand(indices.shape, device=rows.device)
             untrained = untrained | (chance < self.language_dropout)
+        if self.base is not None:
+            return self.base.vectors(table, indices, untrained)
         return rows.masked_fill(untrained[:, None], 0.0)
+
+    @torch.no_grad()
+    def all_vectors(self) -> Tensor:
+        """Return the vectors of all languages as in use: their rows, with a base if they have one.
+
+        Returns:
+            (languages, e).
+        """
+        table: Tensor = self.embeddings["language"]
+        if self.base is None:
+            return table
+        with self.base.in_use():
+            rows = torch.arange(len(table), device=table.device)
+            return self.base.vectors(table, rows, torch.zeros_like(rows, dtype=torch.bool))
 
     def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
         """Make the source embeddings of some cells for all layers at once.
@@ -126,7 +149,12 @@ class SourceEmbedding(nn.Module):
             columns.append(column.expand(len(tasks), self.layers, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
-        return F.normalize(embedding, dim=-1) if self.unit else embedding
+        if self.unit:
+            embedding = F.normalize(embedding, dim=-1)
+        if self.offsets is not None:
+            offsets = self.offsets[languages.clamp(min=0), tasks]
+            embedding = embedding + offsets.masked_fill((languages < 0)[:, None, None], 0.0)
+        return embedding
 
 
 class AffineMap(nn.Module):
@@ -240,6 +268,32 @@ class Hypernet(nn.Module):
             Adapter weights with leading dimensions (C, L).
         """
         return self.generator(self.source(tasks, languages))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:
+        """Write the weights of C cells in a few coordinates, with the same norms and distances.
+
+        A layer's weights are w = [G g] [s ; 1], all maps on top of each other. With QR = [G g] and
+        Q orthonormal, |w - w'| = |R [s ; 1] - R [s' ; 1]|. Ordinary LayerNorms are the same in all
+        cells; their length is one more coordinate. So no weights are written, which would take the
+        memory of as many adapters.
+
+        Args:
+            tasks, languages: (C,), as for `forward`.
+
+        Returns:
+            (C, L, at most p + 2).
+        """
+        maps: Any = self.generator.maps.values()
+        norms = list(self.generator.norms.values())
+        affine = [torch.cat([m.weight, m.bias[..., None]], dim=-1) for m in maps]
+        triangle = torch.linalg.qr(torch.cat(affine, dim=-2), mode="r").R
+        source = F.pad(self.source(tasks, languages), (0, 1), value=1.0)
+        points: Tensor = (triangle @ source[..., None]).squeeze(-1)
+        if norms:
+            length = torch.cat(norms, dim=-1).norm(dim=-1, keepdim=True)
+            points = torch.cat([points, length.expand(*points.shape[:2], 1)], dim=-1)
+        return points
 
 
 class OrdinaryAdapters(nn.Module):

@@ -16,6 +16,7 @@ from torch import nn
 
 from .. import languages as codes
 from ..backbone import Backbone, load_backbone
+from ..data.typology import URIEL
 from ..errors import BackboneError, HyperlectError, Problems, RunError, UnknownNameError, unknown
 from ..grid import Cell, Grid
 from ..hypernet import UNTRAINED, HypernetConfig
@@ -23,6 +24,7 @@ from ..hypernet.config import Source
 from ..methods import METHODS, as_method, not_applicable, reads
 from ..run_folder import read_json, relative, write_json
 from ..tasks import PARSERS, ParserForm, Task, TaskType, task_type
+from .features import FeatureSource
 
 FORMAT_VERSION = 1
 
@@ -50,6 +52,7 @@ class HyperXConfig:
         text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
         added: the languages whose vector did not come from training with all others, and where it
             comes from.
+        language_features: where the features of languages come from, if their vectors have a base.
 
     Languages may come in any usual form and are kept as ISO 639-3. With the method "task-hypernet"
     the language is removed from the hypernetwork's sources, with "language-hypernet" the task.
@@ -72,6 +75,7 @@ class HyperXConfig:
     max_length: int | None = None
     text_tasks: tuple[str, ...] = ()
     added: Mapping[str, str] = field(default_factory=dict)
+    language_features: FeatureSource | None = None
 
     def __post_init__(self) -> None:
         languages = tuple(codes.resolve(code) for code in self.languages)
@@ -97,6 +101,8 @@ class HyperXConfig:
                 yield f'a task cannot be called "{name}"'
         if self.reads("language") and not self.languages:
             yield "languages is empty, and the hypernetwork reads a language"
+        if self.has_base and self.language_features is None:
+            yield "hypernet.language_base needs language_features, which say where they come from"
         if self.method == "mad-x" and all(task.type is TaskType.MLM for task in self.tasks):
             yield "mad-x needs a task other than masked language modelling"
 
@@ -130,6 +136,12 @@ class HyperXConfig:
     def reads(self, source: Source) -> bool:
         """Whether a cell's weights depend on its task, or on its language."""
         return reads(self.method, self.hypernet, source)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether language vectors have a base, made from features of the languages."""
+        method = METHODS.get(self.method)
+        return method is not None and method.chosen_by is None and self.hypernet.has_base
 
     def factorises(self, task: Task) -> bool:
         """Whether a task's head is generated from latent vectors of the task and the language."""
@@ -173,11 +185,15 @@ class HyperXConfig:
             trained = any(c.language == code and c.task in heads for c in self.trained)
         if trained:
             return "own vector"
+        if self.has_base and self.hypernet.language_base == "features":
+            return "base of average features"
         return "zero vector" if self.untrained_is_zero else "mean of the trained languages"
 
     @property
     def untrained_is_zero(self) -> bool:
-        """Whether zero stands for a language without a vector, and not the mean of all vectors."""
+        """Whether a zero row stands for a language without one, and not the mean of all rows."""
+        if self.has_base:  # a row that is added to what the features say, or else a mean
+            return self.hypernet.language_base == "features"
         return self.method in ("factorised", "mad-x") or self.hypernet.language_dropout > 0
 
     def index(self, cell: Cell) -> tuple[int, int]:
@@ -263,6 +279,7 @@ class HyperXConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperXConfig:
         """Read the output of `to_dict`, of earlier versions too."""
+        features = data.get("language_features")
         changes = {
             "tasks": tuple(
                 Task(**{**task, "type": task_type(task["type"]), "labels": tuple(task["labels"])})
@@ -272,6 +289,7 @@ class HyperXConfig:
             "trained": tuple(Cell(*cell) for cell in data["trained"]),
             "hypernet": HypernetConfig.from_dict(data["hypernet"]),
             "text_tasks": tuple(data.get("text_tasks", ())),
+            "language_features": features and FeatureSource(**features),
         }
         return cls(**{**data, **changes})
 
@@ -318,13 +336,20 @@ class EncoderReference(NamedTuple):
 def write_config(path: Path, backbone: Backbone, config: HyperXConfig) -> None:
     """Write a model's JSON file: its encoder, and the configuration.
 
-    The encoder's folder is named from that of the file, so that both can move together.
+    The encoder's folder and the table of languages are named from the folder of the file, so that
+    all can move together.
     """
     reference = backbone.reference
     if Path(reference).is_dir():
         reference = Path(relative(Path(reference).absolute(), path.parent)).as_posix()
     encoder = EncoderReference(reference, backbone.revision, backbone.digest)
     data = {"format_version": FORMAT_VERSION, "backbone": encoder._asdict(), **config.to_dict()}
+    features = config.language_features
+    if features is None:  # as before there were any
+        del data["language_features"]
+    elif features.typology not in (None, URIEL):
+        file = relative(Path(str(features.typology)).absolute(), path.parent)
+        data["language_features"]["typology"] = Path(file).as_posix()
     write_json(path, data, indent=2)
 
 
@@ -344,6 +369,10 @@ def read_config(path: Path) -> tuple[EncoderReference, HyperXConfig]:
         folder = os.path.normpath(path.parent.absolute() / reference)
         reference = folder if Path(folder).is_dir() else reference
         encoder = EncoderReference(reference, encoder["revision"], encoder.get("digest"))
+        features = data.get("language_features")
+        if features and features["typology"] not in (None, URIEL):
+            file = os.path.normpath(path.parent.absolute() / features["typology"])
+            data["language_features"] = {**features, "typology": file}
         return encoder, HyperXConfig.from_dict(data)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RunError(f"{path} is malformed ({type(error).__name__}: {error}).") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +19,22 @@ from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
+from ..hypernet.generator import SourceEmbedding
+from ..hypernet.language import LanguageBase
 from ..methods import METHODS
 from ..predict import Prediction, predict
 from ..run_folder import (
     MODEL,
     WEIGHTS,
     load_exactly,
+    load_tensors,
     load_tensors_and_metadata,
     locate,
     save_tensors,
 )
 from ..tasks import Task, TaskType
 from .config import HyperXConfig, read_config, write_config
+from .features import LanguageFeatures
 
 Index = tuple[int, int]
 """The rows of a cell's task and language."""
@@ -48,6 +52,11 @@ def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
         return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
+
+
+def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
+    """Return the weighted sum of rows of a table."""
+    return torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
 
 
 class WeightCache:
@@ -83,14 +92,26 @@ class WeightCache:
                 self._weights.popitem(last=False)
         return weights
 
+    def forget(self, languages: Iterable[int]) -> None:
+        """Drop the weights of languages by their rows."""
+        with self._lock:
+            for cell in [cell for cell in self._weights if cell[1] in languages]:
+                del self._weights[cell]
+
 
 LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
+    "adapters.source.base.features",
+    "adapters.source.base.anchors",
+    "adapters.source.offsets",
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
 )
 """How the names of the parameters with a row for each language begin."""
+
+_DESCRIBING = threading.RLock()
+"""Held while a model has languages for the time of a block."""
 
 CONFIG_DIGEST = "config"
 """In the weights file: the digest of the configuration that they were trained with."""
@@ -160,6 +181,10 @@ class HyperX(nn.Module):
             tasks=len(config.adapted_tasks),
             languages=len(config.languages),
         )
+        self.features: LanguageFeatures | None = None
+        if config.has_base and config.language_features:
+            components = config.hypernet.base_components
+            self.features = LanguageFeatures(config.language_features, backbone, components)
         self.heads = nn.ModuleDict({task.name: self._make_head(task) for task in config.tasks})
         self.latents: Latents | None = None
         if config.method == "factorised":
@@ -247,59 +272,212 @@ class HyperX(nn.Module):
     def language_vectors(self) -> tuple[list[str], Tensor]:
         """Return the languages and their vectors, (languages, e); empty if none are read."""
         if isinstance(self.adapters, Hypernet) and self.config.reads("language"):
-            table = self.adapters.source.embeddings["language"]
-            return self.languages, table.detach().cpu()
+            return self.languages, self.adapters.source.all_vectors().detach().cpu()
         return [], torch.empty(0, 0)
 
     def language_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters with a row for each language; none if no language is read."""
+        """Return the parameters with a row for each language; none if no language is read.
+
+        Those that are not trained (features of the languages) have `requires_grad` False.
+        """
         return {n: p for n, p in self.own_parameters().items() if n.startswith(LANGUAGE_ROWS)}
 
     @torch.no_grad()
-    def add_language(self, language: str, like: Mapping[str, float], source: str) -> str:
+    def add_language(
+        self,
+        language: str,
+        like: Mapping[str, float],
+        source: str,
+        features: Tensor | None = None,
+    ) -> str:
         """Give a language a vector of its own (mad-x: an adapter): a mixture of trained ones.
 
-        Without weights it starts at what stands for an untrained language: see `language_source`.
-        A language that has a vector gets another one. All other rows stay as they are.
+        Without a mixture it starts at what the base makes of the language's features, or without
+        these at what stands for an untrained language: see `language_source`. A language that has
+        a vector gets another one. All other languages stay as they are.
 
         Args:
             language: its code.
             like: the weights of the mixture by language.
             source: where the vector comes from, for `language_source`.
+            features: (columns,), as `read_features` returns them, for a model with a base. Without
+                them they are mixed as the vector is.
 
         Returns:
             The ISO 639-3 code.
 
         Raises:
             UnknownNameError: it is no language, or one of the mixture has no vector.
-            HyperlectError: the method reads no language.
+            HyperlectError: the method reads no language, or there are features and no base.
         """
         code = self.config.language_code(language)
-        rows = self.language_parameters()
-        if not rows:
+        tables = self.language_parameters()
+        if not tables:
             raise HyperlectError(f"The method {self.config.method} reads no language.")
         for other in like:
             if self.config.language_index(other) == UNTRAINED:
                 raise unknown("trained language", other, self.languages)
         mixture = [(self.config.language_index(other), weight) for other, weight in like.items()]
-        new = self.config.language_index(code) == UNTRAINED
-        for name, table in rows.items():
+        rows = {}
+        for name, table in tables.items():
             if mixture:
-                row = torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
-            elif self.config.untrained_is_zero:
-                row = torch.zeros_like(table[0])
+                rows[name] = _mixed(table, mixture)
+            elif self.config.untrained_is_zero or name.endswith("offsets"):
+                rows[name] = torch.zeros_like(table[0])
             else:
-                row = table.mean(dim=0)
+                rows[name] = table.mean(dim=0)
+        if isinstance(self.adapters, Hypernet) and (base := self.adapters.source.base):
+            rows |= self._rows_of_base(self.adapters.source, base, mixture, features)
+        elif features is not None:
+            raise HyperlectError("The model's languages have no features: it has no language_base.")
+        new = self.config.language_index(code) == UNTRAINED
+        for name, table in tables.items():
             if new:
                 folder, _, leaf = name.rpartition(".")
-                extended = nn.Parameter(torch.cat([table, row[None]]))
-                setattr(self.get_submodule(folder), leaf, extended)
+                extended = torch.cat([table, rows[name][None]])
+                parameter = nn.Parameter(extended, requires_grad=table.requires_grad)
+                setattr(self.get_submodule(folder), leaf, parameter)
             else:
-                table[self.config.language_index(code)] = row
+                table[self.config.language_index(code)] = rows[name]
         languages = (*self.languages, code) if new else self.config.languages
         added = {**self.config.added, code: source}
         self.config = replace(self.config, languages=languages, added=added)
         return code
+
+    def _rows_of_base(
+        self,
+        source: SourceEmbedding,
+        base: LanguageBase,
+        mixture: Sequence[tuple[int, float]],
+        features: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Return the rows of a new language in a model with a base, by the names of the tables."""
+        if features is not None:
+            assert self.features is not None
+            described = self.features(features)
+        elif mixture:
+            described = _mixed(base.features, mixture)
+        else:
+            described = torch.zeros_like(base.features[0])
+        table: Tensor = source.embeddings["language"]
+        nobody = torch.tensor([UNTRAINED], device=table.device)
+        with base.in_use():
+            alone = base(table, described[None], nobody)[0]
+        vector = _mixed(source.all_vectors(), mixture) if mixture else alone
+        return {
+            "adapters.source.embeddings.language": vector - alone if base.mlp else vector,
+            "adapters.source.base.features": described,
+            "adapters.source.base.anchors": torch.zeros_like(base.anchors[0]),
+        }
+
+    def read_features(
+        self, language: str, texts: Sequence[Sequence[Mapping[str, Any]]] = ()
+    ) -> tuple[Tensor, str]:
+        """Read the features of any language from the sources that the model was trained with.
+
+        Args:
+            language: its code.
+            texts: encoded rows of data sets in it, labelled or not; see `encoding.encode`.
+
+        Returns:
+            The features, (columns,), for `add_language`; and what knows any: "typology", "text",
+            "typology and text", or nothing, where average features stand for the language.
+
+        Raises:
+            UnknownNameError: it is no language.
+            HyperlectError: the model reads no features, or the typology cannot be read.
+        """
+        if self.features is None:
+            raise HyperlectError("The model's languages have no features: it has no language_base.")
+        code = self.config.language_code(language)
+        return self.features.read(self.backbone, code, texts)
+
+    @torch.no_grad()
+    def set_features(self, texts: Mapping[str, Sequence[Any]], known: Collection[str] = ()) -> None:
+        """Read the features of the model's own languages before it is trained.
+
+        Args:
+            texts: the encoded training data sets by language.
+            known: languages that have features already, from a run that training starts from. If
+                there are any, the mean and the components stay those of that run.
+
+        Raises:
+            HyperlectError: as `read_features`.
+        """
+        if self.features is None:
+            return
+        new = [code for code in self.languages if code not in known]
+        read = [self.read_features(code, texts.get(code, ()))[0] for code in new]
+        if not known:
+            self.features.fit(torch.stack(read))
+        base = self.get_submodule("adapters.source.base")
+        assert isinstance(base, LanguageBase)
+        for code, features in zip(new, read, strict=True):
+            base.features[self.config.language_index(code)] = self.features(features)
+        for row, code in enumerate(self.languages):
+            base.anchors[row] = code not in self.config.added
+
+    @contextmanager
+    def described(self, texts: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+        """Give languages without a vector what the base makes of their features, inside the block.
+
+        It does nothing for a model without a base, and for languages that nothing is known of.
+
+        Args:
+            texts: language → encoded rows of data sets in it.
+
+        Raises:
+            HyperlectError: as `read_features`.
+        """
+        if self.features is None:
+            yield
+            return
+        with _DESCRIBING:
+            new = [code for code in texts if self.config.language_index(code) == UNTRAINED]
+            if new:
+                config, tables = self.config, self.language_parameters()
+                try:
+                    for code in new:
+                        features, source = self.read_features(code, texts[code])
+                        if source:
+                            self.add_language(code, {}, source, features)
+                    yield
+                finally:
+                    if self._cache is not None:
+                        self._cache.forget(range(len(config.languages), len(self.languages)))
+                    self.config = config
+                    for name, table in tables.items():
+                        folder, _, leaf = name.rpartition(".")
+                        setattr(self.get_submodule(folder), leaf, table)
+                return
+        yield
+
+    def source_projection(self) -> list[nn.Parameter]:
+        """Return the parameters that make source embeddings from vectors; none without them."""
+        source = self.adapters.source if isinstance(self.adapters, Hypernet) else None
+        return list(source.project.parameters()) if source and source.project else []
+
+    @property
+    def can_have_offsets(self) -> bool:
+        """Whether a hypernetwork reads task and language, so that cells can have offsets."""
+        reads = self.config.reads("task") and self.config.reads("language")
+        return isinstance(self.adapters, Hypernet) and reads
+
+    def give_offsets(self) -> None:
+        """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
+
+        Raises:
+            HyperlectError: no hypernetwork reads task and language.
+        """
+        adapters = self.adapters
+        if not (isinstance(adapters, Hypernet) and self.can_have_offsets):
+            raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
+        if adapters.source.offsets is None:
+            tasks, languages = len(self.config.adapted_tasks), len(self.languages)
+            size = (languages, tasks, adapters.source.layers, self.config.hypernet.source_size)
+            adapters.source.offsets = nn.Parameter(torch.zeros(size, device=self.device))
+            hypernet = replace(self.config.hypernet, cell_offsets=True)
+            self.config = replace(self.config, hypernet=hypernet)
 
     @contextmanager
     def cached_weights(self) -> Iterator[None]:
@@ -533,3 +711,36 @@ class HyperX(nn.Module):
         load_exactly(model.own_parameters(), tensors)
         encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")
+
+
+def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
+    """Load the hypernetwork of a trained model alone: without its encoder, which takes longer.
+
+    Args:
+        folder: of a run.
+
+    Returns:
+        The model's configuration and its hypernetwork; None where the method has none.
+
+    Raises:
+        RunError: a file is missing or malformed, or the tensors do not fit.
+    """
+    _, config = read_config(folder / MODEL)
+    if METHODS[config.method].adapters is not Hypernet:
+        return None
+    prefix = "adapters."
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in load_tensors(folder / WEIGHTS).items()
+        if name.startswith(prefix)
+    }
+    bias = tensors["generator.maps.up_bias.bias"]  # (h,), or (L, h) with a generator a layer
+    hypernet = Hypernet(
+        config.hypernet,
+        hidden=bias.shape[-1],
+        layers=len(tensors.get("source.embeddings.layer", bias)),
+        tasks=len(config.adapted_tasks),
+        languages=len(config.languages),
+    )
+    load_exactly(dict(hypernet.named_parameters()), tensors)
+    return config, hypernet.eval()

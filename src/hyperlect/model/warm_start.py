@@ -25,21 +25,28 @@ from .config import EncoderReference, HyperXConfig, read_config
 from .hyperx import HyperX
 
 _LANGUAGE_VECTORS = "adapters.source.embeddings.language"
+_TASK_VECTORS = "adapters.source.embeddings.task"
+_OFFSETS = "adapters.source.offsets"
 # Tensors with a row for each task or language, by the start of their names.
 _ROWS = {
-    "adapters.source.embeddings.task": "task",
+    _TASK_VECTORS: "task",
     _LANGUAGE_VECTORS: "language",
+    _OFFSETS: "language",
     "adapters.weights.": "task",
     "adapters.tasks.weights.": "task",
     "adapters.languages.weights.": "language",
     "latents.means.task": "task",
     "latents.log_variances.task": "task",
+    "adapters.source.base.features": "language",
+    "adapters.source.base.anchors": "language",
     "latents.means.language": "language",
     "latents.log_variances.language": "language",
 }
 
 # Fields of the hypernetwork that only initialisation and training read.
-_FREE = ("initial_std", "embedding_std", "language_std", "language_dropout", "start")
+_FREE = (
+    "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout", "start",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class Start:
         fixed = () if config.method == old.method else ("sources",)  # the method decides on these
         names = [name for name in vars(old.hypernet) if name not in (*_FREE, *fixed)]
         yield from _differing(old.hypernet, config.hypernet, names, "its hypernet.")
+        if config.has_base:
+            yield from _differing(old, config, ["language_features"], "its ")
         if old.train_layer_norms and not config.train_layer_norms:
             yield "its LayerNorms are trained; set training.train_layer_norms: true"
         before = old.task_names
@@ -189,6 +198,12 @@ def _matched(
 
     New rows are noted in `new`. If shapes do not fit, the run's tensor is returned as it is.
     """
+    if name == _OFFSETS and len(state) == len(old.languages):  # rows of rows: by language, by task
+        tasks = parameter[0].detach().clone()
+        rows = [
+            _matched("adapters.source.embeddings.task", tasks, s, old, config, {}) for s in state
+        ]
+        state = torch.stack(rows)
     kind = next((kind for prefix, kind in _ROWS.items() if name.startswith(prefix)), None)
     if kind is None:
         return state
@@ -202,6 +217,8 @@ def _matched(
     for row, owner in enumerate(after):
         if owner in before:
             value[row] = state[before.index(owner)]
+        elif name.startswith("adapters.source.base."):
+            continue  # `HyperX.set_features` comes later
         elif name == _LANGUAGE_VECTORS:
             value[row] = 0.0 if old.untrained_is_zero else state.mean(dim=0)
             start = f"the language {owner}, at the {old.language_source(owner)}"

@@ -19,6 +19,7 @@ from .. import hypernet
 from ..backbone.builtin import BUILTINS
 from ..backbone.loading import BUILTIN
 from ..data.readers import READERS, SPLITS
+from ..data.typology import URIEL
 from ..errors import nearest, unknown
 from ..grid import Cell
 from ..languages import resolve
@@ -190,6 +191,8 @@ def faults(recipe: Recipe, document: Document, check_files: bool) -> Iterator[Fa
             yield from _madx(recipe, sound("training"))
     if sound("training"):
         yield from _training(recipe, sound("data", "tasks", "few_shot"))
+    if sound("hypernet", "language_features"):
+        yield from _features(recipe, check_files)
     if sound("hypernet", "method"):
         try:
             recipe.hypernet_config()
@@ -318,6 +321,24 @@ def _files(recipe: Recipe, document: Document) -> Iterator[Fault]:
 def _missing(what: str, path: Path) -> str:
     names = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
     return f"there is no {what} {path}.{nearest(path.name, names)}"
+
+
+def _features(recipe: Recipe, check_files: bool) -> Iterator[Fault]:
+    """Find a base without features, and features without a base to read them."""
+    section, base = recipe.language_features, recipe.hypernet.language_base
+    if section is None:
+        if base != "none":
+            what = f"{base} needs features of the languages"
+            yield ("hypernet", "language_base"), f"{what}; write language_features: {{text: 200}}"
+        return
+    if base == "none":
+        what = "nothing reads these; set hypernet.language_base to features or neighbours"
+        yield ("language_features",), what
+    if section.typology is None and section.text is None:
+        yield ("language_features",), "is empty; write typology: uriel, text: 200, or both"
+    source = recipe.typology()
+    if check_files and source not in (None, URIEL) and not Path(str(source)).is_file():
+        yield ("language_features", "typology"), _missing("file", Path(str(source)))
 
 
 def _parts(recipe: Recipe) -> Iterator[Fault]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr
 
 from ..data.readers import SPLITS, Source, Split
+from ..data.typology import URIEL
 from ..errors import counted, listed, unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
@@ -25,6 +26,7 @@ FORMAT_VERSION = 1
 
 PLACES = (
     *(("folder",), ("backbone",), ("start_from",), ("data", "*", "root"), ("data", "*", "dataset")),
+    ("language_features", "typology"),
     *(("data", "*", "cells", "*", split) for split in SPLITS),
     *(("data", "*", "cells", "*", split, "*") for split in SPLITS),
 )
@@ -89,6 +91,8 @@ class Recipe(schema.Section):
     Manning 2017), or direct (biaffine attention alone, as in the authors' released code)."""
     hypernet: HypernetConfig = HypernetConfig()
     """Sizes and variants of the hypernetwork."""
+    language_features: schema.LanguageFeaturesSection | None = None
+    """Features of languages, for hypernet.language_base; null for none."""
     tasks: dict[str, schema.TaskSection]
     """Task → its type and labels."""
     data: tuple[schema.DataBlock, ...]
@@ -161,6 +165,11 @@ class Recipe(schema.Section):
         path = self.path(reference)
         return path if Path(path).is_dir() else fill_in(reference, os.environ)
 
+    @property
+    def text_task(self) -> str | None:
+        """The first task of raw text; None if there is none."""
+        return next((n for n, task in self.tasks.items() if task.type is TaskType.MLM), None)
+
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
         text_tasks = [name for name, task in self.tasks.items() if task.type is TaskType.MLM]
@@ -199,6 +208,20 @@ class Recipe(schema.Section):
             ValueError: without the language, nothing is left that tells cells apart.
         """
         return as_method(self.method, self.hypernet)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the method's language vectors have a base, made from features of the languages.
+
+        The settings of a base may stand in the recipe of any method, as the others of hypernet.
+        """
+        return METHODS[self.method].chosen_by is None and self.hypernet_config().has_base
+
+    def typology(self) -> str | None:
+        """Return where features from typology come from: "uriel" or the path of a CSV file."""
+        section = self.language_features
+        source = section.typology if section else None
+        return source if source in (None, URIEL) else self.path(str(source))
 
     def not_applicable(self, split: Split) -> dict[Cell, str]:
         """Return the cells of one part that the method cannot have a score for, and why."""
@@ -246,6 +269,8 @@ class Recipe(schema.Section):
         if method.adapters is None and self.hypernet != unread:
             which = f"these settings{' except top_layers' if method.trains_encoder else ''}"
             notes.append(f"hypernet: {self.method} has no adapters, so {which} do nothing.")
+        elif self.hypernet.language_base != "none" and not self.has_base:
+            notes.append(f"language_features: {self.method} has no use for these.")
         if self.method == "mad-x":
             grid, without = self.grid(), listed([*map(str, self.not_applicable("test"))], _LISTED)
             if bare := sorted(grid.labelled_languages - grid.text_languages):

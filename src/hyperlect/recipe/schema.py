@@ -90,7 +90,9 @@ def _name_in(table: Mapping[str, Any]) -> Callable[[Any], str]:
     return validator
 
 
-Part = Literal["languages", "source", "generator", "adapters", "latents", "heads", "backbone"]
+Part = Literal[
+    "languages", "base", "source", "generator", "adapters", "latents", "heads", "backbone"
+]  # fmt: skip
 Selection = Literal["supervised", "unseen combination", "unseen language", "all"]
 Positive = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -221,6 +223,22 @@ class FewShotSection(Section):
         return 0 if self.alone else None
 
 
+class LanguageFeaturesSection(Section):
+    """Features of languages, from which hypernet.language_base makes their vectors."""
+
+    typology: Text | None = None
+    """uriel (Littell et al. 2017: syntax, phonology, sound inventory, family, geography, and script
+    where urielplus is installed; CC BY-SA 4.0; pip install "hyperlect[typology]"), or a CSV file:
+    the code of each language in the first column, numbers in the others, names in the first line.
+    A model stays with the kind of table that it was trained with."""
+    text: Positive | None = None
+    """At most how many lines of each language are read: of all its training data, and of a language
+    without training those that are to be labelled. The feature is the mean of the encoder's
+    states."""
+    layer: Whole = 2
+    """The layer of the encoder whose output is read of text; 0 for the embeddings."""
+
+
 class TrainingSection(Section):
     """How the model is trained."""
 
@@ -238,11 +256,14 @@ class TrainingSection(Section):
     """The peak learning rate of AdamW."""
     learning_rates: dict[Part, Rate] = {}
     """Peak rates of parts that have one of their own: source (all that makes the source embedding),
-    languages (of that the language vectors), generator, adapters (of a method that trains them
+    languages (of that the language vectors), base (of that what makes them from features),
+    generator, adapters (of a method that trains them
     directly), heads, latents (of the heads of factorised what turns tasks and languages into
     them), backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
+    weight_decays: dict[Part, Annotated[float, Field(ge=0)]] = {}
+    """Weight decays of parts that have one of their own, as in learning_rates."""
     warmup: Whole = 0
     """Steps over which the learning rate rises from zero."""
     decay: Literal["linear", "constant"] = "linear"

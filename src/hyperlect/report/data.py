@@ -35,10 +35,23 @@ from ..errors import Problems, RunError, counted
 from ..evaluation.results import CellResult, Results, read_examples, read_results
 from ..experiment import read_manifest
 from ..grid import Cell
-from ..run_folder import EMBEDDINGS, METRICS, RECIPE, VERSIONS, RunState, read_json
+from ..model.hyperx import load_hypernet
+from ..run_folder import (
+    EMBEDDINGS,
+    METRICS,
+    MODEL,
+    RECIPE,
+    VERSIONS,
+    WEIGHTS,
+    RunState,
+    read_json,
+    read_json_or_empty,
+)
 
 Content = TypeVar("Content")
 SELECTION = "selection score, development data"
+ADDED = "added after training"
+"""The sort of data of a language that training with all others did not see."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +69,80 @@ class Curves:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The language embeddings: codes, an array (languages, e), and code → sort of data."""
+    """The language embeddings: codes, an array (languages, e), and code → sort of data.
+
+    `from_typology` says whether the model computes them from typological features.
+    """
 
     languages: list[str]
     vectors: NDArray[np.float64]
     kinds: dict[str, str]
+    from_typology: bool = False
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far the adapters that a hypernetwork writes for two cells are apart, layer by layer.
+
+    A difference is relative, |w - w'| / |w'|, over all weights of a layer's adapter.
+
+    Attributes:
+        tasks, languages: of the cells. A method that reads no task has one name for all of them.
+        across_languages: (tasks, layers, languages, languages), of one task.
+        across_tasks: (languages, layers, tasks, tasks), of one language.
+    """
+
+    tasks: list[str]
+    languages: list[str]
+    across_languages: NDArray[np.float64]
+    across_tasks: NDArray[np.float64]
+
+    def of_task(self, task: str) -> dict[str, NDArray[np.float64]]:
+        """Return, by what differs, three rows (3, layers): 5th percentile, median, 95th.
+
+        They are of a language and the one whose adapter is nearest, of all pairs of languages, and
+        of all pairs of the task and another in one language.
+        """
+        row = self.tasks.index(task)
+        pairs = _without_diagonal(self.across_languages[row])  # (layers, languages, others)
+        nearest = pairs.mean(axis=0).argmin(axis=1)
+        series = {
+            "the nearest language": np.take_along_axis(pairs, nearest[None, :, None], axis=2),
+            "another language": pairs,
+            "another task": _without_diagonal(self.across_tasks)[:, :, row].swapaxes(0, 1),
+        }
+        return {
+            name: np.percentile(values.reshape(len(values), -1), [5, 50, 95], axis=1)
+            for name, values in series.items()
+            if values.size
+        }
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of the medians over tasks and layers, by what differs."""
+        by_task = [self.of_task(task) for task in self.tasks]
+        return {
+            name: float(np.mean([series[name][1] for series in by_task])) for name in by_task[0]
+        }
+
+    @property
+    def largest(self) -> float:
+        """The upper end of an axis that holds the differences of all tasks."""
+        return 1.05 * max(float(s[2].max()) for t in self.tasks for s in self.of_task(t).values())
+
+    def between(self, code: str, other: str) -> float | None:
+        """Return the mean over tasks and layers for two languages; None if one is missing."""
+        if not {code, other} <= set(self.languages):
+            return None
+        one, two = self.languages.index(code), self.languages.index(other)
+        return float(self.across_languages[:, :, one, two].mean())
+
+
+def _without_diagonal(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out what compares something with itself: (…, n, n) to (…, n, n - 1)."""
+    size = square.shape[-1]
+    others = ~np.eye(size, dtype=bool)
+    return square[..., others].reshape(*square.shape[:-1], size - 1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +153,7 @@ class Run:
     results: Results
     curves: Curves | None
     embeddings: Embeddings | None
+    differences: Differences | None
     recipe: str | None
     versions: dict[str, str] | None
 
@@ -108,6 +191,7 @@ def read_run(folder: Path) -> Run:
         read_results(folder),
         _read(folder / METRICS, _curves),
         _read(folder / EMBEDDINGS, _embeddings),
+        _read(folder / WEIGHTS, _differences),
         _read(folder / RECIPE, _recipe),
         _read(folder / VERSIONS, _versions),
     )
@@ -282,7 +366,31 @@ def _embeddings(path: Path) -> Embeddings:
             raise ValueError("one finite vector a language is needed, all of one length")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is not language embeddings ({error!r}). {remedy}") from None
-    return Embeddings(languages, vectors, kinds)
+    model = read_json_or_empty(path.with_name(MODEL))
+    kinds |= {code: ADDED for code in model.get("added", {}) if code in languages}
+    features = model.get("language_features") or {}
+    return Embeddings(languages, vectors, kinds, bool(features.get("typology")))
+
+
+def _differences(path: Path) -> Differences | None:
+    """Compare the adapters of all cells; None where no hypernetwork reads a language."""
+    import torch
+
+    loaded = load_hypernet(path.parent)
+    if loaded is None or not loaded[0].reads("language") or len(loaded[0].languages) < 2:
+        return None
+    config, hypernet = loaded
+    tasks = config.adapted_tasks if config.reads("task") else ["all tasks"]
+    rows, columns = torch.arange(len(tasks)), torch.arange(len(config.languages))
+    points = hypernet.coordinates(*torch.cartesian_prod(rows, columns).T)
+    cells = points.double().view(
+        len(rows), len(columns), *points.shape[1:]
+    )  # (tasks, languages, layers, …)
+    relative = []
+    for ordered in (cells.permute(0, 2, 1, 3), cells.permute(1, 2, 0, 3)):
+        apart = torch.cdist(ordered, ordered, compute_mode="donot_use_mm_for_euclid_dist")
+        relative.append((apart / ordered.norm(dim=-1)[..., None, :]).numpy())
+    return Differences(tasks, list(config.languages), *relative)
 
 
 def _versions(path: Path) -> dict[str, str]:

@@ -12,7 +12,8 @@ from ..languages import name
 from ..run_folder import REPORT, write_text
 from . import plots
 from .compare import choose_baseline, summarise
-from .data import Run, gather_runs, read_run, read_systems, run_names
+from .data import ADDED, Run, gather_runs, read_run, read_systems, run_names
+from .language_map import PERMUTATIONS, describe_languages, draw_map
 from .plots import LEVELS, Scale
 from .tables import as_csv, as_json, as_latex, as_markdown, chapters_of, render
 
@@ -109,7 +110,15 @@ def write_comparison(
 
 def _render(title: str, **content: object) -> str:
     """Return a whole page."""
-    helpers = {"plots": plots, "language_groups": language_groups, "levels": LEVELS}
+    helpers = {
+        "plots": plots,
+        "levels": LEVELS,
+        "language_groups": language_groups,
+        "describe_languages": describe_languages,
+        "draw_map": draw_map,
+        "permutations": PERMUTATIONS,
+        "added": ADDED,
+    }
     return render("page.html", title=title, **helpers, **content)
 
 

@@ -1,4 +1,4 @@
-"""The plots of the page: scores by kind, learning curves, few-shot curves, the map of languages.
+"""The plots of the page: scores by kind, learning and few-shot curves, differences of adapters.
 
 They are matplotlib figures, sized in CSS pixels, as SVG that lives in the page: in its fonts, its
 colours and its dark scheme. The colours below are stand-ins that become the page's custom
@@ -24,15 +24,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from ..errors import counted
 from ..evaluation.results import CellResult, is_perplexity
 from ..grid import Kind
-from ..languages import name
 from .compare import Row
-from .data import SELECTION, Curves, Embeddings
+from .data import SELECTION, Curves, Differences
 
 LEVELS = 17
 """Of colour; the style sheet has a class for each, from worse to better."""
@@ -102,21 +101,20 @@ def counts_text(counts: Iterable[int], noun: str) -> str:
     return least + counted(numbers[-1], noun)
 
 
-_STYLE = matplotlib.rc_params_from_file(
+STYLE = matplotlib.rc_params_from_file(
     Path(__file__).with_name("plots.mplstyle"), use_default_template=False
 )
 INK, MUTED, RULE, PAPER, ACCENT, WARM = (f"#0{n}0{n}0{n}" for n in range(1, 7))
-_LINES = [f"#1{n}1{n}1{n}" for n in range(1, 9)]
+LINES = [f"#1{n}1{n}1{n}" for n in range(1, 9)]
 _NAMES = ("ink", "muted", "rule", "paper", "accent", "warm", *(f"line-{n}" for n in range(1, 9)))
-_PROPERTIES = dict(zip((INK, MUTED, RULE, PAPER, ACCENT, WARM, *_LINES), _NAMES, strict=True))
+_PROPERTIES = dict(zip((INK, MUTED, RULE, PAPER, ACCENT, WARM, *LINES), _NAMES, strict=True))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _WEDGES = dict(zip(Kind, ((0, 360), (90, 270), (0, 90), None), strict=True))
 """Which part of its disc is full, in degrees: the kinds are told apart without colour."""
 _WIDTH = 340
-_NAMED_ON_MAP = 80  # languages up to which the wide map has room for names instead of codes
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) -> Markup:
     """Draw scores by kind, a panel each: dots, a mark for their mean, and its figure.
 
@@ -133,7 +131,7 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
     perplexity = is_perplexity(rows[0].metric)
     axis = scale or Scale.around((x for scores in dots.values() for x in scores), perplexity)
     kinds = [list(of_kind) for _, of_kind in groupby(rows, key=lambda row: row.kinds[0])]
-    figure = _figure(_WIDTH, 22 * len(rows) + 27 * len(kinds) + 16)
+    figure = empty_figure(_WIDTH, 22 * len(rows) + 27 * len(kinds) + 16)
     sizes = [len(of_kind) for of_kind in kinds]
     panels = figure.subplots(len(kinds), sharex=True, squeeze=False, height_ratios=sizes)
     for axes, of_kind in zip(panels[:, 0], kinds, strict=True):
@@ -145,7 +143,7 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
         axes.grid()
         axis.set_axis(axes)
         means = np.array([row.mean for row in of_kind], dtype=float)
-        _draw_mark(axes, means, np.arange(len(of_kind)), 6, kind, INK)
+        draw_mark(axes, means, np.arange(len(of_kind)), 6, kind, INK)
         for y, row in enumerate(of_kind):
             look = {"color": WARM if perplexity else ACCENT, "alpha": 0.32, "linewidths": 0}
             axes.scatter(dots[row], [y] * len(dots[row]), s=30, **look)
@@ -161,10 +159,10 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
         f"{counted(len(dots[row]), dot)}"
         for row in rows
     )
-    return _to_svg(figure, prefix, f"{rows[0].task}: scores by kind", f"{'; '.join(texts)}.")
+    return to_svg(figure, prefix, f"{rows[0].task}: scores by kind", f"{'; '.join(texts)}.")
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Markup:
     """Draw what came true over what was expected, each cell with its range; on the line is right.
 
@@ -173,7 +171,7 @@ def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Mar
         prefix: put before every id.
         scale: of the scores, for both axes.
     """
-    figure = _figure(_WIDTH, _WIDTH)
+    figure = empty_figure(_WIDTH, _WIDTH)
     axes = figure.subplots()
     axes.grid()
     expected = np.array([[c.expected.score, c.expected.low, c.expected.high, c.value]
@@ -184,7 +182,7 @@ def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Mar
     for kind in Kind:
         of_kind = np.array([cell.kind is kind for cell in cells])
         if of_kind.any():
-            _draw_mark(axes, middle[of_kind], score[of_kind], 4, kind, ACCENT)
+            draw_mark(axes, middle[of_kind], score[of_kind], 4, kind, ACCENT)
     scale.set_axis(axes)
     axes.set_ylim(axes.get_xlim())
     axes.yaxis.set_major_locator(axes.xaxis.get_major_locator())
@@ -194,10 +192,10 @@ def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Mar
         f"{inside} of {counted(len(cells), 'cell')} lie in their range; the expected score is "
         f"{figure_text(np.abs(middle - score).mean())} points off on average."
     )
-    return _to_svg(figure, prefix, f"{cells[0].task}: expected and true scores", text)
+    return to_svg(figure, prefix, f"{cells[0].task}: expected and true scores", text)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
     """Draw values over the steps of training, long curves as means in a band of their extremes."""
     points = curves.points[title]
@@ -205,7 +203,7 @@ def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
     shown = min(len(table), 120)
     neighbours = table.groupby(np.arange(len(table)) * shown // len(table))
     steps, band = neighbours["step"].mean(), neighbours["value"].agg(["mean", "min", "max"])
-    figure = _figure(_WIDTH, 190)
+    figure = empty_figure(_WIDTH, 190)
     axes = figure.subplots()
     axes.grid(axis="y")
     if shown < len(table):
@@ -225,10 +223,10 @@ def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
         axes.scatter([step], [best], s=70, linewidths=1.3, zorder=5, **ring)
         axes.set_title(f"best {best:.1f}, step {step:,}", loc="right", weight="bold")
         text += f"; best {best:.3g} at step {step}"
-    return _to_svg(figure, prefix, title, f"{text}.")
+    return to_svg(figure, prefix, title, f"{text}.")
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> Markup:
     """Draw scores against labelled examples, a line a system, whiskers for the spread.
 
@@ -242,7 +240,7 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
     lines = {m: [row for row in rows if row.method == m] for m in methods}
     lines = {method: of_method for method, of_method in lines.items() if of_method}
     columns = max(1, int(_WIDTH / (36 + 6.4 * max(map(len, lines)))))
-    figure = _figure(_WIDTH, 250 + 17 * math.ceil(len(lines) / columns))
+    figure = empty_figure(_WIDTH, 250 + 17 * math.ceil(len(lines) / columns))
     axes = figure.subplots()
     axes.grid(axis="y")
     axes.set_xlabel("labelled examples")
@@ -260,7 +258,7 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
         labelled = x > 0
         x = np.where(labelled, x * 10**aside, first * aside / 0.4)
         look: dict[str, Any] = {
-            "color": _LINES[number % len(_LINES)],
+            "color": LINES[number % len(LINES)],
             "marker": _MARKERS[number % len(_MARKERS)],
             "markersize": 5,
         }
@@ -281,108 +279,41 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
         + ", ".join(f"{figure_text(row.mean)} with {row.labelled}" for row in of_method)
         for method, of_method in lines.items()
     )
-    return _to_svg(figure, prefix, title, f"{text}.")
+    return to_svg(figure, prefix, title, f"{text}.")
 
 
-@matplotlib.rc_context(_STYLE)
-def draw_map(embeddings: Embeddings, width: int, prefix: str, class_: str) -> Markup:
-    """Draw the language embeddings in the plane, `width` pixels wide."""
-    points, explained = project(embeddings.vectors)
-    across, down = np.maximum(np.ptp(points, axis=0), 1e-12)
-    wide = width > 500
-    height = float(np.clip(width * down / across, 0.5 * width, (0.7 if wide else 1.25) * width))
-    figure = _figure(width, height)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1), xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.spines[:].set_visible(True)
-    axes.margins(40 / width, 60 / height)
-    axes.plot(0, 0, "+", color=MUTED, markersize=14)
-    sorts = np.array([embeddings.kinds.get(code, "") for code in embeddings.languages])
-    kinds = {"labelled": Kind.SUPERVISED, "text only": Kind.TEXT_ONLY}
-    for sort in sorted(set(sorts)):
-        kind = kinds.get(sort, Kind.UNTOUCHED)
-        x, y = points[sorts == sort].T
-        _draw_mark(axes, x, y, 4.5 if wide else 3.5, kind, ACCENT)
-    axes.apply_aspect()
-    pixels = axes.transData.transform(points)
-    named = wide and len(points) <= _NAMED_ON_MAP
-    texts = [name(code) if named else code for code in embeddings.languages]
-    spots = place_labels(pixels, texts, (width, height))
-    for text, spot, point in zip(texts, spots, pixels, strict=True):
-        if math.dist(spot, point) > 15 + len(text) * 3.15:
-            axes.plot(*zip(spot, point, strict=True), color=MUTED, linewidth=0.6, transform=None)
-        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": None}
-        axes.text(spot[0], spot[1], text, size=11.5 if wide else 9.5, **middle)
-    first, second = (f"{share:.0%}" for share in explained)
-    axes.text(8, 8, f"→ component 1, {first} of the variance", color=MUTED, transform=None)
-    axes.text(8, height - 16, f"↑ component 2, {second}", color=MUTED, transform=None)
-    text = f"{counted(len(texts), 'language embedding')} on their first two principal components, "
-    text += f"which hold {first} and {second} of the variance."
-    return _to_svg(figure, prefix, "Map of the languages", text, class_)
+@matplotlib.rc_context(STYLE)
+def draw_differences(differences: Differences, task: str, prefix: str) -> Markup:
+    """Draw how far the adapters of a task's cells are from others, layer by layer.
 
-
-def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Project centred vectors (languages, e) on their first two principal components.
-
-    The components come from a singular value decomposition; the sign of each is set so that its
-    farthest point lies to the right (or above), which makes the map the same every time.
-
-    Returns:
-        Points (languages, 2), and the share of the variance on each component.
+    The vertical axis is the same for all tasks, and starts at 0.
     """
-    left, sizes, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
-    total = float((sizes**2).sum())
-    points, explained = np.zeros((len(vectors), 2)), [0.0, 0.0]
-    for index in range(min(2, len(sizes)) if total else 0):
-        column = left[:, index] * sizes[index]
-        points[:, index] = column * np.sign(column[np.abs(column).argmax()])
-        explained[index] = float(sizes[index] ** 2) / total
-    return points, (explained[0], explained[1])
+    series = differences.of_task(task)
+    figure = empty_figure(_WIDTH, 230)
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    axes.set_xlabel("layer, from the input")
+    for number, (other, (low, middle, high)) in enumerate(series.items()):
+        layers = np.arange(1, len(middle) + 1)
+        axes.fill_between(layers, low, high, color=LINES[number], alpha=0.16, linewidth=0)
+        look: dict[str, Any] = {"marker": _MARKERS[number], "markersize": 4.5, "linewidth": 1.6}
+        axes.plot(layers, middle, color=LINES[number], label=other.removeprefix("the "), **look)
+    axes.set_xlim(0.7, len(layers) + 0.3)
+    axes.set_ylim(0, differences.largest)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(loc="outside upper left", ncols=len(series), fontsize=10)
+    means = (f"{name} {spread[1].mean():.0%}" for name, spread in series.items())
+    return to_svg(figure, prefix, f"{task}: differences by layer", f"{', '.join(means)}.")
 
 
-def place_labels(
-    points: NDArray[np.float64], texts: Sequence[str], size: tuple[float, float]
-) -> NDArray[np.float64]:
-    """Choose a place around its point for each text, the most crowded first: the cheapest of 40.
-
-    What a label covers of points and other labels costs by area, distance costs a little, and
-    leaving the canvas much.
-
-    Args:
-        points: (N, 2) pixels.
-        texts: the N labels.
-        size: width and height of the canvas.
-
-    Returns:
-        The middles of the labels, (N, 2).
-    """
-    angles = np.radians([0, 180, 90, 270, 45, 135, 225, 315])
-    ways = np.stack([np.cos(angles), np.sin(angles)], axis=1).round(6)
-    taken = np.concatenate([points - 5, points + 5], axis=1)  # boxes: left, bottom, right, top
-    middles = np.zeros_like(points)
-    near = np.linalg.norm(points[:, None] - points, axis=2) < 40
-    for number in np.argsort(-near.sum(axis=1), kind="stable"):
-        half = np.array([len(texts[number]) * 3.15, 6.25])  # a little more than the text needs
-        offsets = [ways * distance + np.sign(ways) * half for distance in (6, 11, 18, 27, 38)]
-        spots = points[number] + np.concatenate(offsets)
-        boxes = np.concatenate([spots - half, spots + half], axis=1)
-        ends = np.minimum(boxes[:, None, 2:], taken[:, 2:])
-        covered = (ends - np.maximum(boxes[:, None, :2], taken[:, :2])).clip(0).prod(axis=2)
-        inside = (boxes[:, :2] > [3, 20]) & (boxes[:, 2:] < [size[0] - 3, size[1] - 20])
-        cost = covered.sum(axis=1) + 0.6 * np.linalg.norm(spots - points[number], axis=1)
-        best = int((cost + 1e4 * ~inside.all(axis=1)).argmin())
-        middles[number] = spots[best]
-        taken = np.concatenate([taken, boxes[[best]]])
-    return middles
-
-
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """Return an empty figure in pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
-def _draw_mark(
+def draw_mark(
     axes: Axes, x: NDArray[Any], y: NDArray[Any], radius: float, kind: Kind, colour: str
 ) -> None:
     """Draw the mark of a kind at points."""
@@ -393,14 +324,13 @@ def _draw_mark(
         axes.scatter(x, y, size, marker=marker, color=colour, linewidths=0, zorder=5)
 
 
-def _to_svg(figure: Figure, prefix: str, title: str, text: str, class_: str = "") -> Markup:
+def to_svg(figure: Figure, prefix: str, title: str, text: str) -> Markup:
     """Render a figure for inlining; what the page has itself is left out.
 
     Args:
         figure: what to render.
         prefix: put before every id.
         title, text: what the drawing shows, for those who do not see it.
-        class_: the element's CSS class.
     """
     drawing = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": prefix}):
@@ -412,10 +342,10 @@ def _to_svg(figure: Figure, prefix: str, title: str, text: str, class_: str = ""
     body = re.sub(r"<[^>]+>", lambda tag: _fitted(tag[0], prefix), body)
     width, height = (round(side * 72) for side in figure.get_size_inches())
     return Markup(
-        '<svg role="img" aria-labelledby="{0}-title {0}-desc" class="{1}" viewBox="0 0 {2} {3}" '
-        'style="max-width:{4:.0f}px"><title id="{0}-title">{5}</title>'
-        '<desc id="{0}-desc">{6}</desc>{7}</svg>'
-    ).format(prefix, class_, width, height, width * 1.15, title, text, Markup(body))
+        '<svg role="img" aria-labelledby="{0}-title {0}-desc" viewBox="0 0 {1} {2}" '
+        'style="max-width:{3:.0f}px"><title id="{0}-title">{4}</title>'
+        '<desc id="{0}-desc">{5}</desc>{6}</svg>'
+    ).format(prefix, width, height, width * 1.15, title, text, Markup(body))
 
 
 def _fitted(tag: str, prefix: str) -> str:

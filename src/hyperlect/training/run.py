@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from ..evaluation import measure_trust
 from ..hardware import Precision, choose_device, version_changes, versions
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
+from ..model.features import FeatureSource
 from ..model.warm_start import Start, warm_start
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import Corpora, read_corpora
@@ -124,7 +126,7 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
         seed_everything(recipe.training.seed, "initial weights")
         model = HyperX(backbone, model_config(recipe, corpora, start))
         notes: list[str] = []
-        if not resume:
+        if not resume:  # otherwise the checkpoint has all that is set here
             notes += [f"{OVERLAP}: {overlap}" for overlap in corpora.overlaps]
             notes += [f"{UNCHECKED}: {name}" for name in corpora.unchecked]
             notes += warm_start(model, start) if start else []
@@ -134,6 +136,13 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             split: {cell: encoded for (name, cell), encoded in rows.items() if name == split}
             for split in ("train", "dev")
         }
+        if not resume and model.features is not None:
+            model.to(accelerator.device)
+            texts: dict[str, list[Any]] = {}
+            for cell, encoded in by_split["train"].items():
+                texts.setdefault(cell.language, []).append(encoded)
+            model.set_features(texts, known=start.config.languages if start else ())
+            notes += feature_notes(model)
         trainer = Trainer(
             model,
             rows=by_split["train"],
@@ -155,6 +164,17 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
+
+
+def feature_notes(model: HyperX) -> list[str]:
+    """Say where the features of a model's languages come from, and which languages have none."""
+    table = None if model.features is None else model.features.typology
+    if table is None:
+        return []
+    licence = f", {table.licence}" if table.licence else ""
+    lacking = [code for code in model.languages if code not in table]
+    means = f"; averages stand for {', '.join(lacking)}, which it lacks" if lacking else ""
+    return [f"features of languages: {table.source}{licence}{means}"]
 
 
 def _begin(trainer: Trainer, notes: list[str]) -> None:
@@ -179,22 +199,31 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
 def _finish(run: Path, trainer: Trainer, state: State) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
     model = trainer.model
-    model.save_pretrained(run)
+    save_model(run, model)
     if not (run / TRUST).is_file():
         measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
+    summary = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 2),
+        "best": state.best,
+        "trained_parameters": sum(
+            parameter.numel()
+            for parameter in model.own_parameters().values()
+            if parameter.requires_grad
+        ),
+    }
+    write_json(run / TRAINING, summary)
+
+
+def save_model(run: Path, model: HyperX) -> None:
+    """Write the trained model, and the language vectors for the report."""
+    model.save_pretrained(run)
     names, vectors = model.language_vectors()
     if names:
         labelled = model.grid.labelled_languages
         kinds = {name: "labelled" if name in labelled else "text only" for name in names}
         data = {"languages": names, "vectors": vectors.tolist(), "kinds": kinds}
         write_json(run / EMBEDDINGS, data)
-    summary = {
-        "steps": state.step,
-        "seconds": round(state.seconds, 2),
-        "best": state.best,
-        "trained_parameters": sum(p.numel() for p in model.own_parameters().values()),
-    }
-    write_json(run / TRAINING, summary)
 
 
 def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
@@ -236,8 +265,12 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
 
     Raises:
         RunError: that run does not fit, or no cell is left to select by.
+        DataError: the typology of the recipe cannot be read.
     """
     grid = recipe.grid()
+    section, features = recipe.language_features, None
+    if section is not None and recipe.has_base:
+        features = FeatureSource.read(recipe.typology(), section.text, section.layer)
     config = HyperXConfig(
         tasks=tuple(corpora.tasks.values()),
         languages=tuple(own_languages(recipe.method, grid)),
@@ -248,6 +281,7 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
         head_dropout=recipe.training.head_dropout,
         parser=recipe.parser,
         max_length=recipe.max_length,
+        language_features=features,
     )
     if start is None:
         return config

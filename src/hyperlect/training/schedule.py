@@ -27,6 +27,7 @@ from ..recipe.schema import Part
 # first.
 _PARTS: dict[str, tuple[Part, ...]] = {
     "adapters.source.embeddings.language": ("languages", "source"),
+    "adapters.source.base.": ("base", "source"),
     "adapters.source.": ("source",),
     "adapters.generator.": ("generator",),
     "adapters.": ("adapters",),
@@ -38,28 +39,39 @@ _PARTS: dict[str, tuple[Part, ...]] = {
 
 def peak_rate(name: str, settings: TrainingSection) -> float:
     """Return a parameter's peak rate: that of the narrowest of its parts that has one."""
+    return _of_parts(name, settings.learning_rates, settings.learning_rate)
+
+
+def weight_decay(name: str, settings: TrainingSection) -> float:
+    """Return a parameter's weight decay: that of the narrowest of its parts that has one."""
+    return _of_parts(name, settings.weight_decays, settings.weight_decay)
+
+
+def _of_parts(name: str, settings: Mapping[Part, float], default: float) -> float:
     parts = next(parts for prefix, parts in _PARTS.items() if name.startswith(prefix))
-    rates = (settings.learning_rates[name] for name in parts if name in settings.learning_rates)
-    return next(rates, settings.learning_rate)
+    return next((settings[part] for part in parts if part in settings), default)
 
 
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], settings: TrainingSection, device: str
 ) -> torch.optim.AdamW:
-    """Make AdamW over parameters by name, with a group for each peak rate.
+    """Make AdamW over parameters by name, with a group for each peak rate and weight decay.
 
     Args:
         parameters: by their names in the model.
-        settings: with the peak rates.
+        settings: with the peak rates and the weight decays.
         device: the type of their device.
     """
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        groups.setdefault(peak_rate(name, settings), []).append(parameter)
+        key = peak_rate(name, settings), weight_decay(name, settings)
+        groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": group, "peak": peak} for peak, group in groups.items()],
+        [
+            {"params": group, "peak": peak, "weight_decay": decay}
+            for (peak, decay), group in groups.items()
+        ],
         lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
         fused=device in ("cpu", "cuda"),
     )
 

@@ -186,7 +186,8 @@ class Trainer:
         Raises:
             RunError: there is none, or encoder or data have changed.
         """
-        data, self.best_weights = load_checkpoint(self.run, self.parameters, self.optimizer)
+        saved = self.model.own_parameters()
+        data, self.best_weights = load_checkpoint(self.run, saved, self.optimizer)
         require_same(data.pop("fingerprint", None) or data.pop("basis"), self.fingerprint)
         sampler = data.pop("sampler")
         self.state = State(**data)
@@ -253,7 +254,8 @@ class Trainer:
                 "fingerprint": self.fingerprint,
                 "sampler": self.loader.state_dict(),
             }
-            save_checkpoint(self.run, self.parameters, self.best_weights, self.optimizer, data)
+            saved = self.model.own_parameters()  # features of languages too, which are frozen
+            save_checkpoint(self.run, saved, self.best_weights, self.optimizer, data)
         self.accelerator.wait_for_everyone()
 
     def _step(self, monitor: Monitor) -> None:

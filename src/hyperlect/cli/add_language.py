@@ -1,0 +1,128 @@
+"""hyperlect add-language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import HyperlectError
+from ..languages import name, resolve
+from ..run_folder import require_run
+from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn
+
+if TYPE_CHECKING:
+    from ..transfer import Added
+
+Trained = Literal["vector", "offsets", "source", "all"]
+
+
+def add_language(
+    run: RunArgument,
+    language: Annotated[str, typer.Option(metavar="LANGUAGE")],
+    text: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    labels: Annotated[list[str], typer.Option(metavar="TASK=FILE")] = [],  # noqa: B006
+    like: Annotated[str, typer.Option(metavar="LANGUAGES")] = "",
+    train: Annotated[Trained | None, typer.Option()] = None,
+    target: RunOption = None,
+    steps: Annotated[int | None, typer.Option(min=1, metavar="N")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N")] = 1,
+    device: DeviceOption = "auto",
+) -> None:
+    """Add a language to a run after training, in about a minute.
+
+    This makes a new run and leaves the old one as it is. The language is fitted to
+    raw sentences, to a few labelled ones, or to both. With neither, its vector is
+    a mean of other languages. Some labelled sentences are held out: where they
+    show no clear gain, the vector stays what it was.
+
+    \b
+    Examples:
+      hyperlect add-language runs/mine --language gla --labels pos=few.conllu
+      hyperlect add-language runs/mine --language gla --text gaelic.txt
+      hyperlect add-language runs/mine --language gla --like gle,eng
+
+    Args:
+        language: Its code or name, as gla or Gaelic.
+        text: Raw sentences, one a line. 200 are enough.
+        labels: Labelled sentences for a task, in the format of the run's data for it; repeatable.
+        like: The languages that the vector starts from, as isl,dan or isl=2,dan=1. Default: what
+            stands for every language that was not trained.
+        train: vector: the language's vector alone. offsets: also an offset for each of its cells.
+            source: the vector, and the projection that all languages share. all: everything, with
+            the run's training data. Default: offsets, which leave all other cells as they are.
+        target: The run folder to make. Default: RUN-LANGUAGE.
+        steps: The most steps of fitting.
+        seed: Decides the order of the sentences.
+    """
+    run = require_run(run, finished=True, recipe=False)
+    code = resolve(language)
+    files = dict(_task_and_file(text) for text in labels)
+    if len(files) < len(labels):
+        raise HyperlectError("--labels names a task twice. Join its files.")
+    weights = _weights(like)
+    if not (text or files or weights):
+        raise HyperlectError(
+            "Give raw sentences (--text), labelled ones (--labels) or other languages (--like). "
+            f"Without any of them, {name(code)} can be used as it is: hyperlect predict {run} "
+            f"--language {code} …"
+        )
+    with libraries():
+        from ..transfer import Settings
+        from ..transfer import add_language as add
+    settings = Settings(seed=seed, steps=steps or Settings.steps)
+    target = target or run.with_name(f"{run.name}-{code}")
+    with err().status(f"Fitting {name(code)} …"):
+        added = add(
+            run,
+            code,
+            target,
+            text=text,
+            labels=files,
+            like=weights,
+            trained=train,
+            settings=settings,
+            device=device,
+            console=err(),
+        )
+    _describe(added, list(files))
+
+
+def _task_and_file(text: str) -> tuple[str, Path]:
+    task, equals, file = text.partition("=")
+    if not (task and equals and file):
+        raise HyperlectError(f'--labels must be TASK=FILE, not "{text}".')
+    return task, Path(file)
+
+
+def _weights(text: str) -> dict[str, float]:
+    """Read languages, each perhaps with a weight; the weights sum to 1."""
+    weights: dict[str, float] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        language, _, number = item.partition("=")
+        try:
+            weight = float(number or 1)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise HyperlectError(f'--like must be languages or LANGUAGE=WEIGHT, not "{item}".')
+        weights[resolve(language)] = weights.get(resolve(language), 0.0) + weight
+    total = sum(weights.values())
+    return {language: weight / total for language, weight in weights.items()}
+
+
+def _describe(added: Added, tasks: list[str]) -> None:
+    """Say what the new run holds, what it is worth, and what to do next."""
+    for note in added.notes:
+        warn(note)
+    console = out()
+    console.print(f"[bold]{added.run}[/] has {name(added.language)} ({added.language}).")
+    console.print(f"  vector: {added.source}", markup=False)
+    if fit := added.adaptation:
+        kept = "" if fit.steps else "The vector stays what it was: "
+        console.print(f"  {kept}{fit.reason} ({fit.seconds:.0f} seconds).", markup=False)
+    for cell, (before, after) in added.dev.items():
+        console.print(f"  {cell}, development data: {before:.1f} → {after:.1f}", markup=False)
+    task = tasks[0] if tasks else "TASK"
+    remark(f"Next: hyperlect predict {added.run} --task {task} --language {added.language} FILE")

@@ -1,0 +1,4 @@
+"""Bringing in a language after training: from raw sentences, a few labels, or other languages."""
+
+from .adapt import Adaptation, Settings, adapt
+from .add_language import Added, add_language

@@ -1,0 +1,466 @@
+"""Fitting the vector of one language to its sentences, labelled or raw.
+
+All else is frozen, so no other language changes. Labelled sentences teach by the loss of training.
+Raw sentences teach by the model's own predictions: see `certainty_loss`. Sentences that are held
+out decide how many steps are taken. Where they speak against the new vector, the old one stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batching import Batch, TaskRows, collate
+from ..data.encoding import encode_inputs
+from ..data.sampling import length_grouped
+from ..grid import Cell
+from ..heads import ParseScores
+from ..model import HyperX
+from ..predict import Row, check_inputs, forward_rows
+from ..tasks import OUTSIDE, TaskType
+from ..training.trainer import batch_losses, task_weights
+
+Rows = Mapping[str, Sequence[Row]]
+"""Encoded rows by task, as `encode` and `encode_inputs` return them."""
+Trained = Literal["vector", "offsets", "source"]
+State = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a language is fitted.
+
+    Attributes:
+        trained: "vector", the language's row alone; "offsets", also an offset for each of its
+            cells that has sentences (see `HypernetConfig.cell_offsets`); or "source", the row and
+            the projection of all source embeddings, which changes every language. None for offsets
+            where the method can have them, else the vector.
+        steps: the most steps.
+        batch_size: sentences in a step.
+        learning_rate: of the language's row, with Adam.
+        offset_rate, source_rate: the same for offsets and for the projection.
+        folds: into how many parts labelled sentences are split; each is held out once.
+        look_every: steps between two looks at the sentences that are held out.
+        label_rates: how much it costs to change the rate of a label, with raw sentences.
+        most_changed: the largest share of labels that raw sentences may change.
+        seconds: stop after this time. Results then depend on the machine's speed. None for never.
+        seed: of the order of sentences.
+    """
+
+    trained: Trained | None = None
+    steps: int = 30
+    batch_size: int = 8
+    learning_rate: float = 0.02
+    offset_rate: float = 0.01
+    source_rate: float = 1e-3
+    folds: int = 3
+    look_every: int = 6
+    label_rates: float = 1.0
+    most_changed: float = 0.2
+    seconds: float | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What became of a language's vector.
+
+    Attributes:
+        steps: how many were taken; 0 if it stays what it was.
+        reason: why it stays, or what speaks for the new one.
+        before, after: mean loss of the sentences held out, by task: labelled ones by the loss of
+            training, raw ones by entropy.
+        sentences: how many there were, by task.
+        seconds: the time it took.
+    """
+
+    steps: int
+    reason: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    sentences: Mapping[str, int]
+    seconds: float
+
+
+def unlabelled_rows(
+    model: HyperX, sentences: Sequence[Any], tasks: Iterable[str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Encode raw sentences for the tasks that they can teach.
+
+    Spans are left out by default. Most words are outside of any, and surely so; to be more certain
+    is to find fewer (docs/log.md has the losses). Entities gain from what tags do to the vector.
+
+    Args:
+        model: its tokenizer and tasks are used.
+        sentences: texts, or lists of words.
+        tasks: which tasks; by default all that read single sentences, but for spans and `mlm`.
+    """
+    if tasks is None:
+        unfit = (TaskType.MLM, TaskType.SPANS)
+        types = {name: task.type for name, task in model.tasks.items()}
+        tasks = [n for n, t in types.items() if t not in unfit and t.reads in ("words", "text")]
+    rows = {}
+    for task in map(model.task, tasks):
+        inputs = check_inputs(sentences, [task] * len(sentences))
+        contents = [each.content for each in inputs]
+        rows[task.name] = encode_inputs(contents, task, model.tokenizer, model.max_length)
+    return rows
+
+
+@contextmanager
+def only_language(model: HyperX, language: str, trained: Trained) -> Iterator[list[dict[str, Any]]]:
+    """Let gradients reach one language alone inside the block.
+
+    It is a row of tables whose other rows get a gradient of exactly zero, so that Adam leaves them
+    as they are.
+
+    Yields:
+        Groups for the optimiser, with the names of the `Settings` of their rates.
+    """
+    required = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    row = model.config.language_index(language)
+    rates: dict[str, list[nn.Parameter]] = {}
+    handles = []
+    for name, table in model.language_parameters().items():
+        is_offset = name.endswith("offsets")
+        if not required[table] or (is_offset and trained != "offsets"):
+            continue
+        mask = torch.zeros(len(table), *(1,) * (table.dim() - 1), device=table.device)
+        mask[row] = 1.0
+        table.requires_grad_(True)
+        handles.append(table.register_hook(mask.mul))  # type: ignore[no-untyped-call]
+        rates.setdefault("offset_rate" if is_offset else "learning_rate", []).append(table)
+    if trained == "source":
+        rates["source_rate"] = model.source_projection()
+        for parameter in rates["source_rate"]:
+            parameter.requires_grad_(True)
+    try:
+        yield [{"params": parameters, "rate": rate} for rate, parameters in rates.items()]
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, value in required.items():
+            parameter.requires_grad_(value)
+
+
+def distributions(scores: Any, rows: TaskRows) -> Tensor:
+    """Return log-probabilities of the labels of each scored unit, (N, labels).
+
+    For parsing they are those of the relation of each word to its likeliest head.
+    """
+    if isinstance(scores, ParseScores):
+        sentences, words = scores.real.nonzero().unbind(1)
+        heads = scores.arcs[sentences, words].argmax(dim=-1)
+        scores = scores.relations.at(sentences, words, heads)
+    return scores.float().log_softmax(dim=-1)  # type: ignore[no-any-return]
+
+
+def entropy(logs: Tensor) -> Tensor:
+    """Return the mean entropy of log-probabilities, (N, labels)."""
+    return -(logs.exp() * logs).sum(dim=-1).mean()
+
+
+def certainty_loss(logs: Tensor, before: Tensor, label_rates: float) -> Tensor:
+    """Return H(p) + λ KL(q̄ ‖ p̄): certain predictions, and each label as often as before.
+
+    Entropy alone has a trivial minimum, one label everywhere. Information maximisation (Krause et
+    al. 2010) holds against it with the entropy of p̄, the mean of p; here p̄ is compared with q̄, the
+    rates of the labels that the same sentences had before, since labels are not equally frequent.
+
+    Args:
+        logs: (N, labels), log-probabilities of the units of some sentences.
+        before: (labels), the mean probabilities of the same sentences before adaptation.
+        label_rates: λ.
+    """
+    after = logs.exp().mean(dim=0)
+    divergence = before * (before.clamp_min(1e-6) / after.clamp_min(1e-6)).log()
+    return entropy(logs) + label_rates * divergence.sum()
+
+
+class _Fitter:
+    """Takes the steps, and can go back.
+
+    Args:
+        model: in evaluation mode, so that nothing is dropped.
+        language: the language that is fitted; it has a vector of its own.
+        settings: how.
+    """
+
+    def __init__(self, model: HyperX, language: str, settings: Settings) -> None:
+        self.model, self.language, self.settings = model, language, settings
+        self.row = model.config.language_index(language)
+        self.started = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def late(self) -> bool:
+        limit = self.settings.seconds
+        return limit is not None and self.seconds() > limit
+
+    def state(self, groups: Sequence[Mapping[str, Any]]) -> State:
+        """Copy what is fitted: the language's rows, and whole tensors that all share."""
+        return [
+            (p if group["rate"] == "source_rate" else p[self.row]).detach().clone()
+            for group in groups
+            for p in group["params"]
+        ]
+
+    @torch.no_grad()
+    def restore(self, groups: Sequence[Mapping[str, Any]], state: State) -> None:
+        """Go back to a state."""
+        tensors = iter(state)
+        for group in groups:
+            for parameter in group["params"]:
+                whole = group["rate"] == "source_rate"
+                (parameter if whole else parameter[self.row]).copy_(next(tensors))
+
+    def batches(self, rows: Rows, seed: int) -> Iterator[Batch]:
+        """Yield shuffled batches without end, each of one task, the tasks in turn."""
+        generator = torch.Generator().manual_seed(seed)
+        endless = [self._of_task(task, of, generator) for task, of in rows.items() if of]
+        while True:
+            for batches in endless:
+                yield next(batches)
+
+    def _of_task(
+        self, task: str, rows: Sequence[Row], generator: torch.Generator
+    ) -> Iterator[Batch]:
+        model, lengths = self.model, [len(row["input_ids"]) for row in rows]
+        while True:
+            for indices in length_grouped(lengths, self.settings.batch_size, generator):
+                drawn = [rows[index] for index in indices]
+                cells = [Cell(task, self.language)] * len(drawn)
+                batch = collate(drawn, cells, model.tasks, model.tokenizer, indices)
+                yield batch.to(model.device)
+
+    def steps(self, groups: Sequence[dict[str, Any]], losses: Iterator[Tensor]) -> Iterator[int]:
+        """Minimise losses; yield the number of steps whenever it is time to look."""
+        settings = self.settings
+        for group in groups:
+            group["lr"] = getattr(settings, group["rate"])
+        optimizer = torch.optim.Adam([dict(group) for group in groups])
+        for step in range(1, settings.steps + 1):
+            optimizer.zero_grad()
+            loss = next(losses)
+            with torch.autocast(self.model.device.type, enabled=False):
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            last = step == settings.steps or self.late()
+            if last or step % settings.look_every == 0:
+                yield step
+            if last:
+                return
+
+    def labelled_losses(self, rows: Rows, seed: int) -> Iterator[Tensor]:
+        for batch in self.batches(rows, seed):
+            weights = task_weights([batch], list(self.model.tasks))
+            yield batch_losses(self.model, batch, weights)[1]
+
+    @torch.no_grad()
+    def predicted(self, rows: Rows) -> dict[str, list[Tensor]]:
+        """Return the probabilities of the labels of each row, (units, labels), by task."""
+        probabilities = {}
+        for task, of_task in rows.items():
+            cells = [Cell(task, self.language)] * len(of_task)
+            by_row: dict[int, Tensor] = {}
+            for batch, output in forward_rows(self.model, of_task, cells):
+                scored = batch.tasks[task]
+                logs = distributions(output.scores[task], scored)
+                parts = torch.split(logs.exp(), list(scored.counts))
+                by_row |= zip(dict.fromkeys(batch.indices), parts, strict=True)
+            probabilities[task] = [by_row[index] for index in range(len(of_task))]
+        return probabilities
+
+    def certainty_losses(
+        self, rows: Rows, before: Mapping[str, Sequence[Tensor]], seed: int
+    ) -> Iterator[Tensor]:
+        """Yield `certainty_loss` of batch after batch.
+
+        Args:
+            rows: encoded.
+            before: what `predicted` returned of them at the start.
+            seed: of their order.
+        """
+        for batch in self.batches(rows, seed):
+            ((task, scored),) = batch.tasks.items()
+            logs = distributions(self.model.run(batch).scores[task], scored)
+            rates = torch.cat([before[task][index] for index in dict.fromkeys(batch.indices)]).mean(
+                dim=0
+            )
+            yield certainty_loss(logs, rates, self.settings.label_rates)
+
+    def held_out(self, rows: Rows) -> dict[str, float]:
+        """Return the mean loss of labelled rows by task."""
+        losses = {}
+        for task, of_task in rows.items():
+            cells = [Cell(task, self.language)] * len(of_task)
+            total, units = 0.0, 0
+            for batch, output in forward_rows(self.model, of_task, cells):
+                scored = batch.tasks[task]
+                loss = self.model.head(task).loss(output.scores[task], scored)
+                total += loss.item() * scored.units
+                units += scored.units
+            if units:
+                losses[task] = total / units
+        return losses
+
+    def fit_to_labels(self, groups: list[dict[str, Any]], rows: Rows, raw: Rows) -> Adaptation:
+        """Cross-validate the number of steps; take the mean of what the folds came to after it."""
+        settings = self.settings
+        start = self.state(groups)
+        before = self.predicted(raw)
+        looks: list[dict[int, dict[str, float]]] = []
+        states: list[dict[int, State]] = []
+        for train, held in _folds(rows, settings):
+            if looks and self.late():
+                break
+            self.restore(groups, start)
+            seed = settings.seed + len(looks)
+            losses = self.labelled_losses(train, seed)
+            if any(raw.values()):
+                losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
+            looks.append({0: self.held_out(held)})
+            states.append({0: start})
+            for step in self.steps(groups, losses):
+                looks[-1][step] = self.held_out(held)
+                states[-1][step] = self.state(groups)
+        common = sorted(set.intersection(*map(set, looks)))
+        # Folds × steps: how much lower the loss is than before, as a share of it.
+        gains = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
+        best = int(gains.mean(dim=0).argmax())
+        gain = gains[:, best]
+        error = gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        kept = best > 0 and gain.mean().item() > error
+        folds = zip(*(of_fold[common[best]] for of_fold in states), strict=True)
+        self.restore(groups, [torch.stack(t).mean(dim=0) for t in folds] if kept else start)
+        change = f"{100 * gain.mean().item():.0f} % ± {100 * error:.0f}"
+        which = f"the loss of held-out labels falls by {change} in {common[best]} steps"
+        return self._result(
+            common[best] if kept else 0,
+            which if kept else f"no number of steps is clearly better: {which}",
+            _mean([fold[0] for fold in looks]),
+            _mean([fold[common[best] if kept else 0] for fold in looks]),
+            rows,
+        )
+
+    def fit_to_text(self, groups: list[dict[str, Any]], rows: Rows) -> Adaptation:
+        """Make predictions on raw sentences more certain, until they change too much."""
+        settings = self.settings
+        start = self.state(groups)
+        before = self.predicted(rows)
+        steps, reason, after = 0, "no step was taken", before
+        for step in self.steps(groups, self.certainty_losses(rows, before, settings.seed)):
+            now = self.predicted(rows)
+            changed = _changed(before, now, self.model)
+            if changed > settings.most_changed:
+                reason = f"after {step} steps {100 * changed:.0f} % of the labels would change"
+                break
+            steps, start, after = step, self.state(groups), now
+            reason = f"{100 * changed:.0f} % of the labels changed in {steps} steps"
+        self.restore(groups, start)
+        return self._result(steps, reason, _entropies(before), _entropies(after), rows)
+
+    def _result(
+        self,
+        steps: int,
+        reason: str,
+        before: Mapping[str, float],
+        after: Mapping[str, float],
+        rows: Rows,
+    ) -> Adaptation:
+        sentences = {task: len({row["example"] for row in of}) for task, of in rows.items()}
+        return Adaptation(steps, reason, before, after, sentences, self.seconds())
+
+
+def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
+    """Split examples into parts; yield what is trained on and what is held out, part by part."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    number: dict[tuple[str, int], int] = {}
+    for task, of_task in rows.items():
+        examples = list(dict.fromkeys(row["example"] for row in of_task))
+        for place, index in enumerate(torch.randperm(len(examples), generator=generator).tolist()):
+            number[task, examples[index]] = place
+    count = min(settings.folds, 1 + max(number.values()))
+    for fold in range(count):
+        held: dict[str, list[Row]] = {task: [] for task in rows}
+        train: dict[str, list[Row]] = {task: [] for task in rows}
+        for task, of_task in rows.items():
+            for row in of_task:
+                part = held if number[task, row["example"]] % count == fold else train
+                part[task].append(row)
+        yield train, held
+
+
+def _gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return by what share the loss falls, the mean over tasks."""
+    return sum(1 - after[task] / before[task] for task in before) / len(before)
+
+
+def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    tasks = dict.fromkeys(task for one in several for task in one)
+    values = {task: [one[task] for one in several if task in one] for task in tasks}
+    return {task: sum(of_task) / len(of_task) for task, of_task in values.items()}
+
+
+def _entropies(probabilities: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    joined = {task: torch.cat(list(of_task)) for task, of_task in probabilities.items()}
+    return {task: entropy(p.clamp_min(1e-9).log()).item() for task, p in joined.items()}
+
+
+def _changed(
+    before: Mapping[str, Sequence[Tensor]], after: Mapping[str, Sequence[Tensor]], model: HyperX
+) -> float:
+    """Return the share of labels that changed, the largest of all tasks.
+
+    Of spans, words that are outside of any, before and after, do not count.
+    """
+    shares = []
+    for task, of_task in before.items():
+        old, new = (torch.cat(list(p)).argmax(dim=-1) for p in (of_task, after[task]))
+        counted_units = torch.ones_like(old, dtype=torch.bool)
+        if model.task(task).type is TaskType.SPANS:
+            outside = model.task(task).labels.index(OUTSIDE)
+            counted_units = (old != outside) | (new != outside)
+        if counted_units.any():
+            shares.append((old != new)[counted_units].float().mean().item())
+    return max(shares, default=0.0)
+
+
+def adapt(
+    model: HyperX, language: str, labelled: Rows, raw: Rows, settings: Settings | None = None
+) -> Adaptation:
+    """Fit a language that has a vector of its own to its sentences, in place.
+
+    Args:
+        model: the model; `HyperX.add_language` gave the language a vector to start from.
+        language: its code.
+        labelled, raw: encoded rows by task; one of the two may be empty.
+        settings: how.
+
+    Returns:
+        What became of it. The vector stays what it was where the sentences held out say so.
+    """
+    settings = settings or Settings()
+    trained = settings.trained or ("offsets" if model.can_have_offsets else "vector")
+    if trained == "offsets":
+        model.give_offsets()
+    modes = model.training, model.backbone.training
+    model.eval()
+    fitter = _Fitter(model, model.config.language_code(language), settings)
+    try:
+        frozen = only_language(model, language, trained)
+        with frozen as groups, model.backbone.fast_arithmetic():
+            if any(labelled.values()):
+                return fitter.fit_to_labels(groups, labelled, raw)
+            return fitter.fit_to_text(groups, raw)
+    finally:
+        model.train(modes[0])
+        model.backbone.train(modes[1])

@@ -1,0 +1,302 @@
+"""A language for a trained run, as a new run beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from ..data.corpus import read_corpus
+from ..data.examples import Source
+from ..errors import DataError, HyperlectError, Problems, UnreachableError, counted
+from ..evaluation import evaluate_run
+from ..evaluation.evaluate import encode_file
+from ..grid import Cell
+from ..hardware import choose_device, versions
+from ..languages import resolve
+from ..model import HyperX, HyperXConfig
+from ..recipe import Recipe, load_recipe
+from ..recipe.corpora import overlaps, read_corpora
+from ..recipe.schema import CellFiles, DataBlock, LimitSection
+from ..run_folder import (
+    ADDED,
+    RECIPE,
+    TRAINING,
+    VERSIONS,
+    locked,
+    read_json,
+    read_json_or_empty,
+    require_run,
+    require_unused,
+    write_json,
+    write_text,
+)
+from ..training.run import save_model, start
+from .adapt import Adaptation, Rows, Settings, Trained, adapt, unlabelled_rows
+
+FEWEST_SENTENCES = 5
+"""From fewer raw sentences nothing can be learnt."""
+RAW_TEXT = "raw-text"
+"""The task of raw sentences in a run that has no task of raw text."""
+
+Files = Mapping[str, str | Path]
+
+
+@dataclass(frozen=True)
+class Added:
+    """A language that was added to a run.
+
+    Attributes:
+        language: its ISO 639-3 code.
+        run: the folder of the new run.
+        source: where its vector comes from, as `HyperX.language_source` says it.
+        adaptation: what became of the vector; None if it was not fitted to sentences.
+        dev: the scores of the old run's development cells before and after, where they may differ.
+        notes: what the person who added it should know.
+    """
+
+    language: str
+    run: Path
+    source: str
+    adaptation: Adaptation | None = None
+    dev: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def add_language(
+    run: str | Path,
+    language: str,
+    target: str | Path,
+    *,
+    text: str | Path | None = None,
+    labels: Files | None = None,
+    like: Mapping[str, float] | None = None,
+    trained: Trained | Literal["all"] | None = None,
+    settings: Settings | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> Added:
+    """Add a language to a run, and save the whole as a new run. The old one does not change.
+
+    Args:
+        run: a finished run.
+        language: the code or name of a language that it has no vector for.
+        target: the folder to make.
+        text: raw sentences, one a line.
+        labels: labelled sentences by task, in the format of the run's data for the task.
+        like: weights of other languages, whose mean the vector starts from. Without it the vector
+            starts from what stands for an untrained language.
+        trained: what is fitted to the sentences, see `Settings`; or "all": everything that training
+            trains, on the sentences together with the run's training data.
+        settings: how it is fitted.
+        device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
+        console: where progress is shown.
+
+    Raises:
+        UnknownNameError: there is no such language or task.
+        RunError: the run is not finished, or the target exists.
+        HyperlectError: the run has the language already, or its method reads no language.
+        DataError: a file cannot be used, or labelled sentences are among the run's test data.
+    """
+    run, target, labels = Path(run), Path(target), labels or {}
+    require_run(run, finished=True, recipe=bool(labels) or trained == "all")
+    require_unused(target)
+    code = resolve(language)
+    model = HyperX.from_pretrained(run, device=choose_device(device))
+    if code in model.languages:
+        raise HyperlectError(
+            f"{run} has {code} already ({model.language_source(code)}). To train it further, name "
+            "the run as start_from in a recipe."
+        )
+    source = f"mean of {', '.join(like)}" if like else model.language_source(code)
+    model.add_language(code, like or {}, source)
+    notes: list[str] = []
+    recipe = None
+    if (run / RECIPE).is_file():
+        recipe = load_recipe(run / RECIPE, check_files=False)
+    labelled = _labelled(model, recipe, code, labels, notes) if recipe else {}
+    raw = {} if text is None else _raw(model, text, notes)
+    if recipe is not None:
+        recipe = _with_data(recipe, code, labels, text)
+    settings = settings or Settings()
+    adaptation, dev = None, dict[str, tuple[float, float]]()
+    if trained == "all":
+        assert recipe is not None
+        if not labels and not (text and recipe.text_task):
+            raise HyperlectError(
+                "To train everything, give labels; or raw text, if the run has a task of type mlm."
+            )
+        start(_replayed(recipe, run, target.name), target, device, console)
+        dev = _dev_scores(run, target, device)
+        source = "own vector"
+    elif any(labelled.values()) or any(raw.values()):
+        settings = replace(settings, trained=trained)
+        adaptation = adapt(model, code, labelled, raw, settings)
+        if adaptation.steps:
+            source = f"{source}, fitted to {_sentences(adaptation, labelled)}"
+            model.config = _trained_config(model, code, source, labelled, raw)
+    added = Added(code, target, source, adaptation, dev, notes)
+    record = {
+        "language": code,
+        "from": run.name,
+        "source": source,
+        "like": dict(like or {}),
+        "text": None if text is None else Path(text).name,
+        "labels": {task: Path(path).name for task, path in labels.items()},
+        "trained": trained,
+        "settings": asdict(settings),
+        "adaptation": adaptation and asdict(adaptation),
+        "dev": dev,
+        "notes": notes,
+    }
+    earlier = read_json_or_empty(run / ADDED).get("languages", [])
+    if trained == "all":
+        write_json(target / ADDED, {"languages": [*earlier, record]})
+    else:
+        _save(run, target, model, recipe, {"languages": [*earlier, record]})
+    return added
+
+
+def _labelled(model: HyperX, recipe: Recipe, code: str, labels: Files, notes: list[str]) -> Rows:
+    """Read and encode labelled sentences; refuse those that the run is tested on."""
+    examples, rows = {}, {}
+    for task, path in labels.items():
+        cell = Cell(task, code)
+        model.task(task)
+        examples[f"{cell} labels"], encoded = encode_file(recipe, cell, Path(path), model)
+        rows[task] = list(encoded)
+    tested = [cell for cell in recipe.cells("test") if cell.language == code]
+    if not (labels and tested):
+        return rows
+    try:
+        corpora = read_corpora(recipe, ["test"], model.tasks, tested)
+    except (DataError, UnreachableError) as error:
+        notes.append(f"It was not checked whether the labels are test data of the run. {error}")
+        return rows
+    test = {f"{cell} test": data for (_, cell), data in corpora.examples.items()}
+    problems = Problems()
+    for overlap in overlaps(examples, test):
+        problems.add(str(overlap))
+    problems.raise_if_any(DataError, "Labelled sentences are test data of the run:")
+    return rows
+
+
+def _raw(model: HyperX, path: str | Path, notes: list[str]) -> Rows:
+    """Read and encode raw sentences; each counts once.
+
+    Raises:
+        DataError: the file cannot be read, or holds too few sentences.
+        HyperlectError: the run has no task that raw sentences can teach.
+    """
+    lines = list(read_corpus([Source("text", str(path))], False)["text"])
+    sentences = list(dict.fromkeys(lines))
+    if repeated := len(lines) - len(sentences):
+        notes.append(f"{path}: {counted(repeated, 'line')} repeated. Each sentence counts once.")
+    if len(sentences) < FEWEST_SENTENCES:
+        raise DataError(
+            f"{path} holds {counted(len(sentences), 'different sentence')}. Give at least "
+            f"{FEWEST_SENTENCES}, better 200."
+        )
+    rows = unlabelled_rows(model, sentences)
+    if not rows:
+        raise HyperlectError(
+            "Raw sentences teach by tags, trees or classes, and the run has no such task. Give "
+            "labels, or other languages."
+        )
+    return rows
+
+
+def _sentences(adaptation: Adaptation, labelled: Rows) -> str:
+    """Say how many sentences there were: of labelled ones by task, of raw ones in all."""
+    counts = adaptation.sentences
+    if any(labelled.values()):
+        return ", ".join(
+            f"{counted(n, 'labelled sentence')} ({task})" for task, n in counts.items()
+        )
+    return counted(max(counts.values()), "raw sentence")
+
+
+def _trained_config(
+    model: HyperX, code: str, source: str, labelled: Rows, raw: Rows
+) -> HyperXConfig:
+    """Return the configuration with the cells that were trained."""
+    config = model.config
+    cells = [Cell(task, code) for task in labelled]
+    text_tasks = config.text_tasks
+    if any(raw.values()):
+        known = sorted(config.grid.text_tasks)
+        cells.append(Cell(known[0] if known else RAW_TEXT, code))
+        text_tasks = text_tasks if known else (RAW_TEXT,)
+    return replace(
+        config,
+        trained=(*config.trained, *cells),
+        text_tasks=text_tasks,
+        added={**config.added, code: source},
+    )
+
+
+def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None) -> Recipe:
+    """Add the language's files to a recipe, so that later test data is compared with them."""
+    blocks = list(recipe.data)
+    for task, path in labels.items():
+        like = next(b for b in recipe.data if b.task == task and b.format != "hub")
+        cells = {code: CellFiles(train=(str(Path(path).absolute()),))}
+        changes = {"cells": cells, "root": None, "limit": LimitSection()}
+        blocks.append(like.model_copy(update=changes))
+    if text is not None and recipe.text_task:
+        cells = {code: CellFiles(train=(str(Path(text).absolute()),))}
+        blocks.append(DataBlock(task=recipe.text_task, format="text", cells=cells))
+    return recipe.model_copy(update={"data": tuple(blocks)})
+
+
+def _replayed(recipe: Recipe, run: Path, name: str) -> Recipe:
+    """Return a recipe that continues from a run: a quarter of its steps, a third of its rates."""
+    before = recipe.training
+    changes = {
+        "steps": max(1, before.steps // 4),
+        "warmup": before.warmup // 4,
+        "learning_rate": before.learning_rate / 3,
+        "learning_rates": {name: rate / 3 for name, rate in before.learning_rates.items()},
+        "evaluate_every": None,
+    }
+    training = before.model_copy(update=changes)
+    start_from = {"name": name, "start_from": str(run.absolute()), "training": training}
+    return recipe.model_copy(update=start_from)
+
+
+def _dev_scores(run: Path, target: Path, device: str) -> dict[str, tuple[float, float]]:
+    """Score two runs on the development data of the first."""
+    recipe = load_recipe(run / RECIPE, check_files=False)
+    if not recipe.cells("dev"):
+        return {}
+    before, after = (
+        {str(result.cell): result.score for result in results.cells}
+        for results in (
+            evaluate_run(folder, None, "dev", device, recipe=recipe) for folder in (run, target)
+        )
+    )
+    pairs = {cell: (score, after[cell]) for cell, score in before.items()}
+    return {c: (old, new) for c, (old, new) in pairs.items() if old is not None and new is not None}
+
+
+def _save(
+    run: Path, target: Path, model: HyperX, recipe: Recipe | None, added: Mapping[str, Any]
+) -> None:
+    """Write the new run. Nothing is left of it if that fails."""
+    existed = target.exists()
+    try:
+        with locked(target):
+            if recipe is not None:
+                write_text(target / RECIPE, recipe.dump(target))
+            write_json(target / VERSIONS, versions(model.device.type, "fp32"))
+            write_json(target / ADDED, added)
+            save_model(target, model)
+            write_json(target / TRAINING, read_json(run / TRAINING))
+    except BaseException:
+        if not existed:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
