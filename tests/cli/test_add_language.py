@@ -42,7 +42,6 @@ def test_like_takes_weights(call: Call, run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ((), "--like"),
         (("--labels", "few.tsv"), "--labels"),
         (("--labels", "pos=a", "--labels", "pos=b"), "--labels"),
         (("--like", "eng=much"), "--like"),

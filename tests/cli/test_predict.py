@@ -599,3 +599,30 @@ def test_nothing_is_expected_of_few_sentences_or_of_a_trained_cell(
     code, _, err = call("predict", trained, *cell("pos", language), stdin="the dog\n" * count)
     assert code == 0, err
     assert "Expected" not in err
+
+
+def test_a_vector_is_fitted_to_the_sentences_in_memory(call: Call, run: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    text = "Anna sees the river\nthe old dog in Oslo\nthe dog sees Anna\n" * 3
+    arguments = ("predict", run, "--task", "pos", "--language", "deu", "--format", "jsonl")
+    code, out, err = call(*arguments, "--adapt", stdin=text)
+    assert code == 0, err
+    assert "fitted" in err
+    assert call(*arguments, "--adapt", stdin=text)[1] == out
+    assert (run / "model.safetensors").read_bytes() == before
+    (source,) = {json.loads(line)["language_source"] for line in out.splitlines()}
+    assert "fitted to these sentences" in source or "stays" in err
+
+
+def test_another_language_can_stand_for_one_without_a_vector(call: Call, run: Path) -> None:
+    arguments = ("predict", run, "--task", "pos", "--format", "jsonl")
+    outputs = {}
+    for language, options in (("eng", ()), ("deu", ("--like", "eng"))):
+        code, out, err = call(*arguments, "--language", language, *options, stdin="Anna sees")
+        assert code == 0, err
+        outputs[language] = json.loads(out)
+    assert outputs["deu"]["confidences"] == outputs["eng"]["confidences"]
+    assert outputs["deu"]["language_source"] == "mean of eng"
+    code, _, err = call(*arguments, "--language", "eng", "--like", "isl", stdin="Anna sees")
+    assert code == 2
+    assert "--like" in err

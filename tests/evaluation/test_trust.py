@@ -87,6 +87,23 @@ def test_predictions_and_evaluation_give_the_same_evidence() -> None:
     assert gathered.sentences == len(SENTENCES)
 
 
+def test_evidence_is_that_of_the_vector_before_it_was_fitted(relation: Relation) -> None:
+    """A vector that was fitted to sentences is confident in them, and not right."""
+    model = tiny_model(hypernet={"language_dropout": 0.2})
+    sentences = [["the", "old", "cat"], ["a", "dog"]] * 8
+    rows = encode(tagged(*SENTENCES), model.task("pos"), model.tokenizer, model.max_length)
+    cells = {Cell("pos", "fao"): rows}
+    before = evidence(model, model.predict(sentences, "pos", "fao"))
+    (scored_before,) = fill(model, cells, trust=Trust())
+    for source, kept in (("fitted to 20 raw sentences", True), ("mean of isl", False)):
+        model.add_language("fao", {"isl": 1.0}, source)
+        after = evidence(model, model.predict(sentences, "pos", "fao"))
+        (scored,) = fill(model, cells, trust=Trust())
+        assert (after.promised == pytest.approx(before.promised, abs=1e-3)) is kept
+        assert (scored.expected == scored_before.expected) is kept
+        assert scored.promised != scored_before.promised
+
+
 def test_unknown_sub_words_are_counted_and_warned_of(relation: Relation) -> None:
     model = tiny_model()
     known, strange = (

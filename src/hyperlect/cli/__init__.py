@@ -19,8 +19,10 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import HyperlectError
 from ..grid import Cell
 from ..languages import name as language_name
+from ..languages import resolve
 
 PACKAGE = Path(__file__).parent.parent
 verbosity = 0
@@ -107,6 +109,29 @@ def grid_table(
             table.add_row(language, language_name(language), *row)
         table.add_section()
     return table
+
+
+def weights(text: str) -> dict[str, float] | str | None:
+    """Read ``--like``: languages, each perhaps with a weight, or ``auto``; None for nothing.
+
+    The weights sum to 1.
+    """
+    if text in ("", "auto"):
+        return text or None
+    numbers: dict[str, float] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        language, _, number = item.partition("=")
+        try:
+            weight = float(number or 1)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise HyperlectError(
+                f'--like must be auto, languages, or LANGUAGE=WEIGHT, not "{item}".'
+            )
+        numbers[resolve(language)] = numbers.get(resolve(language), 0.0) + weight
+    total = sum(numbers.values())
+    return {language: weight / total for language, weight in numbers.items()}
 
 
 def quiet_libraries() -> None:

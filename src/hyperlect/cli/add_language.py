@@ -10,7 +10,7 @@ import typer
 from ..errors import HyperlectError
 from ..languages import name, resolve
 from ..run_folder import require_run
-from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn
+from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn, weights
 
 if TYPE_CHECKING:
     from ..transfer import Added
@@ -33,22 +33,24 @@ def add_language(
     """Add a language to a run after training, in about a minute.
 
     This makes a new run and leaves the old one as it is. The language is fitted to
-    raw sentences, to a few labelled ones, or to both. With neither, its vector is
-    a mean of other languages. Some labelled sentences are held out: where they
-    show no clear gain, the vector stays what it was.
+    raw sentences, to a few labelled ones, or to both. With neither, its vector
+    comes from typology. Some labelled sentences are held out: where they show no
+    clear gain, the vector stays what it was.
 
     \b
     Examples:
       hyperlect add-language runs/mine --language gla --labels pos=few.conllu
       hyperlect add-language runs/mine --language gla --text gaelic.txt
       hyperlect add-language runs/mine --language gla --like gle,eng
+      hyperlect add-language runs/mine --language gla
 
     Args:
         language: Its code or name, as gla or Gaelic.
         text: Raw sentences, one a line. 200 are enough.
         labels: Labelled sentences for a task, in the format of the run's data for it; repeatable.
-        like: The languages that the vector starts from, as isl,dan or isl=2,dan=1. Default: what
-            stands for every language that was not trained.
+        like: The languages whose mean the vector starts from, as isl,dan or isl=2,dan=1; auto
+            weighs the nearest. Default: what stands for any untrained language, or auto where
+            there are no sentences.
         train: vector: the language's vector alone. offsets: also an offset for each of its cells.
             source: the vector, and the projection that all languages share. all: everything, with
             the run's training data. Default: offsets, which leave all other cells as they are.
@@ -61,13 +63,6 @@ def add_language(
     files = dict(_task_and_file(text) for text in labels)
     if len(files) < len(labels):
         raise HyperlectError("--labels names a task twice. Join its files.")
-    weights = _weights(like)
-    if not (text or files or weights):
-        raise HyperlectError(
-            "Give raw sentences (--text), labelled ones (--labels) or other languages (--like). "
-            f"Without any of them, {name(code)} can be used as it is: hyperlect predict {run} "
-            f"--language {code} …"
-        )
     with libraries():
         from ..transfer import Settings
         from ..transfer import add_language as add
@@ -80,7 +75,7 @@ def add_language(
             target,
             text=text,
             labels=files,
-            like=weights,
+            like=weights(like),
             trained=train,
             settings=settings,
             device=device,
@@ -94,22 +89,6 @@ def _task_and_file(text: str) -> tuple[str, Path]:
     if not (task and equals and file):
         raise HyperlectError(f'--labels must be TASK=FILE, not "{text}".')
     return task, Path(file)
-
-
-def _weights(text: str) -> dict[str, float]:
-    """Read languages, each perhaps with a weight; the weights sum to 1."""
-    weights: dict[str, float] = {}
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        language, _, number = item.partition("=")
-        try:
-            weight = float(number or 1)
-        except ValueError:
-            weight = 0.0
-        if not 0 < weight < float("inf"):
-            raise HyperlectError(f'--like must be languages or LANGUAGE=WEIGHT, not "{item}".')
-        weights[resolve(language)] = weights.get(resolve(language), 0.0) + weight
-    total = sum(weights.values())
-    return {language: weight / total for language, weight in weights.items()}
 
 
 def _describe(added: Added, tasks: list[str]) -> None:

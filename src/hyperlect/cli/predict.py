@@ -19,18 +19,19 @@ from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
 from ..data.readers.conllu import COLUMNS
-from ..errors import DataError, HyperlectError, Problems
+from ..errors import DataError, HyperlectError, Problems, counted
 from ..grid import Kind
 from ..languages import name, resolve
 from ..run_folder import is_hub_id, require_run, writing
 from ..tasks import UPOS, Task, TaskType
-from . import Device, DeviceOption, libraries, out, remark
+from . import Device, DeviceOption, err, libraries, out, remark, weights
 
 if TYPE_CHECKING:
     from ..model import HyperX
     from ..predict import Prediction
 
 CHUNK = 1000
+ADAPT_SECONDS = 60
 PEEKED = 100
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _CONLLU_LINE = re.compile(r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){8}[^\t]*")
@@ -74,6 +75,8 @@ def predict(
     strip_prefix: bool = False,
     fields: Annotated[list[str], typer.Option("--field", metavar="ROLE=COLUMN")] = [],  # noqa: B006
     quoted: bool = False,
+    like: Annotated[str, typer.Option(metavar="LANGUAGES")] = "",
+    adapt: bool = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Label sentences with one task in one language.
@@ -105,6 +108,9 @@ def predict(
         strip_prefix: columns: strip en: and the like from words.
         fields: tsv, csv, jsonl: the column of the words, text or pair; repeatable.
         quoted: tsv: cells may stand in quotation marks.
+        like: A language without a vector gets the mean of these, as isl,dan or isl=2,dan=1; auto
+            weighs the nearest ones.
+        adapt: First fit the language's vector to the sentences themselves, for at most a minute.
     """
     if form in ("columns", "tsv", "csv"):
         layout = form
@@ -153,9 +159,56 @@ def predict(
         unlabelled="ignore",
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
+    if like or adapt:
+        blocks = prepare(model, blocks, problems, task, language, weights(like), adapt)
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK, Path(run))
+
+
+def prepare(
+    model: HyperX,
+    blocks: Iterator[Block],
+    problems: Problems,
+    task: str,
+    language: str,
+    like: dict[str, float] | str | None,
+    adapt: bool,
+) -> Iterator[Block]:
+    """Give a language a vector for what is to be predicted; in memory alone.
+
+    Raises:
+        HyperlectError: `like` is for a language without a vector; or nothing can be fitted.
+        DataError: lines cannot be read.
+    """
+    with libraries():
+        from ..transfer import Settings, give_vector, unlabelled_rows
+        from ..transfer import adapt as fit
+    some = list(islice(blocks, CHUNK))
+    problems.raise_if_any(DataError, "The input cannot be read:")
+    values = [block.value for block in some if block.value is not None]
+    code = resolve(language)
+    known = code in model.languages
+    if known and like:
+        raise HyperlectError(
+            f"--like is for languages without a vector; the run has that of {code}."
+        )
+    raw = unlabelled_rows(model, values) if values else {}
+    if not known:
+        give_vector(model, code, like, raw)
+    if adapt:
+        if not raw:
+            raise HyperlectError(
+                "--adapt learns from tags, trees or classes; the run has no such task, or there "
+                "are no sentences."
+            )
+        with err().status(f"Fitting {name(code)} …"):
+            result = fit(model, code, {}, raw, Settings(seconds=ADAPT_SECONDS))
+        remark(f"{name(code)} fitted to {counted(len(values), 'sentence')}: {result.reason}.")
+        if result.steps:
+            source = f"{model.language_source(code)}, fitted to these sentences"
+            model.describe_vector(code, source)
+    return chain(some, blocks)
 
 
 def load(run: str, device: Device) -> HyperX:

@@ -51,6 +51,7 @@ SCATTER = 1.75
 FEWEST_ANCHORS = 3
 UNANCHORED = 1.5
 """How much wider ranges are where a run has fewer development cells than those."""
+PREDICTED_AGAIN = 100
 _Z = 1.2816  # 80 % of a normal distribution lie within as many standard deviations
 RELATIONS = Path(__file__).with_name("trust.json")
 
@@ -85,19 +86,31 @@ class Evidence:
 def evidence(model: Any, predictions: Sequence[Prediction]) -> Evidence:
     """Gather evidence from predictions for one cell; the encoder is not run again.
 
+    Unless the vector of the language was fitted to sentences: then some are predicted once more
+    without it.
+
     Args:
-        model: the `HyperX` that made them, before its vector of the language was adapted.
+        model: the `HyperX` that made them.
         predictions: of one task in one language.
     """
-    task = model.task(predictions[0].task)
+    task, language = model.task(predictions[0].task), predictions[0].language
     inputs: list[Any] = [prediction.text for prediction in predictions]
     if task.type.reads_words:
         inputs = [list(prediction.words) for prediction in predictions]
     elif task.type.reads == "pair":
         inputs = [tuple(text.split("\t", 1)) for text in inputs]
+    if is_fitted(model, language):
+        inputs = inputs[:PREDICTED_AGAIN]
+        with withheld(model, language):
+            predictions = model.predict(inputs, task.name, language)
     rows = encode_inputs(inputs, task, model.tokenizer, model.max_length)
     unknown = unknown_share([row["input_ids"] for row in rows], model.tokenizer)
     return Evidence.of([p.promised for p in predictions], unknown)
+
+
+def is_fitted(model: Any, language: str) -> bool:
+    """Whether a language's vector was fitted after training, perhaps to its confidence."""
+    return "fitted" in model.config.added.get(language, "")
 
 
 @dataclass(frozen=True)

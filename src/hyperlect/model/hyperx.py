@@ -339,10 +339,15 @@ class HyperX(nn.Module):
                 setattr(self.get_submodule(folder), leaf, parameter)
             else:
                 table[self.config.language_index(code)] = rows[name]
-        languages = (*self.languages, code) if new else self.config.languages
-        added = {**self.config.added, code: source}
-        self.config = replace(self.config, languages=languages, added=added)
+        if new:
+            self.config = replace(self.config, languages=(*self.languages, code))
+        self.describe_vector(code, source)
         return code
+
+    def describe_vector(self, language: str, source: str) -> None:
+        """Say where a language's vector comes from now, for `language_source`."""
+        added = {**self.config.added, self.config.language_code(language): source}
+        self.config = replace(self.config, added=added)
 
     def _rows_of_base(
         self,

@@ -12,7 +12,14 @@ from rich.console import Console
 
 from ..data.corpus import read_corpus
 from ..data.examples import Source
-from ..errors import DataError, HyperlectError, Problems, UnreachableError, counted
+from ..errors import (
+    DataError,
+    HyperlectError,
+    Problems,
+    UnreachableError,
+    counted,
+    listed,
+)
 from ..evaluation import evaluate_run
 from ..evaluation.evaluate import encode_file
 from ..grid import Cell
@@ -37,9 +44,11 @@ from ..run_folder import (
 )
 from ..training.run import save_model, start
 from .adapt import Adaptation, Rows, Settings, Trained, adapt, unlabelled_rows
+from .neighbours import weigh_neighbours
 
 FEWEST_SENTENCES = 5
 """From fewer raw sentences nothing can be learnt."""
+AUTO = "auto"
 RAW_TEXT = "raw-text"
 """The task of raw sentences in a run that has no task of raw text."""
 
@@ -74,7 +83,7 @@ def add_language(
     *,
     text: str | Path | None = None,
     labels: Files | None = None,
-    like: Mapping[str, float] | None = None,
+    like: Mapping[str, float] | str | None = None,
     trained: Trained | Literal["all"] | None = None,
     settings: Settings | None = None,
     device: str = "auto",
@@ -88,8 +97,9 @@ def add_language(
         target: the folder to make.
         text: raw sentences, one a line.
         labels: labelled sentences by task, in the format of the run's data for the task.
-        like: weights of other languages, whose mean the vector starts from. Without it the vector
-            starts from what stands for an untrained language.
+        like: weights of other languages, whose mean the vector starts from; "auto" weighs the
+            nearest ones. None for what stands for an untrained language, or "auto" if there is
+            neither text nor labels.
         trained: what is fitted to the sentences, see `Settings`; or "all": everything that training
             trains, on the sentences together with the run's training data.
         settings: how it is fitted.
@@ -112,8 +122,6 @@ def add_language(
             f"{run} has {code} already ({model.language_source(code)}). To train it further, name "
             "the run as start_from in a recipe."
         )
-    source = f"mean of {', '.join(like)}" if like else model.language_source(code)
-    model.add_language(code, like or {}, source)
     notes: list[str] = []
     recipe = None
     if (run / RECIPE).is_file():
@@ -122,6 +130,9 @@ def add_language(
     raw = {} if text is None else _raw(model, text, notes)
     if recipe is not None:
         recipe = _with_data(recipe, code, labels, text)
+    if like is None and not labels and text is None:
+        like = AUTO
+    source, weights = give_vector(model, code, like, raw, labelled)
     settings = settings or Settings()
     adaptation, dev = None, dict[str, tuple[float, float]]()
     if trained == "all":
@@ -144,7 +155,7 @@ def add_language(
         "language": code,
         "from": run.name,
         "source": source,
-        "like": dict(like or {}),
+        "like": weights,
         "text": None if text is None else Path(text).name,
         "labels": {task: Path(path).name for task, path in labels.items()},
         "trained": trained,
@@ -159,6 +170,46 @@ def add_language(
     else:
         _save(run, target, model, recipe, {"languages": [*earlier, record]})
     return added
+
+
+def give_vector(
+    model: HyperX,
+    language: str,
+    like: Mapping[str, float] | str | None,
+    raw: Rows,
+    labelled: Rows | None = None,
+) -> tuple[str, dict[str, float]]:
+    """Give a language the vector that fitting starts from.
+
+    Args:
+        model: it has no vector for the language.
+        language: its code.
+        like: as in `add_language`.
+        raw, labelled: its encoded sentences, which tell what it is like.
+
+    Returns:
+        Where the vector comes from, and the weights of other languages that were mixed.
+
+    Raises:
+        UnknownNameError: a language of `like` has no vector.
+        HyperlectError: nothing is known that neighbours could be chosen by.
+    """
+    if model.features is not None and like in (None, AUTO):
+        texts = [*raw.values(), *(labelled or {}).values()]
+        features, known = model.read_features(language, texts)
+        if known:
+            model.add_language(language, {}, known, features)
+            return known, {}
+    weights: dict[str, float] = {}
+    if isinstance(like, str):
+        weights = weigh_neighbours(model, language, raw)
+    elif like is not None:
+        weights = dict(like)
+    source = model.language_source(language)
+    if weights:
+        source = f"mean of {listed(sorted(weights, key=lambda code: -weights[code]), shown=3)}"
+    model.add_language(language, weights, source)
+    return source, weights
 
 
 def _labelled(model: HyperX, recipe: Recipe, code: str, labels: Files, notes: list[str]) -> Rows:

@@ -1,0 +1,91 @@
+"""Which trained languages a new one is like: by typology, by its raw sentences, or by both."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..data.typology import URIEL, Typology
+from ..errors import DataError, HyperlectError
+from ..grid import Cell
+from ..model import HyperX
+from ..predict import forward_rows
+from .adapt import Rows, distributions, entropy
+
+NEAREST = 8
+"""How many languages are weighed: with each of them the sentences are predicted once."""
+SENTENCES = 50
+"""Of how many sentences."""
+SIMILARITY = 0.1
+"""A difference of typological similarity (a cosine) that changes a weight by a factor of e."""
+ENTROPY = 0.05
+"""The same for a share of the entropy of predictions."""
+
+
+def weigh_neighbours(
+    model: HyperX, language: str, raw: Rows | None = None, typology: str | None = URIEL
+) -> dict[str, float]:
+    """Weigh trained languages for a mixture that stands for another one.
+
+    The weights are a softmax over typological similarity (as in TIPA, which averages adapters so),
+    and over the negated entropy of what each language's vector predicts on raw sentences (as in
+    EMEA, Wang et al. 2021, which minimises it by gradient). Given both, they are multiplied.
+
+    Args:
+        model: its languages with a vector of their own are weighed.
+        language: the language, which need not have one.
+        raw: encoded raw sentences by task; None or empty for typology alone.
+        typology: where similarity is read; None to leave it out.
+
+    Returns:
+        The weights of at most `NEAREST` languages; they sum to 1.
+
+    Raises:
+        HyperlectError: there is neither typology nor a sentence; or no language to weigh.
+    """
+    code = model.config.language_code(language)
+    trained = [other for other in model.languages if other != code]
+    if not trained:
+        raise HyperlectError("The run has no other language with a vector of its own.")
+    scores = dict.fromkeys(trained, 0.0)
+    missing = ""
+    try:
+        table = Typology.read(typology) if typology else None
+    except DataError as error:
+        table, missing = None, str(error)
+    if table is not None and code in table:
+        scores = {
+            other: similarity / SIMILARITY
+            for other, similarity in table.nearest(code, trained, NEAREST)
+        }
+    elif not any((raw or {}).values()):
+        reason = missing or f"{typology} has no features of {code}."
+        raise HyperlectError(f"No neighbours of {code} are known. {reason} Or give raw sentences.")
+    if any((raw or {}).values()):
+        entropies = {other: _entropy(model, other, raw or {}) for other in scores}
+        least = max(min(entropies.values()), 1e-6)
+        for other, value in entropies.items():
+            scores[other] -= value / least / ENTROPY
+        best = sorted(scores, key=lambda other: -scores[other])[:NEAREST]
+        scores = {other: scores[other] for other in best}
+    highest = max(scores.values())
+    weights = {other: math.exp(value - highest) for other, value in scores.items()}
+    total = sum(weights.values())
+    return {other: weight / total for other, weight in weights.items()}
+
+
+@torch.no_grad()
+def _entropy(model: HyperX, language: str, raw: Rows) -> float:
+    """Return the mean entropy of predictions on some sentences, as if they were of a language."""
+    values = []
+    for task, rows in raw.items():
+        chosen = [row for row in rows if row["example"] < SENTENCES]
+        cells = [Cell(task, language)] * len(chosen)
+        total, count = 0.0, 0
+        for batch, output in forward_rows(model, chosen, cells):
+            logs = distributions(output.scores[task], batch.tasks[task])
+            total += entropy(logs).item() * len(logs)
+            count += len(logs)
+        values.append(total / max(count, 1))
+    return sum(values) / len(values)
