@@ -22,6 +22,7 @@ from hyperlect.tasks import Task, TaskType
 
 from ..data.made import tagged
 from ..model.models import NER, POS, tiny_model
+from ..model.test_features import model_of
 
 SENTENCES = ["the/DET old/NOUN cat/NOUN sees/VERB", "a/DET dog/NOUN"] * 6
 RELATION = Relation(-0.5, 1.4, 0.1, 0.2, 6.0, 8.0, 4.0, 50, 40, 2)
@@ -86,6 +87,23 @@ def test_predictions_and_evaluation_give_the_same_evidence() -> None:
     assert gathered.sentences == len(SENTENCES)
 
 
+def test_evidence_is_that_of_the_vector_before_it_was_fitted(relation: Relation) -> None:
+    """A vector that was fitted to sentences is confident in them, and not right."""
+    model = tiny_model(hypernet={"language_dropout": 0.2})
+    sentences = [["the", "old", "cat"], ["a", "dog"]] * 8
+    rows = encode(tagged(*SENTENCES), model.task("pos"), model.tokenizer, model.max_length)
+    cells = {Cell("pos", "fao"): rows}
+    before = evidence(model, model.predict(sentences, "pos", "fao"))
+    (scored_before,) = fill(model, cells, trust=Trust())
+    for source, kept in (("fitted to 20 raw sentences", True), ("mean of isl", False)):
+        model.add_language("fao", {"isl": 1.0}, source)
+        after = evidence(model, model.predict(sentences, "pos", "fao"))
+        (scored,) = fill(model, cells, trust=Trust())
+        assert (after.promised == pytest.approx(before.promised, abs=1e-3)) is kept
+        assert (scored.expected == scored_before.expected) is kept
+        assert scored.promised != scored_before.promised
+
+
 def test_unknown_sub_words_are_counted_and_warned_of(relation: Relation) -> None:
     model = tiny_model()
     known, strange = (
@@ -118,6 +136,22 @@ def test_a_withheld_vector_is_what_stands_for_an_untrained_language(dropout: flo
     assert not torch.equal(own, changed)
     for name, table in model.language_parameters().items():
         assert torch.equal(table, before[name])
+
+
+@pytest.mark.parametrize("base", ["features", "neighbours"])
+def test_with_a_base_a_withheld_vector_is_what_the_features_say(tmp_path: Path, base: str) -> None:
+    """That is what dropout of languages leaves in training."""
+    model = model_of(tmp_path, base)
+    source = model.adapters.source
+    row = torch.tensor([model.config.language_index("isl")])
+    with torch.no_grad(), source.base.in_use():
+        table = source.embeddings["language"]
+        dropped = source.base.vectors(table, row, torch.tensor([True]))[0]
+        before = source.all_vectors().clone()
+        with withheld(model, "isl"):
+            torch.testing.assert_close(source.all_vectors()[row[0]], dropped)
+        assert torch.equal(source.all_vectors(), before)
+    assert not torch.allclose(before[row[0]], dropped)
 
 
 def test_a_language_without_a_vector_can_be_withheld_too() -> None:

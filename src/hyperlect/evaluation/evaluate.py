@@ -30,7 +30,7 @@ from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import TaskType
 from .metrics import Score, score, score_trees
 from .results import CellResult, Expected, Results, write_results
-from .trust import Evidence, Trust, anchors, count_pieces, evidence, withheld
+from .trust import Evidence, Trust, anchors, count_pieces, evidence, is_fitted, withheld
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -119,7 +119,11 @@ def _result(
     gathered = Evidence.of(promised) if promised else None
     expected = None
     if gathered and trust is not None and model.grid.kind(cell) is not Kind.SUPERVISED:
-        expected = trust.expect(model.task(cell.task), gathered)
+        before = gathered
+        if is_fitted(model, cell.language):
+            with withheld(model, cell.language):
+                before = Evidence.of(_score(model, rows, cell, tokens)[1])
+        expected = trust.expect(model.task(cell.task), before)
     if not scored.units:
         note, scored = note or NOTHING_TO_SCORE, nothing
     return CellResult(

@@ -51,6 +51,7 @@ SCATTER = 1.75
 FEWEST_ANCHORS = 3
 UNANCHORED = 1.5
 """How much wider ranges are where a run has fewer development cells than those."""
+PREDICTED_AGAIN = 100
 _Z = 1.2816  # 80 % of a normal distribution lie within as many standard deviations
 RELATIONS = Path(__file__).with_name("trust.json")
 
@@ -85,19 +86,31 @@ class Evidence:
 def evidence(model: Any, predictions: Sequence[Prediction]) -> Evidence:
     """Gather evidence from predictions for one cell; the encoder is not run again.
 
+    Unless the vector of the language was fitted to sentences: then some are predicted once more
+    without it.
+
     Args:
-        model: the `HyperX` that made them, before its vector of the language was adapted.
+        model: the `HyperX` that made them.
         predictions: of one task in one language.
     """
-    task = model.task(predictions[0].task)
+    task, language = model.task(predictions[0].task), predictions[0].language
     inputs: list[Any] = [prediction.text for prediction in predictions]
     if task.type.reads_words:
         inputs = [list(prediction.words) for prediction in predictions]
     elif task.type.reads == "pair":
         inputs = [tuple(text.split("\t", 1)) for text in inputs]
+    if is_fitted(model, language):
+        inputs = inputs[:PREDICTED_AGAIN]
+        with withheld(model, language):
+            predictions = model.predict(inputs, task.name, language)
     rows = encode_inputs(inputs, task, model.tokenizer, model.max_length)
     unknown = unknown_share([row["input_ids"] for row in rows], model.tokenizer)
     return Evidence.of([p.promised for p in predictions], unknown)
+
+
+def is_fitted(model: Any, language: str) -> bool:
+    """Whether a language's vector was fitted after training, perhaps to its confidence."""
+    return "fitted" in model.config.added.get(language, "")
 
 
 @dataclass(frozen=True)
@@ -275,24 +288,30 @@ def expit(value: float) -> float:
 def withheld(model: Any, language: str) -> Iterator[None]:
     """Let what stands for an untrained language stand in place of a language's vector.
 
-    That is zero, or the mean of the other languages' vectors; with mad-x no adapter.
+    That is what its features say, if the model has a base, or zero, or the mean of the other
+    languages' vectors; with mad-x no adapter.
     """
     index = model.config.language_index(language)
-    tables = [table for table in model.language_parameters().values() if table.requires_grad]
-    tables = tables if index != UNTRAINED else []
-    kept = [table.detach()[index].clone() for table in tables]
+    tables = model.language_parameters() if index != UNTRAINED else {}
+    tables = {name: table for name, table in tables.items() if table.requires_grad}
+    kept = {name: table.detach()[index].clone() for name, table in tables.items()}
+    base = getattr(getattr(model.adapters, "source", None), "base", None)
     with torch.no_grad():
-        for table, row in zip(tables, kept, strict=True):
-            others = torch.zeros_like(row)
-            if not model.config.untrained_is_zero and len(table) > 1:
-                others = (table.sum(dim=0) - row) / (len(table) - 1)
-            table[index] = others
+        for name, table in tables.items():
+            if model.config.untrained_is_zero or name.endswith("offsets"):
+                table[index] = 0.0
+            elif base is not None:
+                place = torch.tensor([index], device=table.device)
+                with base.in_use():
+                    table[index] = base(table, base.features[place], place)[0]
+            elif len(table) > 1:
+                table[index] = (table.sum(dim=0) - table[index]) / (len(table) - 1)
     try:
         yield
     finally:
         with torch.no_grad():
-            for table, row in zip(tables, kept, strict=True):
-                table[index] = row
+            for name, table in tables.items():
+                table[index] = kept[name]
 
 
 def anchors(results: Iterable[CellResult]) -> tuple[Anchor, ...]:
