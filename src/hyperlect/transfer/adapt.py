@@ -184,7 +184,7 @@ def certainty_loss(logs: Tensor, before: Tensor, label_rates: float) -> Tensor:
     return entropy(logs) + label_rates * divergence.sum()
 
 
-class _Fitter:
+class Fitter:
     """Takes the steps, and can go back.
 
     Args:
@@ -199,9 +199,11 @@ class _Fitter:
         self.started = time.monotonic()
 
     def seconds(self) -> float:
+        """Return the time since the start."""
         return time.monotonic() - self.started
 
     def late(self) -> bool:
+        """Whether the time is over."""
         limit = self.settings.seconds
         return limit is not None and self.seconds() > limit
 
@@ -260,6 +262,7 @@ class _Fitter:
                 return
 
     def labelled_losses(self, rows: Rows, seed: int) -> Iterator[Tensor]:
+        """Yield the loss of training of batch after batch."""
         for batch in self.batches(rows, seed):
             weights = task_weights([batch], list(self.model.tasks))
             yield batch_losses(self.model, batch, weights)[1]
@@ -454,7 +457,7 @@ def adapt(
         model.give_offsets()
     modes = model.training, model.backbone.training
     model.eval()
-    fitter = _Fitter(model, model.config.language_code(language), settings)
+    fitter = Fitter(model, model.config.language_code(language), settings)
     try:
         frozen = only_language(model, language, trained)
         with frozen as groups, model.backbone.fast_arithmetic():
