@@ -1,9 +1,10 @@
 """What bringing in a language is worth, with ever more sentences in it.
 
-For each run and each language that it never saw: the score without training; of mixtures of other languages' vectors; with
-the vector fitted to raw sentences; and with a few labelled ones. Methods without language vectors
-are fine-tuned on the same sentences, at the rates of recipes/small/grid.yaml. What is done is not
-repeated, so the script can be stopped and started again.
+For each run and each language that it never saw: the score without training; of mixtures of other
+languages' vectors; with the vector fitted to raw sentences; and with a few labelled ones. Methods
+without language vectors are fine-tuned on the same sentences, at the rates of
+recipes/small/grid.yaml. What is done is not repeated, so the script can be stopped and started
+again.
 
     HYPERLECT_DATA=… python benchmarks/new_languages.py runs/hyperx-1 runs/adapters-1 …
     python benchmarks/new_languages.py --page    # summary.md and summary.json from the scores
@@ -126,9 +127,9 @@ def untouched(model: HyperX) -> Iterator[None]:
 
 def fine_tune(model: HyperX, language: str, rows: Rows) -> None:
     """Train everything that training trains on labelled rows."""
-    own = model.own_parameters()
-    heads = [p for name, p in own.items() if name.startswith("heads.")]
-    others = [p for name, p in own.items() if not name.startswith("heads.")]
+    parameters = model.own_parameters()
+    heads = [p for name, p in parameters.items() if name.startswith("heads.")]
+    others = [p for name, p in parameters.items() if not name.startswith("heads.")]
     rate = RATES[model.config.method]
     optimizer = torch.optim.AdamW(
         [{"params": heads, "lr": HEAD_RATE}, {"params": others, "lr": rate}], weight_decay=0.0
@@ -325,9 +326,9 @@ def markdown(
     runs = sorted({row["run"] for row in lines})
     yield "# New languages"
     yield ""
-    yield f"Gains over the score without training, in points. Runs: {', '.join(runs)}. Of each stratum"
-    yield "the mean over languages, ± its standard deviation over seeds, then the languages of the lowest"
-    yield "and highest gain. Seconds are medians, with one thread on a shared machine."
+    yield f"Gains over the score without training, in points. Runs: {', '.join(runs)}. Of each"
+    yield "stratum the mean over languages, ± its standard deviation over seeds, then the languages"
+    yield "of the lowest and highest gain. Seconds are medians, one thread on a shared machine."
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task and row["where"] == "itself"]
         if not of_task:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .documents import COUNTS, blocks, joined, run_python, write_example
+from .documents import blocks, joined, run_python, write_example
 
 ROOT = Path(__file__).parents[1]
 ((_, README_RECIPE),) = blocks("../README.md", "yaml")
@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
 ]
-NEW_LANGUAGE = [block for _, block in blocks("new-language.md", "yaml")]
+((_, NEW_LANGUAGE),) = blocks("new-language.md", "yaml")
 
 
 @pytest.fixture(scope="module")
@@ -147,36 +147,43 @@ def test_codes_of_languages_are_what_the_page_says():
     assert len(rows) == 9
 
 
-@pytest.mark.parametrize("block", NEW_LANGUAGE, ids=["tags", "all-tasks", "raw-text"])
-def test_recipes_for_a_new_language(block, mine, tmp_path):
+def test_the_recipe_for_much_data_in_a_new_language(mine, tmp_path):
     from hyperlect import HyperX
 
     from .project import train
 
-    recipe = write_example(block, mine / "recipe.yaml", *few_steps(mine))
+    recipe = write_example(NEW_LANGUAGE, mine / "recipe.yaml", *few_steps(mine))
     assert recipe.start_from == str(mine / "runs" / "mine")
     assert "mlt" in recipe.grid().languages
     run = train(recipe, tmp_path / "run")
     model = HyperX.from_pretrained(run)
     assert model.languages == ["eng", "isl", "mlt"]
+    assert model.tasks.keys() == {"pos", "ner"}
     log = (run / "log.txt").read_text(encoding="utf-8")
     assert re.search(r"new: the language mlt, .*zero", log)
-    left_behind = {"pos", "ner"} - model.tasks.keys()
-    assert ("not kept in this run: the task ner" in log) is (left_behind == {"ner"})
-    assert bool(left_behind) is (block == NEW_LANGUAGE[0])
 
 
-def test_a_new_language_that_nothing_is_trained_in(mine, monkeypatch):
-    from hyperlect.evaluation import evaluate_run
-    from hyperlect.grid import Cell, Kind
+def test_the_commands_that_add_a_language_run(mine, monkeypatch, capsys):
+    from hyperlect.cli.__main__ import main
 
     monkeypatch.chdir(mine)
-    write_example(NEW_LANGUAGE[0], mine / "recipe.yaml", *few_steps(mine))  # for its test file
+    write_example(NEW_LANGUAGE, mine / "recipe.yaml", *few_steps(mine))  # for its files
     page = (ROOT / "docs" / "new-language.md").read_text(encoding="utf-8")
-    ((run, cell, file),) = re.findall(r"^hyperlect evaluate (\S+) --test (\S+)=(\S+)$", page, re.M)
-    (result,) = evaluate_run(run, files={Cell.parse(cell): Path(file)}).cells
-    assert (result.kind, result.examples) == (Kind.UNTOUCHED, COUNTS["test"])
-    assert not (mine / "runs" / "mine" / "results.json").exists()
+    files = {
+        "twenty-sentences.conllu": "mt-train.conllu",
+        "test.conllu": "mt-test.conllu",
+        "text.txt": None,
+    }
+    for new, old in files.items():
+        content = (mine / old).read_text(encoding="utf-8") if old else "the cat sees Anna\n"
+        (mine / new).write_text(content, encoding="utf-8")
+    commands = re.findall(r"^hyperlect (.*runs/mine.*)$", page, re.M)
+    assert [command.split()[0] for command in commands] == ["add-language", "predict", "evaluate"]
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command.split())
+        assert stop.value.code == 0, capsys.readouterr().err
+    assert (mine / "runs" / "mine-gla" / "added.json").is_file()
 
 
 def test_examples_in_python(mine, monkeypatch, capsys):
