@@ -155,7 +155,7 @@ def minimise_entropy(model: HyperX, language: str, raw: Rows, norms: bool) -> No
             logs = distributions(model.run(batch).scores[task], scored)
             yield certainty_loss(logs, logs.detach().exp().mean(dim=0), 0.0)
 
-    _descend(optimizer, losses(), Settings().steps)
+    _descend(optimizer, losses(), Settings().raw_steps)
 
 
 def _descend(optimizer: torch.optim.Optimizer, losses: Iterator[Any], steps: int) -> None:

@@ -14,7 +14,9 @@ from hyperlect.model import HyperX
 from hyperlect.transfer.adapt import Settings, adapt, certainty_loss, entropy, unlabelled_rows
 from tests.model.models import LANGUAGES, padded, tiny_model
 
-FAST = Settings(steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1)
+FAST = Settings(
+    steps=6, raw_steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1
+)
 SENTENCES = [["a", "b", "c"], ["b", "c", "a", "d"], ["d", "a"], ["c", "c", "b"], ["a", "d", "b"]]
 
 
@@ -99,17 +101,25 @@ def test_labels_that_teach_nothing_leave_the_vector() -> None:
 def test_raw_sentences_make_predictions_more_certain() -> None:
     model = with_language()
     rows = unlabelled_rows(model, SENTENCES, ["pos"])
-    result = adapt(model, "deu", {}, rows, replace(FAST, most_changed=1.0))
+    result = adapt(model, "deu", {}, rows, replace(FAST, most_changed=1.0, certain=2.0))
     assert result.steps == FAST.steps
     assert result.after["pos"] < result.before["pos"]
     assert result.sentences == {"pos": len(SENTENCES)}
+
+
+def test_raw_sentences_leave_what_is_certain() -> None:
+    model = with_language()
+    before = scores(model, "pos", "deu")
+    result = adapt(model, "deu", {}, unlabelled_rows(model, SENTENCES), replace(FAST, certain=0.0))
+    assert (result.steps, result.after) == (0, result.before)
+    assert torch.equal(scores(model, "pos", "deu"), before)
 
 
 def test_raw_sentences_stop_before_too_many_labels_change() -> None:
     model = with_language()
     before = scores(model, "pos", "deu")
     rows = unlabelled_rows(model, SENTENCES)
-    settings = replace(FAST, most_changed=-1.0, look_every=1)
+    settings = replace(FAST, most_changed=-1.0, look_every=1, certain=2.0)
     assert adapt(model, "deu", {}, rows, settings).steps == 0
     assert torch.equal(scores(model, "pos", "deu"), before)
 
@@ -130,8 +140,8 @@ def test_parameters_are_trained_afterwards_as_before() -> None:
     assert model.training
 
 
-def test_raw_text_teaches_each_task_but_spans_and_mlm() -> None:
-    assert set(unlabelled_rows(tiny_model(), SENTENCES)) == {"pos", "topic"}
+def test_raw_text_teaches_tags_by_default() -> None:
+    assert set(unlabelled_rows(tiny_model(), SENTENCES)) == {"pos"}
     assert set(unlabelled_rows(tiny_model(), SENTENCES, ["ner"])) == {"ner"}
 
 

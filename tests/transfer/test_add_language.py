@@ -84,7 +84,7 @@ def test_the_new_run_is_used_like_any_other(trained: Path, tmp_path: Path) -> No
 def test_raw_text_makes_it_a_language_of_text_only(trained: Path, tmp_path: Path) -> None:
     added = add_language(
         trained / "run", "deu", tmp_path / "new", text=trained / "raw.txt",
-        settings=Settings(steps=2, most_changed=1.0),
+        settings=Settings(raw_steps=2, most_changed=1.0, certain=2.0),
     )  # fmt: skip
     assert added.adaptation is not None
     assert added.adaptation.steps == 2

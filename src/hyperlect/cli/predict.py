@@ -206,8 +206,8 @@ def prepare(
     if adapt:
         if not raw:
             raise HyperlectError(
-                "--adapt learns from tags, trees or classes; the run has no such task, or there "
-                "are no sentences."
+                "--adapt learns from tags; the run has no task of type tagging, or there are no "
+                "sentences."
             )
         predictions = model.predict(values[:EXPECTED], task, code)
         if note := expectation(model, predictions, run):

@@ -278,8 +278,8 @@ def _raw(model: HyperX, sentences: Sequence[str]) -> Rows:
     rows = unlabelled_rows(model, sentences)
     if not rows:
         raise HyperlectError(
-            "Raw sentences teach by tags, trees or classes, and the run has no such task. Give "
-            "labels, or other languages."
+            "Raw sentences teach by tags, and the run has no task of type tagging. Give labels, or "
+            "other languages."
         )
     return rows
 
