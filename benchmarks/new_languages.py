@@ -34,6 +34,7 @@ from hyperlect.data.corpus import read_corpus
 from hyperlect.data.encoding import encode
 from hyperlect.evaluation import fill
 from hyperlect.grid import Cell
+from hyperlect.hardware import fast_precision
 from hyperlect.model import HyperX
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.transfer import Settings, adapt, unlabelled_rows, weigh_neighbours
@@ -53,7 +54,7 @@ UNKNOWN = {
 }  # fmt: skip
 TASKS = ("pos", "ner", "topic")
 SCORED, RAW = 100, 200
-LABELLED = (5, 10, 20, 50, 100)
+LABELLED = (5, 20, 100)
 MIXTURES = {
     "mean": "all, equally",
     "like-typology": "nearest by typology (TIPA)",
@@ -222,8 +223,9 @@ def measure(options: argparse.Namespace) -> None:
                         started = time.monotonic()
                         result = act()
                         seconds = time.monotonic() - started
-                        rows = {Cell(task, language): of.scored for task, of in data.items()}
-                        for scored in fill(model, rows):
+                        scored_tasks = [fitted] if fitted else list(data)
+                        rows = {Cell(task, language): data[task].scored for task in scored_tasks}
+                        for scored in fill(model, rows, precision=fast_precision("cpu")):
                             line = {
                                 "run": run.name,
                                 "method": recipe.method,
@@ -261,7 +263,7 @@ STRATA: dict[str, Callable[[str], bool]] = {
 
 
 def gains(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[str, list[float]]]:
-    """Return (method, variant, task, fitted or not) → language → gain over none, each seed's."""
+    """Return (method, variant, task) → language → gain over none, each seed's."""
     none = {
         (row["run"], row["language"], row["task"]): row["score"]
         for row in lines
@@ -272,8 +274,7 @@ def gains(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[str,
         before = none.get((row["run"], row["language"], row["task"]))
         if before is None or row["score"] is None or row["variant"] == "none":
             continue
-        where = "itself" if row["fitted"] in ("", row["task"]) else f"after {row['fitted']}"
-        key = (row["method"], row["variant"], row["task"], where)
+        key = (row["method"], row["variant"], row["task"])
         table[key][row["language"]].append(row["score"] - before)
     return table
 
@@ -282,7 +283,7 @@ def page(folder: Path) -> None:
     """Write summary.json and summary.md."""
     lines = read_lines(folder / "scores.jsonl")
     rows = []
-    for (method, variant, task, where), by_language in sorted(gains(lines).items()):
+    for (method, variant, task), by_language in sorted(gains(lines).items()):
         for stratum, holds in STRATA.items():
             chosen = {code: values for code, values in by_language.items() if holds(code)}
             if not chosen:
@@ -297,7 +298,6 @@ def page(folder: Path) -> None:
                     "method": method,
                     "variant": variant,
                     "task": task,
-                    "where": where,
                     "stratum": stratum,
                     "languages": len(chosen),
                     "seeds": seeds,
@@ -330,7 +330,7 @@ def markdown(
     yield "stratum the mean over languages, ± its standard deviation over seeds, then the languages"
     yield "of the lowest and highest gain. Seconds are medians, one thread on a shared machine."
     for task in TASKS:
-        of_task = [row for row in rows if row["task"] == task and row["where"] == "itself"]
+        of_task = [row for row in rows if row["task"] == task]
         if not of_task:
             continue
         yield ""
