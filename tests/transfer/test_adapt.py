@@ -15,8 +15,9 @@ from hyperlect.transfer.adapt import Settings, adapt, certainty_loss, entropy, u
 from tests.model.models import LANGUAGES, padded, tiny_model
 
 FAST = Settings(
-    steps=6, raw_steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1
-)
+    steps=6, raw_steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1,
+    adapter_rate=0.1,
+)  # fmt: skip
 SENTENCES = [["a", "b", "c"], ["b", "c", "a", "d"], ["d", "a"], ["c", "c", "b"], ["a", "d", "b"]]
 
 
@@ -96,6 +97,14 @@ def test_labels_that_teach_nothing_leave_the_vector() -> None:
     before = scores(model, "pos", "deu")
     assert adapt(model, "deu", {"pos": contrary}, {}, FAST).steps == 0
     assert torch.equal(scores(model, "pos", "deu"), before)
+
+
+def test_one_labelled_sentence_is_too_few_to_hold_any_out() -> None:
+    model = with_language()
+    rows = labelled(model, 1)
+    result = adapt(model, "deu", {"pos": rows["pos"][:1]}, {}, FAST)
+    assert result.steps == 0
+    assert adapt(model, "deu", {"pos": rows["pos"][:2]}, {}, FAST).sentences == {"pos": 2}
 
 
 def test_raw_sentences_make_predictions_more_certain() -> None:

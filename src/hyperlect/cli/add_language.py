@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -66,7 +67,9 @@ def add_language(
     with libraries():
         from ..transfer import Settings
         from ..transfer import add_language as add
-    settings = Settings(seed=seed, steps=steps or Settings.steps)
+    settings = Settings(seed=seed)
+    if steps:
+        settings = replace(settings, steps=steps, raw_steps=steps)
     target = target or run.with_name(f"{run.name}-{code}")
     with err().status(f"Fitting {name(code)} …"):
         added = add(

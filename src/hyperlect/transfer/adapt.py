@@ -48,7 +48,8 @@ class Settings:
         raw_steps: the same with raw sentences alone.
         batch_size: sentences in a step.
         learning_rate: of the language's row, with Adam.
-        offset_rate, source_rate: the same for offsets and for the projection.
+        offset_rate, adapter_rate, source_rate: the same for offsets, for the language's adapter of
+            mad-x, and for the projection.
         folds: into how many parts labelled sentences are split; each is held out once.
         look_every: steps between two looks at sentences that are held out; at raw ones, half as
             many.
@@ -65,6 +66,7 @@ class Settings:
     batch_size: int = 8
     learning_rate: float = 0.02
     offset_rate: float = 0.01
+    adapter_rate: float = 1e-3
     source_rate: float = 1e-3
     folds: int = 3
     look_every: int = 6
@@ -137,19 +139,21 @@ def only_language(model: HyperX, language: str, trained: Trained) -> Iterator[li
     handles = []
     for name, table in model.language_parameters().items():
         is_offset = name.endswith("offsets")
+        is_adapter = name.startswith("adapters.languages.")
         if not required[table] or (is_offset and trained != "offsets"):
             continue
         mask = torch.zeros(len(table), *(1,) * (table.dim() - 1), device=table.device)
         mask[row] = 1.0
         table.requires_grad_(True)
         handles.append(table.register_hook(mask.mul))  # type: ignore[no-untyped-call]
-        rates.setdefault("offset_rate" if is_offset else "learning_rate", []).append(table)
+        rate = "offset_rate" if is_offset else "adapter_rate" if is_adapter else "learning_rate"
+        rates.setdefault(rate, []).append(table)
     if trained == "source":
         rates["source_rate"] = model.source_projection()
         for parameter in rates["source_rate"]:
             parameter.requires_grad_(True)
     try:
-        yield [{"params": parameters, "rate": rate} for rate, parameters in rates.items()]
+        yield [{"params": parameters, "rate": name} for name, parameters in rates.items()]
     finally:
         for handle in handles:
             handle.remove()
@@ -337,6 +341,9 @@ class Fitter:
         """Cross-validate the number of steps; take the mean of what the folds came to after it."""
         settings = self.settings
         start = self.state(groups)
+        if sum(len({row["example"] for row in of}) for of in rows.values()) < 2:
+            held = self.held_out(rows)
+            return self._result(0, "one labelled sentence is too few", held, held, rows)
         raw = {task: _spread(of, USED) for task, of in raw.items()}
         before = self.predicted(raw)
         raw = self.uncertain(raw, before)
@@ -459,7 +466,7 @@ def _confidence(probabilities: Sequence[Tensor]) -> float:
 
 def _gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """Return by what share the loss falls, the mean over tasks."""
-    return sum(1 - after[task] / before[task] for task in before) / len(before)
+    return sum(1 - after[task] / max(loss, 1e-9) for task, loss in before.items()) / len(before)
 
 
 def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
