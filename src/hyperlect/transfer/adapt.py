@@ -342,8 +342,8 @@ class Fitter:
         settings = self.settings
         start = self.state(groups)
         if sum(len({row["example"] for row in of}) for of in rows.values()) < 2:
-            held = self.held_out(rows)
-            return self._result(0, "one labelled sentence is too few", held, held, rows)
+            loss = self.held_out(rows)
+            return self._result(0, "one labelled sentence is too few", loss, loss, rows)
         raw = {task: _spread(of, USED) for task, of in raw.items()}
         before = self.predicted(raw)
         raw = self.uncertain(raw, before)
