@@ -28,6 +28,9 @@ def test_it_names_the_new_run_and_what_became_of_the_vector(
     code, out, err = call("predict", target, "--task", "pos", "--language", "de", stdin="Anna sees")
     assert code == 0, err
     assert record["source"] in err
+    code, out, err = call("check", target)
+    assert code == 0, err
+    assert "1 language added" in " ".join(out.split())
 
 
 def test_like_takes_weights(call: Call, run: Path, tmp_path: Path) -> None:

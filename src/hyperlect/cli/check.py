@@ -14,6 +14,7 @@ from ..data.readers import SPLITS, Split
 from ..errors import BackboneError, DataError, HyperlectError, Problems, RunError, counted, listed
 from ..grid import Cell, Grid, Kind
 from ..run_folder import (
+    ADDED,
     CHECKPOINT,
     CHECKPOINT_STATE,
     EMBEDDINGS,
@@ -373,6 +374,7 @@ _CONTENTS: dict[str, Callable[[Path], str]] = {
     TRAINING: lambda path: "{steps:,} steps in {seconds:,.0f} s".format(**read_json(path)),
     METRICS: _metrics,
     EMBEDDINGS: lambda path: counted(len(read_json(path)["vectors"]), "vector"),
+    ADDED: lambda path: f"{counted(len(read_json(path)['languages']), 'language')} added",
     TRUST: _trust,
     CHECKPOINT: _checkpoint,
     RESULTS: _results,
