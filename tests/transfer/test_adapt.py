@@ -16,7 +16,7 @@ from tests.model.models import LANGUAGES, padded, tiny_model
 
 FAST = Settings(
     steps=6, raw_steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1,
-    adapter_rate=0.1,
+    raw_offset_rate=0.1, adapter_rate=0.1,
 )  # fmt: skip
 SENTENCES = [["a", "b", "c"], ["b", "c", "a", "d"], ["d", "a"], ["c", "c", "b"], ["a", "d", "b"]]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -45,7 +45,7 @@ class Settings:
             the projection of all source embeddings, which changes every language. None for offsets
             where the method can have them, else the vector.
         steps: the most steps with labelled sentences.
-        raw_steps: the same with raw sentences alone.
+        raw_steps, raw_offset_rate: the same, and `offset_rate`, with raw sentences alone.
         batch_size: sentences in a step.
         learning_rate: of the language's row, with Adam.
         offset_rate, adapter_rate, source_rate: the same for offsets, for the language's adapter of
@@ -65,7 +65,8 @@ class Settings:
     raw_steps: int = 18
     batch_size: int = 8
     learning_rate: float = 0.02
-    offset_rate: float = 0.01
+    offset_rate: float = 0.03
+    raw_offset_rate: float = 0.01
     adapter_rate: float = 1e-3
     source_rate: float = 1e-3
     folds: int = 3
@@ -258,22 +259,20 @@ class Fitter:
         self,
         groups: Sequence[dict[str, Any]],
         losses: Iterator[Tensor],
-        steps: int,
-        look_every: int,
+        settings: Settings,
     ) -> Iterator[int]:
         """Minimise losses; yield the number of steps whenever it is time to look."""
-        settings = self.settings
         for group in groups:
             group["lr"] = getattr(settings, group["rate"])
         optimizer = torch.optim.Adam([dict(group) for group in groups])
-        for step in range(1, steps + 1):
+        for step in range(1, settings.steps + 1):
             optimizer.zero_grad()
             loss = next(losses)
             with torch.autocast(self.model.device.type, enabled=False):
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            last = step == steps or self.late()
-            if last or step % look_every == 0:
+            last = step == settings.steps or self.late()
+            if last or step % settings.look_every == 0:
                 yield step
             if last:
                 return
@@ -359,7 +358,7 @@ class Fitter:
                 losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
             looks.append({0: self.held_out(held)})
             states.append({0: start})
-            for step in self.steps(groups, losses, settings.steps, settings.look_every):
+            for step in self.steps(groups, losses, settings):
                 looks[-1][step] = self.held_out(held)
                 states[-1][step] = self.state(groups)
         common = sorted(set.intersection(*map(set, looks)))
@@ -404,8 +403,13 @@ class Fitter:
         looked_at = {task: _spread(of, LOOKED_AT) for task, of in fitted.items()}
         here = self.predicted(looked_at)
         losses = self.certainty_losses(fitted, before, settings.seed)
-        look_every = max(1, settings.look_every // 2)
-        for step in self.steps(groups, losses, settings.raw_steps, look_every):
+        gentle = replace(
+            settings,
+            steps=settings.raw_steps,
+            look_every=max(1, settings.look_every // 2),
+            offset_rate=settings.raw_offset_rate,
+        )
+        for step in self.steps(groups, losses, gentle):
             changed = _changed(here, self.predicted(looked_at), self.model)
             if changed > settings.most_changed:
                 break
