@@ -9,9 +9,9 @@ again.
     HYPERLECT_DATA=… python benchmarks/new_languages.py runs/hyperx-1 runs/adapters-1 …
     python benchmarks/new_languages.py --page    # summary.md and summary.json from the scores
 
-Sentences to fit to come from the train part of a corpus (or its dev part, or else the second half
-of its only file), 200 raw or 5 to 100 labelled ones. Scores are of at most 100 others: --split dev
-for choosing, test for what is reported.
+Sentences to fit to come from the train part of a corpus (or its dev part, or else every other one of
+its only file), 200 raw or 5 to 100 labelled ones. Scores are of at most 100 others: --split dev for
+choosing, test for what is reported.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def read(recipe: Recipe, model: HyperX, cell: Cell, split: str) -> Data | None:
     scored = examples(split) or examples("test")
     pool = examples("train") or (examples("dev") if split == "test" else [])
     if not pool:
-        half = len(scored) // 2
-        scored, pool = scored.select(range(half)), scored.select(range(half, len(scored)))
+        # Every other one: the two halves of a file may be of different texts.
+        scored, pool = (scored.select(range(start, len(scored), 2)) for start in (0, 1))
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(1)).tolist()
     pool = pool.select(order[:RAW])
     scored = scored.select(range(0, len(scored), max(1, len(scored) // SCORED))[:SCORED])
