@@ -9,9 +9,9 @@ again.
     HYPERLECT_DATA=… python benchmarks/new_languages.py runs/hyperx-1 runs/adapters-1 …
     python benchmarks/new_languages.py --page    # summary.md and summary.json from the scores
 
-Sentences to fit to come from the train part of a corpus (or its dev part, or else every other one of
-its only file), 200 raw or 5 to 100 labelled ones. Scores are of at most 100 others: --split dev for
-choosing, test for what is reported.
+Sentences to fit to come from the train part of a corpus (or its dev part, or else every other one
+of its only file), 200 raw or 5 to 100 labelled ones. Scores are of at most 100 others: --split dev
+for choosing, test for what is reported.
 """
 
 from __future__ import annotations
