@@ -252,8 +252,6 @@ def test_commands_on_the_pages_have_these_verbs_and_options(page):
     for line in "\n".join(code).splitlines():
         for command in re.findall(r"\bhyperlect ([a-z].*?)(?=[|;#]|$)", line):
             verb, *words = command.split()
-            if page.name == "new-language.md" and verb == "add-language":
-                continue  # the page says that it does not exist
             options = {name for option in verbs[verb].params for name in option.opts}
             assert {word for word in words if word.startswith("--")} <= options, command
 
