@@ -16,7 +16,7 @@ from tests.model.models import LANGUAGES, padded, tiny_model
 
 FAST = Settings(
     steps=6, raw_steps=6, batch_size=4, look_every=2, learning_rate=0.1, offset_rate=0.1,
-    raw_offset_rate=0.1, adapter_rate=0.1,
+    raw_offset_rate=0.1, adapter_rate=0.1, caution=0.0,
 )  # fmt: skip
 SENTENCES = [["a", "b", "c"], ["b", "c", "a", "d"], ["d", "a"], ["c", "c", "b"], ["a", "d", "b"]]
 
@@ -76,6 +76,16 @@ def test_offsets_change_the_labelled_cell_far_more_than_the_vector() -> None:
     adapt(model, "deu", labelled(model, 1), {}, replace(FAST, learning_rate=0.0))
     assert torch.equal(scores(model, "topic", "deu"), topics)
     assert scores(model, "pos", "deu").argmax(dim=-1).eq(1).all()
+
+
+def test_few_sentences_move_it_less() -> None:
+    moved = []
+    for caution in (0.0, 5.0, 20.0):
+        model = with_language()
+        adapt(model, "deu", labelled(model, 1), {}, replace(FAST, caution=caution, folds=2))
+        offsets = model.language_parameters()["adapters.source.offsets"]
+        moved.append(offsets[-1].norm().item())
+    assert moved[0] > moved[1] > moved[2] > 0
 
 
 def test_the_projection_is_shared() -> None:

@@ -50,6 +50,7 @@ class Settings:
         learning_rate: of the language's row, with Adam.
         offset_rate, adapter_rate, source_rate: the same for offsets, for the language's adapter of
             mad-x, and for the projection.
+        caution: k, as many labelled sentences as the vector before counts for.
         folds: into how many parts labelled sentences are split; each is held out once.
         look_every: steps between two looks at sentences that are held out; at raw ones, half as
             many.
@@ -69,6 +70,7 @@ class Settings:
     raw_offset_rate: float = 0.01
     adapter_rate: float = 1e-3
     source_rate: float = 1e-3
+    caution: float = 4.0
     folds: int = 3
     look_every: int = 6
     label_rates: float = 3.0
@@ -337,10 +339,17 @@ class Fitter:
         return losses
 
     def fit_to_labels(self, groups: list[dict[str, Any]], rows: Rows, raw: Rows) -> Adaptation:
-        """Cross-validate the number of steps; take the mean of what the folds came to after it."""
+        """Cross-validate the number of steps; take the mean of what the folds came to after it.
+
+        Of n sentences it is moved towards the start, by k / (n + k): few of them are alike, and
+        what is held out of them cannot show what the others would say.
+        """
         settings = self.settings
         start = self.state(groups)
-        if sum(len({row["example"] for row in of}) for of in rows.values()) < 2:
+        counts = [len({row["example"] for row in of}) for of in rows.values() if of]
+        mean = sum(counts) / len(counts)
+        weight = mean / (mean + settings.caution)
+        if sum(counts) < 2:
             loss = self.held_out(rows)
             return self._result(0, "one labelled sentence is too few", loss, loss, rows)
         raw = {task: _spread(of, USED) for task, of in raw.items()}
@@ -359,8 +368,13 @@ class Fitter:
             looks.append({0: self.held_out(held)})
             states.append({0: start})
             for step in self.steps(groups, losses, settings):
+                fitted = self.state(groups)
+                states[-1][step] = [
+                    old + weight * (new - old) for old, new in zip(start, fitted, strict=True)
+                ]
+                self.restore(groups, states[-1][step])
                 looks[-1][step] = self.held_out(held)
-                states[-1][step] = self.state(groups)
+                self.restore(groups, fitted)
         common = sorted(set.intersection(*map(set, looks)))
         # Folds × steps: how much lower the loss is than before, as a share of it.
         gains = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
