@@ -101,8 +101,9 @@ def _describe(added: Added, tasks: list[str]) -> None:
     console = out()
     console.print(f"[bold]{added.run}[/] has {name(added.language)} ({added.language}).")
     console.print(f"  vector: {added.source}", markup=False)
-    for task, sentence in added.expected.items():
-        console.print(f"  {task}, without its labels and before fitting: {sentence}", markup=False)
+    if added.expected:
+        scores = "; ".join(f"{task} {score}" for task, score in added.expected.items())
+        console.print(f"  expected without labels, before fitting: {scores}", markup=False)
     if fit := added.adaptation:
         kept = "" if fit.steps else "The vector stays what it was: "
         console.print(f"  {kept}{fit.reason} ({fit.seconds:.0f} seconds).", markup=False)

@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..evaluation import Trust, evaluate_run, evidence
 from ..evaluation.evaluate import encode_file
+from ..evaluation.trust import MOST_UNKNOWN
 from ..grid import Cell
 from ..hardware import choose_device, versions
 from ..languages import resolve
@@ -67,8 +68,8 @@ class Added:
         language: its ISO 639-3 code.
         run: the folder of the new run.
         source: where its vector comes from, as `HyperX.language_source` says it.
-        expected: what to expect of each task without the sentences' labels and before the vector
-            is fitted, in words (`Trust.sentence`); empty without sentences.
+        expected: the score to expect of each task, with its range, without the sentences' labels
+            and before the vector is fitted (`Trust.expect`); empty without sentences.
         adaptation: what became of the vector; None if it was not fitted to sentences.
         dev: the scores of the old run's development cells before and after, where they may differ.
         notes: what the person who added it should know.
@@ -291,12 +292,15 @@ def _look(
     texts = [each if isinstance(each, str) else " ".join(each) for each in sentences]
     if warning := text_warning(trust.pieces, texts, code, model.tokenizer):
         notes.append(warning)
-    expected = {}
+    expected, unknown = {}, 0.0
     for name, task in model.tasks.items():
         if sentences and task.type.reads in ("words", "text"):
-            predictions = model.predict(sentences, name, code)
-            if sentence := trust.sentence(task, evidence(model, predictions)):
-                expected[name] = sentence
+            gathered = evidence(model, model.predict(sentences, name, code))
+            unknown = max(unknown, gathered.unknown)
+            if score := trust.expect(task, gathered):
+                expected[name] = f"{task.type.metric} {score}"
+    if unknown > MOST_UNKNOWN:
+        notes.append(f"The encoder does not know {unknown:.0%} of the sub-words. Rely on nothing.")
     return expected
 
 
