@@ -61,7 +61,10 @@ def weigh_neighbours(
         }
     elif not any((raw or {}).values()):
         reason = missing or f"{typology} has no features of {code}."
-        raise HyperlectError(f"No neighbours of {code} are known. {reason} Or give raw sentences.")
+        raise HyperlectError(
+            f"No neighbours of {code} are known. {reason} Or give sentences, or the languages that "
+            "it is like."
+        )
     if any((raw or {}).values()):
         entropies = {other: _entropy(model, other, raw or {}) for other in scores}
         least = max(min(entropies.values()), 1e-6)
