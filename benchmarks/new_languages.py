@@ -289,9 +289,9 @@ def page(folder: Path) -> None:
             if not chosen:
                 continue
             seeds = max(map(len, chosen.values()))
-            by_seed = [
-                statistics.fmean(v[s] for v in chosen.values() if len(v) > s) for s in range(seeds)
-            ]
+            # Languages that a seed lacks would count as a difference between seeds.
+            complete = [values for values in chosen.values() if len(values) == seeds]
+            by_seed = [statistics.fmean(seed) for seed in zip(*complete, strict=True)]
             means = {code: round(statistics.fmean(v), 2) for code, v in chosen.items()}
             rows.append(
                 {
@@ -301,7 +301,7 @@ def page(folder: Path) -> None:
                     "stratum": stratum,
                     "languages": len(chosen),
                     "seeds": seeds,
-                    "gain": round(statistics.fmean(by_seed), 2),
+                    "gain": round(statistics.fmean(map(statistics.fmean, chosen.values())), 2),
                     "spread": round(statistics.stdev(by_seed), 2) if seeds > 1 else None,
                     "lowest": min(means.items(), key=lambda item: item[1]),
                     "highest": max(means.items(), key=lambda item: item[1]),
@@ -326,9 +326,11 @@ def markdown(
     runs = sorted({row["run"] for row in lines})
     yield "# New languages"
     yield ""
-    yield f"Gains over the score without training, in points. Runs: {', '.join(runs)}. Of each"
-    yield "stratum the mean over languages, ± its standard deviation over seeds, then the languages"
-    yield "of the lowest and highest gain. Seconds are medians, one thread on a shared machine."
+    yield f"Gains over the score without training, in points. Runs: {', '.join(runs)}."
+    yield ""
+    yield "Of each stratum the mean over languages, ± its standard deviation over seeds (of the"
+    yield "languages that all seeds have), then the languages of the lowest and highest gain. Seconds"
+    yield "are medians, of one thread on a shared machine whose load varied: do not compare them."
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task]
         if not of_task:
