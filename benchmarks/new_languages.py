@@ -329,8 +329,9 @@ def markdown(
     yield f"Gains over the score without training, in points. Runs: {', '.join(runs)}."
     yield ""
     yield "Of each stratum the mean over languages, ± its standard deviation over seeds (of the"
-    yield "languages that all seeds have), then the languages of the lowest and highest gain. Seconds"
-    yield "are medians, of one thread on a shared machine whose load varied: do not compare them."
+    yield "languages that all seeds have), then the languages of the lowest and highest gain."
+    yield "Seconds are medians, of one thread on a shared machine whose load varied: they do not"
+    yield "compare."
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task]
         if not of_task:
