@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.grid import Cell
 from hyperlect.model import HyperX
+from hyperlect.tasks import Task, TaskType
 from hyperlect.transfer.adapt import Settings, adapt, certainty_loss, entropy, unlabelled_rows
 from tests.model.models import LANGUAGES, padded, tiny_model
 
@@ -173,3 +175,15 @@ def test_certainty_keeps_the_rates_of_labels() -> None:
     assert certainty_loss(certain, even, 1.0) < certainty_loss(unsure, even, 1.0)
     assert certainty_loss(certain, even, 1.0) < certainty_loss(collapsed, even, 1.0)
     assert certainty_loss(certain, even, 1.0) == pytest.approx(entropy(certain).item(), abs=1e-6)
+
+
+def test_trees_can_be_learnt_from_raw_sentences_on_request() -> None:
+    dep = Task("dep", TaskType.PARSING, ("root", "det", "obj"))
+    model = tiny_model(
+        tasks=(dep,), trained=(Cell("dep", "eng"),), hypernet={"language_dropout": 0.1}
+    )
+    model.add_language("deu", {}, "added")
+    rows = unlabelled_rows(model, SENTENCES, ["dep"])
+    result = adapt(model, "deu", {}, rows, replace(FAST, most_changed=1.0, certain=2.0))
+    assert result.steps == FAST.raw_steps
+    assert result.after != result.before

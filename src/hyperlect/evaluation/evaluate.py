@@ -166,15 +166,36 @@ def _score(
     return score(task, list(gold.values()), list(predicted.values())), promised
 
 
+def mean_loss(
+    model: HyperX,
+    rows: Sequence[Mapping[str, Any]],
+    cell: Cell,
+    tokens: int = TOKENS_PER_BATCH,
+    generator: torch.Generator | None = None,
+) -> tuple[float, int]:
+    """Return the mean loss of a cell's labelled rows over their scored units, and how many.
+
+    Args:
+        model: what is scored.
+        rows: encoded, with labels.
+        cell: their cell.
+        tokens: sub-words in a forward pass, padding counted.
+        generator: for the masks of masked language modelling.
+    """
+    total, units = 0.0, 0
+    for batch, output in forward_rows(model, rows, [cell] * len(rows), tokens, generator):
+        of_task = batch.tasks[cell.task]
+        loss = model.head(cell.task).loss(output.scores[cell.task], of_task)
+        total += loss.item() * of_task.units
+        units += of_task.units
+    return total / max(units, 1), units
+
+
 def _perplexity(model: HyperX, rows: list[dict[str, Any]], cell: Cell, tokens: int) -> Score:
     """exp of the mean negative log-likelihood at masked positions (15 %, the same each time)."""
     generator = torch.Generator().manual_seed(MASK_SEED)
-    total, count = 0.0, 0
-    for batch, output in forward_rows(model, rows, [cell] * len(rows), tokens, generator):
-        of_task = batch.tasks[cell.task]
-        total += model.head(cell.task).loss(output.logits, of_task).item() * of_task.units
-        count += of_task.units
-    return Score(math.exp(min(total / count, 700)), count, "masked sub-words")
+    loss, count = mean_loss(model, rows, cell, tokens, generator)
+    return Score(math.exp(min(loss, 700)), count, "masked sub-words")
 
 
 def evaluate_run(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ..data.batching import Batch, TaskRows, collate
 from ..data.encoding import encode_inputs
 from ..data.sampling import length_grouped
 from ..errors import counted
+from ..evaluation.evaluate import mean_loss
 from ..grid import Cell
 from ..heads import ParseScores
 from ..model import HyperX
@@ -29,6 +30,7 @@ from ..training.trainer import batch_losses, task_weights
 
 Rows = Mapping[str, Sequence[Row]]
 """Encoded rows by task, as `encode` and `encode_inputs` return them."""
+T = TypeVar("T")
 Trained = Literal["vector", "offsets", "source"]
 State = list[Tensor]
 USED, LOOKED_AT = 250, 60
@@ -181,6 +183,34 @@ def entropy(logs: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum(dim=-1).mean()
 
 
+@torch.no_grad()
+def probabilities(model: HyperX, language: str, rows: Rows) -> dict[str, list[Tensor]]:
+    """Return the probabilities of the labels of each row, (units, labels), by task.
+
+    Args:
+        model: what predicts.
+        language: the language that the rows are taken to be in.
+        rows: encoded.
+    """
+    by_task = {}
+    for task, of_task in rows.items():
+        cells = [Cell(task, language)] * len(of_task)
+        by_row: dict[int, Tensor] = {}
+        for batch, output in forward_rows(model, of_task, cells):
+            scored = batch.tasks[task]
+            logs = distributions(output.scores[task], scored)
+            of_rows = torch.split(logs.exp(), list(scored.counts))
+            by_row |= zip(dict.fromkeys(batch.indices), of_rows, strict=True)
+        by_task[task] = [by_row[index] for index in range(len(of_task))]
+    return by_task
+
+
+def entropies(by_task: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """Return the mean entropy of each task's units, of what `probabilities` returns."""
+    joined = {task: torch.cat(list(of_task)) for task, of_task in by_task.items()}
+    return {task: entropy(p.clamp_min(1e-9).log()).item() for task, p in joined.items()}
+
+
 def certainty_loss(logs: Tensor, before: Tensor, label_rates: float) -> Tensor:
     """Return H(p) + λ KL(q̄ ‖ p̄): certain predictions, and each label as often as before.
 
@@ -285,25 +315,14 @@ class Fitter:
             weights = task_weights([batch], list(self.model.tasks))
             yield batch_losses(self.model, batch, weights)[1]
 
-    @torch.no_grad()
     def predicted(self, rows: Rows) -> dict[str, list[Tensor]]:
-        """Return the probabilities of the labels of each row, (units, labels), by task."""
-        probabilities = {}
-        for task, of_task in rows.items():
-            cells = [Cell(task, self.language)] * len(of_task)
-            by_row: dict[int, Tensor] = {}
-            for batch, output in forward_rows(self.model, of_task, cells):
-                scored = batch.tasks[task]
-                logs = distributions(output.scores[task], scored)
-                parts = torch.split(logs.exp(), list(scored.counts))
-                by_row |= zip(dict.fromkeys(batch.indices), parts, strict=True)
-            probabilities[task] = [by_row[index] for index in range(len(of_task))]
-        return probabilities
+        """Return `probabilities` of the language as it is now."""
+        return probabilities(self.model, self.language, rows)
 
-    def uncertain(self, rows: Rows, probabilities: Mapping[str, Sequence[Tensor]]) -> Rows:
+    def uncertain(self, rows: Rows, before: Mapping[str, Sequence[Tensor]]) -> Rows:
         """Return the rows of the tasks that raw sentences can teach (`Settings.certain`)."""
         certain = self.settings.certain
-        return {t: of for t, of in rows.items() if _confidence(probabilities[t]) < certain}
+        return {task: of for task, of in rows.items() if _confidence(before[task]) < certain}
 
     def certainty_losses(
         self, rows: Rows, before: Mapping[str, Sequence[Tensor]], seed: int
@@ -312,7 +331,7 @@ class Fitter:
 
         Args:
             rows: encoded.
-            before: what `predicted` returned of them at the start.
+            before: what `predicted` returned of them at the start; of other tasks too.
             seed: of their order.
         """
         for batch in self.batches(rows, seed):
@@ -327,15 +346,9 @@ class Fitter:
         """Return the mean loss of labelled rows by task."""
         losses = {}
         for task, of_task in rows.items():
-            cells = [Cell(task, self.language)] * len(of_task)
-            total, units = 0.0, 0
-            for batch, output in forward_rows(self.model, of_task, cells):
-                scored = batch.tasks[task]
-                loss = self.model.head(task).loss(output.scores[task], scored)
-                total += loss.item() * scored.units
-                units += scored.units
+            loss, units = mean_loss(self.model, of_task, Cell(task, self.language))
             if units:
-                losses[task] = total / units
+                losses[task] = loss
         return losses
 
     def fit_to_labels(self, groups: list[dict[str, Any]], rows: Rows, raw: Rows) -> Adaptation:
@@ -406,17 +419,16 @@ class Fitter:
         rows = {task: _spread(of, USED) for task, of in rows.items()}
         everything = self.predicted(rows)
         fitted = self.uncertain(rows, everything)
-        before = {task: everything[task] for task in fitted}
         if not fitted:
             sure = {task: _confidence(of_task) for task, of_task in everything.items()}
             shown = ", ".join(f"{task} {100 * value:.0f} %" for task, value in sure.items())
             reason = f"predictions are certain already ({shown})"
-            return self._result(0, reason, _entropies(everything), _entropies(everything), rows)
+            return self._result(0, reason, entropies(everything), entropies(everything), rows)
         states: list[State] = []
         changed, steps = 0.0, 0
         looked_at = {task: _spread(of, LOOKED_AT) for task, of in fitted.items()}
-        here = self.predicted(looked_at)
-        losses = self.certainty_losses(fitted, before, settings.seed)
+        here = {task: _spread(everything[task], LOOKED_AT) for task in fitted}
+        losses = self.certainty_losses(fitted, everything, settings.seed)
         gentle = replace(
             settings,
             steps=settings.raw_steps,
@@ -435,7 +447,7 @@ class Fitter:
         reason = f"{100 * share:.0f} % of the labels changed in {counted(steps, 'step')}"
         if changed > settings.most_changed:
             reason += f"; more steps would change {100 * changed:.0f} %"
-        return self._result(steps, reason, _entropies(everything), _entropies(after), rows)
+        return self._result(steps, reason, entropies(everything), entropies(after), rows)
 
     def _result(
         self,
@@ -468,7 +480,7 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
         yield train, held
 
 
-def _spread(rows: Sequence[Row], count: int) -> Sequence[Row]:
+def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
     """Take at most `count` rows, evenly spaced."""
     return rows[:: -(-len(rows) // count)] if rows else rows
 
@@ -491,11 +503,6 @@ def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
     tasks = dict.fromkeys(task for one in several for task in one)
     values = {task: [one[task] for one in several if task in one] for task in tasks}
     return {task: sum(of_task) / len(of_task) for task, of_task in values.items()}
-
-
-def _entropies(probabilities: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
-    joined = {task: torch.cat(list(of_task)) for task, of_task in probabilities.items()}
-    return {task: entropy(p.clamp_min(1e-9).log()).item() for task, p in joined.items()}
 
 
 def _changed(

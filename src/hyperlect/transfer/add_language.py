@@ -134,6 +134,10 @@ def add_language(
     recipe = None
     if (run / RECIPE).is_file():
         recipe = load_recipe(run / RECIPE, check_files=False)
+    if trained == "all" and not (labels or (text and recipe and recipe.text_task)):
+        raise HyperlectError(
+            "To train everything, give labels; or raw text, if the run has a task of type mlm."
+        )
     labelled, sentences = _labelled(model, recipe, code, labels, notes) if recipe else ({}, [])
     raw: Rows = {}
     if text is not None:
@@ -149,10 +153,6 @@ def add_language(
     adaptation, dev = None, dict[str, tuple[float, float]]()
     if trained == "all":
         assert recipe is not None
-        if not labels and not (text and recipe.text_task):
-            raise HyperlectError(
-                "To train everything, give labels; or raw text, if the run has a task of type mlm."
-            )
         start(_replayed(recipe, run, target.name), target, device, console)
         dev = _dev_scores(run, target, device)
         source = "own vector"

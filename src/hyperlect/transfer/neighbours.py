@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-
-import torch
+import statistics
 
 from ..data.typology import URIEL, Typology
 from ..errors import DataError, HyperlectError
-from ..grid import Cell
 from ..model import HyperX
-from ..predict import forward_rows
-from .adapt import Rows, distributions, entropy
+from .adapt import Rows, entropies, probabilities
 
 NEAREST = 8
 """How many languages are weighed: with each of them the sentences are predicted once."""
@@ -78,17 +75,9 @@ def weigh_neighbours(
     return {other: weight / total for other, weight in weights.items()}
 
 
-@torch.no_grad()
 def _entropy(model: HyperX, language: str, raw: Rows) -> float:
     """Return the mean entropy of predictions on some sentences, as if they were of a language."""
-    values = []
-    for task, rows in raw.items():
-        chosen = [row for row in rows if row["example"] < SENTENCES]
-        cells = [Cell(task, language)] * len(chosen)
-        total, count = 0.0, 0
-        for batch, output in forward_rows(model, chosen, cells):
-            logs = distributions(output.scores[task], batch.tasks[task])
-            total += entropy(logs).item() * len(logs)
-            count += len(logs)
-        values.append(total / max(count, 1))
-    return sum(values) / len(values)
+    chosen = {
+        task: [row for row in rows if row["example"] < SENTENCES] for task, rows in raw.items()
+    }
+    return statistics.fmean(entropies(probabilities(model, language, chosen)).values())
