@@ -212,15 +212,14 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
     """Read the .npz files of whichever packages are installed; lang2vec's where both are."""
     files: dict[str, Path] = {}
     for package, folder in _FOLDERS:
-        # What the package lists as its files. To look for it as a module would find its script
-        # lang2vec.py first, which lies beside our own command.
+        # As a distribution: a module of that name would first be sought beside our own command,
+        # where lang2vec puts its script lang2vec.py.
         try:
-            listed_files = metadata.distribution(package).files or []
+            place = metadata.distribution(package).locate_file(f"{package}/{folder}")
         except metadata.PackageNotFoundError:
             continue
-        for file in listed_files:
-            if file.suffix == ".npz" and file.parent.as_posix() == f"{package}/{folder}":
-                files.setdefault(file.stem, Path(str(file.locate())))
+        for path in Path(str(place)).glob("*.npz"):
+            files.setdefault(path.stem, path)
     if not files.keys() >= {"features", "family_features", "geocoord_features"}:
         raise DataError(
             "The features of URIEL are not installed. Install them: pip install "

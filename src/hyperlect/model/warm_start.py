@@ -22,25 +22,19 @@ from ..errors import Problems, RunError
 from ..run_folder import MODEL, WEIGHTS, load_exactly, load_tensors, locate
 from ..tasks import TaskType
 from .config import EncoderReference, HyperXConfig, read_config
-from .hyperx import HyperX
+from .hyperx import LANGUAGE_ROWS, HyperX
 
 _LANGUAGE_VECTORS = "adapters.source.embeddings.language"
 _TASK_VECTORS = "adapters.source.embeddings.task"
 _OFFSETS = "adapters.source.offsets"
 # Tensors with a row for each task or language, by the start of their names.
 _ROWS = {
+    **dict.fromkeys(LANGUAGE_ROWS, "language"),
     _TASK_VECTORS: "task",
-    _LANGUAGE_VECTORS: "language",
-    _OFFSETS: "language",
     "adapters.weights.": "task",
     "adapters.tasks.weights.": "task",
-    "adapters.languages.weights.": "language",
     "latents.means.task": "task",
     "latents.log_variances.task": "task",
-    "adapters.source.base.features": "language",
-    "adapters.source.base.anchors": "language",
-    "latents.means.language": "language",
-    "latents.log_variances.language": "language",
 }
 
 # Fields of the hypernetwork that only initialisation and training read.

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.console import Console
 from ..backbone import load_backbone
 from ..errors import RunError
 from ..evaluation import measure_trust
-from ..hardware import Precision, choose_device, version_changes, versions
+from ..hardware import Precision, choose_device, fast_precision, version_changes, versions
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
 from ..model.features import FeatureSource
@@ -63,7 +62,7 @@ def choose_precision(precision: str, device: str) -> Precision:
     step; without, it costs time. So "auto" never chooses it there.
     """
     if precision == "auto":
-        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return fast_precision(device) if device == "cuda" else "fp32"
     return precision  # type: ignore[return-value]
 
 
