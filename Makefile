@@ -28,7 +28,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e ".[builtin,cluster,dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e ".[builtin,onnx,serve,spacy,cluster,dev]" -c constraints.txt
 	touch $@
 
 clean:
