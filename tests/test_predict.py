@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.data.subwords import Subwords
 from hyperlect.errors import DataError, HyperlectError, UnknownNameError
 from hyperlect.grid import Cell
 from hyperlect.heads import best_tree
@@ -196,7 +197,9 @@ def test_unknown_tasks_and_languages_are_refused(model: HyperX) -> None:
     with pytest.raises(HyperlectError, match='"mlm"'):
         model.predict(["the cat"], "mlm", "fao")
     with pytest.raises(HyperlectError, match='"mlm"'):
-        model.predict(["a", "b"], ["pos", "mlm"], "eng")
+        model.predict(["a", "b"], ["pos", "mlm"], ["eng", "eng"])
+    with pytest.raises(HyperlectError, match='"mlm"'):
+        model.predict(["a"], ["pos", "mlm"], "eng")
 
 
 def test_unknown_names_among_many_name_their_inputs(model: HyperX) -> None:
@@ -212,7 +215,8 @@ def test_there_is_one_name_for_all_inputs_or_one_for_each(model: HyperX) -> None
     inputs = [["the", "cat"], ["Oslo"]]
     both = model.predict(inputs, "pos", ["eng", "isl"])
     assert [prediction.language for prediction in both] == ["eng", "isl"]
-    assert model.predict(inputs, ["pos", "pos"], "eng") == model.predict(inputs, "pos", "eng")
+    tasks, languages = ["pos", "pos"], ["eng", "eng"]
+    assert model.predict(inputs, tasks, languages) == model.predict(inputs, "pos", "eng")
     with pytest.raises(HyperlectError, match=r"language.*2.*3"):
         model.predict(inputs, "pos", ["eng"] * 3)
 
@@ -433,7 +437,7 @@ def test_spans_have_their_text_place_and_confidence() -> None:
 
 def test_predictions_become_plain_data(model: HyperX) -> None:
     inputs = ["Anna sees Oslo", ["the", "cat"], "the cat", ("a", "b"), "Anna sees"]
-    predictions = model.predict(inputs, ["ner", "pos", "topic", "nli", "dep"], "isl")
+    predictions = model.predict(inputs, ["ner", "pos", "topic", "nli", "dep"], ["isl"] * 5)
     ner, pos, topic, nli, dep = (
         json.loads(json.dumps(prediction.to_dict(), allow_nan=False)) for prediction in predictions
     )
@@ -544,6 +548,56 @@ def test_inputs_of_several_cells_are_one_batch(
     model.predict(inputs, tasks, languages)
     assert len(sizes) == 1
     assert sizes[0] > len(MIXED)  # the long sentence has several windows
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 4096])
+def test_several_tasks_answer_each_input(model: HyperX, tokens: int) -> None:
+    inputs = [["the", "cat"], "Anna sees Oslo.", ["Anna", "sees"] * 50, ["the", "cat"], "ok"]
+    tasks = ["dep", "pos", "topic", "ner"]
+    together = model.predict(inputs, tasks, "fao", tokens_per_batch=tokens)
+    assert [list(answers) for answers in together] == [tasks] * len(inputs)
+    for task in tasks:
+        expected = model.predict(inputs, task, "fao")
+        for answers, alone in zip(together, expected, strict=True):
+            assert without_numbers(answers[task]) == without_numbers(alone)
+            assert answers[task].confidences == pytest.approx(alone.confidences, abs=1e-4)
+
+
+def test_several_tasks_split_each_sentence_once(
+    model: HyperX, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences: list[int] = []
+    split = Subwords.words
+
+    def note(self: Subwords, inputs: Any) -> Any:
+        sentences.append(len(inputs))
+        return split(self, inputs)
+
+    monkeypatch.setattr(Subwords, "words", note)
+    (answers,) = model.predict(["the cat"], ("pos", "ner", "dep", "pos"), "isl")
+    assert list(answers) == ["pos", "ner", "dep"]
+    assert sentences == [1]
+    assert model.predict([], ["pos", "ner"], "isl") == []
+    assert list(model.predict(["the cat"], ["pos"], "isl")[0]) == ["pos"]
+
+
+@pytest.mark.parametrize("tasks", [[], ["poss", "ner"], [3], ["nli", "pos"]])
+def test_several_tasks_must_be_names_and_read_the_inputs(model: HyperX, tasks: list[Any]) -> None:
+    with pytest.raises(HyperlectError):
+        model.predict(["the cat"], tasks, "isl")
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "tf32", "bf16"])
+def test_the_precision_holds_for_one_call(model: HyperX, precision: Any) -> None:
+    inputs = [["the", "old", "cat", "sees", "Anna"]]
+    before = model.predict(inputs, "pos", "isl")
+    attention = model.backbone.encoder.config._attn_implementation
+    fast = model.predict(inputs, "pos", "isl", precision=precision)
+    close = 0.1 if precision in ("auto", "bf16") else 0.0
+    assert fast[0].confidences == pytest.approx(before[0].confidences, abs=close)
+    assert (precision == "bf16") <= (fast[0].confidences != before[0].confidences)
+    assert model.predict(inputs, "pos", "isl") == before
+    assert model.backbone.encoder.config._attn_implementation == attention
 
 
 def test_rows_without_a_window_have_no_answer(model: HyperX) -> None:
