@@ -217,11 +217,11 @@ def predict(
         kind = "one text" if isinstance(inputs, str) else f"a {type(inputs).__name__}"
         raise DataError(f"The inputs must be a list of texts or of words, not {kind}.")
     items = list(inputs)
-    if isinstance(task, str) or not isinstance(language, str):
+    if not (isinstance(task, list | tuple) and isinstance(language, str)):
         return _predict(model, items, [task], language, tokens_per_batch)[0]
-    tasks = list(dict.fromkeys(task))
-    if not tasks or not all(isinstance(name, str) for name in tasks):
+    if not task or not all(isinstance(name, str) for name in task):
         raise HyperlectError(f"task must be a name or a list of names, not {task!r}.")
+    tasks = list(dict.fromkeys(task))
     by_task = _predict(model, items, tasks, language, tokens_per_batch)
     return [dict(zip(tasks, of_input, strict=True)) for of_input in zip(*by_task, strict=True)]
 
