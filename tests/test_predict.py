@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -598,6 +600,52 @@ def test_the_precision_holds_for_one_call(model: HyperX, precision: Any) -> None
     assert (precision == "bf16") <= (fast[0].confidences != before[0].confidences)
     assert model.predict(inputs, "pos", "isl") == before
     assert model.backbone.encoder.config._attn_implementation == attention
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_batches_in_threads_are_as_one_after_another(model: HyperX, precision: Any) -> None:
+    inputs = [["the", "cat", "sees"] * n for n in (1, 40, 3, 7, 2, 90, 1, 5)]
+    tasks = ["pos", "dep"]
+    options: dict[str, Any] = {"tokens_per_batch": 40, "precision": precision}
+    together = model.predict(inputs, tasks, "fao", **options)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    expected = model.predict(inputs, tasks, "fao", **options)
+    for mine, other in zip(together, expected, strict=True):
+        for task in tasks:
+            assert without_numbers(mine[task]) == without_numbers(other[task])
+            assert mine[task].confidences == pytest.approx(other[task].confidences, abs=1e-5)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_batches_in_threads_stop_with_their_reader_and_report_errors(model: HyperX) -> None:
+    rows = encode_inputs([["the", "cat"]] * 20, POS, model.tokenizer, 64)
+    for _ in forward_rows(model, rows, [Cell("pos", "eng")] * 20, tokens_per_batch=1):
+        assert not torch.is_inference_mode_enabled()
+        break
+    assert torch.get_num_threads() == 2
+    assert threading.active_count() == 1
+    broken = copy.deepcopy(model)
+    broken.heads["pos"] = broken.heads["ner"]
+    broken.heads["ner"].linear.weight.data = torch.zeros(5, 3)
+    with pytest.raises(RuntimeError):
+        broken.predict([["the", "cat"]] * 20, "pos", "eng", tokens_per_batch=1)
+    assert torch.get_num_threads() == 2
+    model.train()  # its batches come one after another, since the mode is of all threads
+    try:
+        assert len(labels(model, [["the"], ["a", "cat"]] * 300)) == 600
+        assert model.training
+    finally:
+        model.eval()
 
 
 def test_rows_without_a_window_have_no_answer(model: HyperX) -> None:

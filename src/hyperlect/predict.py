@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, overload
@@ -414,20 +416,21 @@ def label_rows(
     Returns:
         The answer for each example that has a row, by its index.
     """
-    scores: dict[int, Any] = {}
+    missing = Counter(row["example"] for row in rows)
+    windows: dict[int, dict[int, Any]] = {}
+    answers = {}
     for batch, output in forward_rows(model, rows, cells, tokens_per_batch):
         for name, of_task in batch.tasks.items():
             head = model.head(name)
             # The windows of a sentence to parse share an index.
             indices = dict.fromkeys(batch.indices[row] for row in of_task.rows.tolist())
-            scores |= zip(indices, head.split(output.scores[name], of_task), strict=True)
-    windows: dict[int, list[int]] = {}
-    for index in sorted(scores):
-        windows.setdefault(rows[index]["example"], []).append(index)
-    answers = {}
-    for example, of_example in windows.items():
-        task = model.tasks[cells[of_example[0]].task]
-        answers[example] = model.head(task.name).decode([scores[i] for i in of_example], task)
+            split = head.split(output.scores[name], of_task)
+            for index, scores in zip(indices, split, strict=True):
+                example = rows[index]["example"]
+                windows.setdefault(example, {})[index] = scores
+                if len(windows[example]) == missing[example]:
+                    in_order = [score for _, score in sorted(windows.pop(example).items())]
+                    answers[example] = head.decode(in_order, model.tasks[name])
     return answers
 
 
@@ -440,6 +443,9 @@ def forward_rows(
 ) -> Iterator[tuple[Batch, Any]]:
     """Run encoded rows through the model, longest first, without gradients.
 
+    On a CPU as many batches run at a time as torch has threads (`torch.set_num_threads`), each on
+    one of them: threads that share one batch wait for each other at every operation.
+
     Args:
         model, rows, cells, tokens_per_batch: as for `label_rows`.
         generator: for the masks of masked language modelling.
@@ -451,19 +457,58 @@ def forward_rows(
         HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    with model.cached_weights():
-        for indices in by_length(lengths, tokens_per_batch):
+    planned = by_length(lengths, tokens_per_batch)
+    threads = torch.get_num_threads()
+    # Switching from training to evaluation and back is of the whole model, not of a thread.
+    alone = threads == 1 or len(planned) == 1 or getattr(model, "training", True)
+    if alone or model.device.type != "cpu" or model.backbone.training:
+        threads = 0
+
+    def batches() -> Iterator[Batch]:
+        for indices in planned:
             indices.sort(key=lambda i: cells[i])  # rows of one cell as one block need no gather
             of_batch = [cells[i] for i in indices]
-            masked = mask_rows(
-                [rows[i] for i in indices], of_batch, model.tasks, model.tokenizer, generator
-            )
+            chosen = [rows[i] for i in indices]
+            masked = mask_rows(chosen, of_batch, model.tasks, model.tokenizer, generator)
             batch = collate(masked, of_batch, model.tasks, model.tokenizer, indices)
-            batch = batch.to(model.device)
-            with model.eval_mode():  # left before each yield, so that the caller is not inside
-                output = model.run(batch)
-            _check_numbers(output.scores, of_batch)
+            yield batch.to(model.device)
+
+    def run(batch: Batch) -> tuple[Batch, Any]:
+        with model.eval_mode():  # left before each yield, so that the caller is not inside
+            return batch, model.run(batch)
+
+    with model.cached_weights():
+        for batch, output in (
+            _in_threads(run, batches(), threads) if threads else map(run, batches())
+        ):
+            _check_numbers(output.scores, batch.cells)
             yield batch, output
+
+
+def _in_threads(
+    run: Callable[[Batch], tuple[Batch, Any]], batches: Iterator[Batch], threads: int
+) -> Iterator[tuple[Batch, Any]]:
+    """Run batches in threads of one processor each, and yield what they return in order."""
+    rounded = torch.is_autocast_enabled("cpu")  # of this thread alone
+    dtype = torch.get_autocast_dtype("cpu")
+
+    def in_thread(batch: Batch) -> tuple[Batch, Any]:
+        with torch.autocast("cpu", dtype, enabled=rounded):
+            return run(batch)
+
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)
+    try:
+        running: deque[Future[tuple[Batch, Any]]] = deque()
+        for batch in batches:
+            running.append(pool.submit(in_thread, batch))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # some of its settings are of all threads
 
 
 def _check_numbers(scores: Mapping[str, Any], cells: Sequence[Cell]) -> None:

@@ -624,7 +624,9 @@ class HyperX(nn.Module):
         with self._adapted(cells):
             hidden, states = self.backbone(*inputs, output_hidden_states, shared)
         latents = None if self.latents is None else self.latents.of_rows(cells)
-        vocabulary = self.backbone.output_embeddings
+        vocabulary = self.backbone.word_embeddings
+        if self.grid.text_tasks & batch.tasks.keys():  # else a copy in bf16 would be for nothing
+            vocabulary = self.backbone.output_embeddings
         encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
         scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
         return HyperXOutput(hidden, scores, states)
