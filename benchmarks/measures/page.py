@@ -11,13 +11,14 @@ from .plot import draw
 BENCHMARKS = Path(__file__).parents[1]
 DOCS = BENCHMARKS.parent / "docs"
 PAGE, LIMITS = DOCS / "performance.md", BENCHMARKS / "limits.md"
+PREDICTING = BENCHMARKS / "results" / "cpu-speed.md"  # of cpu_speed.py
 PICTURES = {"cpu": "images/performance.png", "cuda": "images/performance-gpu.png"}
 Rows = Sequence[Mapping[str, Any]]
 
 INTRODUCTION = """\
 # Performance
 
-<!-- Made by benchmarks/speed.py from its results; do not edit. -->
+<!-- Made by benchmarks/speed.py and cpu_speed.py from their results; do not edit. -->
 
 What the hypernetwork costs beyond the frozen encoder, and what many cells in one batch cost. Every
 figure is a ratio of two things that ran in turn, in one process, on the same data. It is the median
@@ -57,8 +58,9 @@ def page(results: Mapping[str, Rows]) -> str:
         others = [row for row in rows if row["extra"]]
         parts += ["\n### Goals\n\n", _table(goals), "\n### Also measured\n\n", _table(others)]
         parts += ["\n### Absolute numbers\n\n", _absolute(rows)]
-    if LIMITS.exists():
-        parts += ["\n", LIMITS.read_text(encoding="utf-8")]
+    for file in (PREDICTING, LIMITS):
+        if file.exists():
+            parts += ["\n", file.read_text(encoding="utf-8")]
     return "".join(parts)
 
 

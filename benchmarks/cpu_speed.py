@@ -1,0 +1,308 @@
+"""Words a second that `predict` labels on a CPU, and what its arithmetic costs in score.
+
+    python benchmarks/cpu_speed.py speed RUN --threads 1   # and 2; a run with tags, entities, trees
+    python benchmarks/cpu_speed.py scores RUN [RUN …]      # bf16 against fp32 on the test parts
+    python benchmarks/cpu_speed.py peft                    # 32 cells against 32 adapters of peft
+    python benchmarks/cpu_speed.py page                    # the section of docs/performance.md
+
+Each writes its part of results/cpu-speed.json. Sentences are those of the run's own test files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import RESULTS, machine, quartiles
+from measures.bench import SMALL, TASKS, Bench, like_length, random_cells, twin_of
+from measures.page import PAGE, PREDICTING, page
+from measures.rows import significant, timed_row
+from scipy.stats import t as student
+from speed import FILES
+
+from hyperlect.cli import quiet_libraries
+from hyperlect.data.encoding import encode_inputs
+from hyperlect.evaluation.evaluate import fill, subsample
+from hyperlect.grid import Cell
+from hyperlect.model import HyperX, HyperXConfig
+from hyperlect.predict import forward_rows
+from hyperlect.recipe import load_recipe
+from hyperlect.recipe.corpora import read_corpora
+from hyperlect.run_folder import RECIPE
+
+FILE = RESULTS / "cpu-speed.json"
+THREE = ("pos", "ner", "dep")
+LANGUAGES = ("eng", "fin", "tur", "vie")
+WORDS = 1000
+"""In each language, in the order of its test file."""
+OLD, ALL, TAGS = "three tasks one by one, fp32", "three tasks, auto", "tags, auto"
+ENCODER, ENCODER_FAST = "the encoder alone, fp32", "the encoder alone, auto"
+
+
+def sentences(run: Path, model: HyperX) -> dict[str, list[list[str]]]:
+    """Return the first sentences of each language's test file."""
+    cells = [Cell("pos", code) for code in LANGUAGES]
+    corpora = read_corpora(load_recipe(run / RECIPE), ["test"], model.tasks, cells)
+    chosen: dict[str, list[list[str]]] = {}
+    for cell in cells:
+        total, of_language = 0, chosen.setdefault(cell.language, [])
+        for words in corpora.examples["test", cell]["words"]:
+            if total < WORDS:
+                of_language.append(words)
+                total += len(words)
+    return chosen
+
+
+def sides(model: HyperX, texts: Mapping[str, list[list[str]]]) -> dict[str, Callable[[], None]]:
+    """Return what is timed: whole calls of `predict`, and the encoder's forward passes alone."""
+    config = HyperXConfig((model.task("pos"),), (), (Cell("pos", "eng"),), "head")
+    plain = HyperX(twin_of(model.backbone), config).eval()
+    rows = {
+        code: encode_inputs(words, plain.task("pos"), model.tokenizer, model.max_length)
+        for code, words in texts.items()
+    }
+
+    def predict(tasks: str | list[str], precision: str) -> None:
+        for code, words in texts.items():
+            model.predict(words, tasks, code, precision=precision)  # type: ignore[call-overload]
+
+    def encode(precision: Any) -> None:
+        for code, of_language in rows.items():
+            with plain.backbone.fast_arithmetic(precision):
+                cells = [Cell("pos", code)] * len(of_language)
+                for _ in forward_rows(plain, of_language, cells):
+                    pass
+
+    return {
+        OLD: lambda: [predict(task, "fp32") for task in THREE] and None,
+        "three tasks, fp32": lambda: predict(list(THREE), "fp32"),
+        ALL: lambda: predict(list(THREE), "auto"),
+        "tags, fp32": lambda: predict("pos", "fp32"),
+        TAGS: lambda: predict("pos", "auto"),
+        ENCODER: lambda: encode("fp32"),
+        ENCODER_FAST: lambda: encode("auto"),
+    }
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean with its 95 % interval (Student's t)."""
+    mean, n = statistics.fmean(values), len(values)
+    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
+    return {"mean": significant(mean), "low": significant(mean - half), "high": mean + half}
+
+
+def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
+    """Time every side in turn, by the clock and in processor time."""
+    torch.set_num_threads(threads)
+    model = HyperX.from_pretrained(run)
+    texts = sentences(run, model)
+    words = sum(len(sentence) for of_language in texts.values() for sentence in of_language)
+    runs = sides(model, texts)
+    clock: dict[str, list[float]] = {name: [] for name in runs}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
+    for repetition in range(repetitions + 1):
+        for name in list(runs)[:: 1 if repetition % 2 else -1]:
+            began, busy = time.perf_counter(), time.process_time()
+            runs[name]()
+            if repetition:  # the first is to warm up
+                clock[name].append(time.perf_counter() - began)
+                processor[name].append(time.process_time() - busy)
+    rows = {}
+    for name in runs:
+        pairs = zip(processor[OLD], processor[name], strict=True)
+        rows[name] = {
+            "words_a_second": interval([words / seconds for seconds in clock[name]]),
+            "words_a_processor_second": interval([words / s for s in processor[name]]),
+            "faster_than_one_by_one": quartiles([old / new for old, new in pairs]),
+        }
+        print(name, json.dumps(rows[name]), flush=True)
+    about = {
+        "adapters_in_layers": len(model.config.hypernet.layers(model.backbone.layers)),
+        "sentences": sum(map(len, texts.values())),
+        "words": words,
+        "languages": list(texts),
+        "repetitions": repetitions,
+        "machine": machine(),
+    }
+    return {f"{about['adapters_in_layers']} layers, {threads} threads": {**about, "rows": rows}}
+
+
+def scores(runs: Sequence[Path], examples: int) -> dict[str, Any]:
+    """Score every test cell in fp32 and in bf16, as `predict` computes in it."""
+    cells = []
+    for run in runs:
+        model, recipe = HyperX.from_pretrained(run), load_recipe(run / RECIPE)
+        chosen = [cell for cell in recipe.cells("test") if cell.task in (*THREE, "topic")]
+        corpora = read_corpora(recipe, ["test"], model.tasks, chosen)
+        encoded = corpora.encode(model.tokenizer, model.max_length)
+        rows = {cell: subsample(encoded["test", cell], examples) for cell in chosen}
+        exact = fill(model, rows)
+        with model.backbone.fast_arithmetic("bf16"):
+            rounded = fill(model, rows, precision="bf16")
+        for before, after in zip(exact, rounded, strict=True):
+            if before.score is not None and after.score is not None:
+                cells.append(
+                    {
+                        "run": run.name,
+                        "task": before.task,
+                        "language": before.language,
+                        "units": before.units,
+                        "fp32": round(before.score, 3),
+                        "bf16": round(after.score, 3),
+                    }
+                )
+    return {"examples": examples, "cells": cells, "machine": machine()}
+
+
+def peft(repetitions: int) -> dict[str, Any]:
+    """Time a batch of 32 sentences of 32 cells, and of 32 LoRA adapters of peft."""
+    from peft import LoraConfig, get_peft_model
+
+    bench = Bench(torch.device("cpu"), repetitions)
+    (rows,) = like_length(bench.sample, bench.sentences, 1)
+    cells = list(random_cells(bench.languages, len(rows)))
+    batch = bench.batch(rows, cells)
+    model = bench.model("hyperx", SMALL, bench.languages, list(TASKS)).eval()
+    # Weights of a layer: 2 · 64 · 384 and the biases and scales; twice 2 · 32 · 384.
+    lora = LoraConfig(r=32, target_modules=["query", "value"], init_lora_weights=False)
+    names = [str(number) for number in range(len(cells))]
+    wrapped = get_peft_model(twin_of(bench.backbone).encoder, lora, adapter_name=names[0])
+    for name in names[1:]:
+        wrapped.add_adapter(name, lora)
+    wrapped.eval()
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+    def ours() -> None:
+        with model.eval_mode():
+            model.run(batch)
+
+    def theirs() -> None:
+        with torch.inference_mode():
+            wrapped(**inputs, adapter_names=names)
+
+    sizes = {
+        "hyperlect": sum(t.numel() for _, t in model.adapter_weights(*cells[0]).items()),
+        "peft": sum(p.numel() for n, p in wrapped.named_parameters() if n.endswith(".0.weight")),
+    }
+    with model.cached_weights():
+        times = bench.times({"hyperlect": ours, "peft": theirs})
+    row = timed_row(
+        "a batch of 32 sentences of 32 cells, heads included",
+        "peft's mixed batch of 32 LoRA adapters, without heads",
+        None,
+        times,
+        ("hyperlect", "peft"),
+        numbers=sizes,
+        sub_words=list(batch.input_ids.shape),
+    )
+    return row.to_dict(machine())
+
+
+def section(results: Mapping[str, Any]) -> str:
+    """Write the section of the page."""
+    text = [INTRODUCTION]
+    for title, measured in results.get("speed", {}).items():
+        where = measured["machine"]
+        text.append(
+            f"### {title[:1].upper()}{title[1:]}\n\n{where['processor']}, {where['capability']}; "
+            f"torch {where['torch']}. {measured['sentences']:,} sentences, {measured['words']:,} "
+            f"words of {len(measured['languages'])} languages ({', '.join(measured['languages'])}),"
+            f" {measured['repetitions']} repetitions in turn.\n\n"
+            "| measured | words a second of processor time | words a second by the clock | times "
+            "one by one |\n| --- | --: | --: | --: |\n"
+        )
+        for name, row in measured["rows"].items():
+            ratio = row["faster_than_one_by_one"][1]
+            figures = [
+                "{mean:,.0f} ({low:,.0f} – {high:,.0f})".format(**row[key])
+                for key in ("words_a_processor_second", "words_a_second")
+            ]
+            text.append(f"| {name} | {' | '.join(figures)} | {ratio:.2f} |\n")
+        text.append("\n")
+    if cells := results.get("scores", {}).get("cells"):
+        text.append(SCORES.format(examples=results["scores"]["examples"]))
+        for task in dict.fromkeys(cell["task"] for cell in cells):
+            of_task = [cell for cell in cells if cell["task"] == task]
+            changes = [cell["bf16"] - cell["fp32"] for cell in of_task]
+            mean = statistics.fmean(changes)
+            units = sum(cell["units"] for cell in of_task)
+            runs = len({cell["run"] for cell in of_task})
+            below = sum(change < -0.5 for change in changes)
+            text.append(
+                f"| {task} | {runs} | {len(changes)} | {units:,} | {mean:+.3f} | "
+                f"{min(changes):+.2f} | {max(changes):+.2f} | {below} |\n"
+            )
+        text.append("\n")
+    if row := results.get("peft"):
+        details = row["details"]
+        low, high = details["quartiles"]
+        text.append(
+            PEFT.format(ratio=row["ratio"], low=low, high=high, runs=row["runs"], **details)
+        )
+    return "".join(text)
+
+
+INTRODUCTION = """\
+## Words a second on a CPU
+
+Whole calls of `predict` on sentences given as words, once the model is loaded: sub-words, encoder,
+heads, trees. `python benchmarks/cpu_speed.py` measures it. Means with their 95 % interval
+(Student's t). The machine was shared with other work, so the clock says little. Processor time
+says more, though busy caches lengthen it too: on N free cores expect N times as many words by the
+clock. "auto" is bf16 on this processor. "One by one" is a call for each task in fp32. The encoder
+alone is its forward passes over the same batches.
+
+"""
+SCORES = """\
+### What bf16 costs in score
+
+The same test sentences (at most {examples} of each cell) in fp32 and in bf16, in points: UPOS
+accuracy, entity F1, LAS, accuracy of topics. A cell of entities has few, so one more or less is
+worth points.
+
+| task | runs | cells | scored units | mean change | lowest | highest | cells that lose over 0.5 |
+| --- | --: | --: | --: | --: | --: | --: | --: |
+"""
+PEFT = """\
+### Against mixed batches of peft
+
+A batch of 32 sentences from 32 cells takes {ratio:.2f} times as long as the same sentences with 32
+LoRA adapters of peft (rank 32 on query and value, {numbers[peft]:,} numbers an adapter; a cell has
+{numbers[hyperlect]:,}), `adapter_names` naming one for each row (quartiles {low:.2f} to {high:.2f}
+of {runs} pairs of runs, fp32): {milliseconds[hyperlect]:,.0f} against {milliseconds[peft]:,.0f} ms.
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("speed", "scores", "peft", "page"))
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--examples", type=int, default=50)
+    arguments = parser.parse_args()
+    quiet_libraries()
+    results = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
+    if arguments.what == "speed":
+        for run in arguments.runs:
+            measured = speed(run, arguments.threads, arguments.repetitions)
+            results.setdefault("speed", {}).update(measured)
+    elif arguments.what == "scores":
+        results["scores"] = scores(arguments.runs, arguments.examples)
+    elif arguments.what == "peft":
+        results["peft"] = peft(arguments.repetitions)
+    FILE.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PREDICTING.write_text(section(results), encoding="utf-8")
+    others = {kind: json.loads(p.read_text("utf-8")) for kind, p in FILES.items() if p.exists()}
+    PAGE.write_text(page(others), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
