@@ -17,6 +17,7 @@ from hyperlect.cli.check import check
 from hyperlect.cli.convert_checkpoint import convert_checkpoint
 from hyperlect.cli.evaluate import evaluate
 from hyperlect.cli.experiment import experiment
+from hyperlect.cli.export import export
 from hyperlect.cli.predict import predict
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
@@ -33,6 +34,7 @@ VERBS = (
     add_language,
     check,
     convert_checkpoint,
+    export,
 )
 HELP = ["-h", "--help"]
 USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
