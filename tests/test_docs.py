@@ -186,6 +186,24 @@ def test_the_commands_that_add_a_language_run(mine, monkeypatch, capsys):
     assert (mine / "runs" / "mine-gla" / "added.json").is_file()
 
 
+def test_the_commands_and_the_python_that_export_run(mine, monkeypatch, capsys):
+    from hyperlect.cli.__main__ import main
+
+    monkeypatch.chdir(mine)
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^hyperlect (export .*)$", page, re.M)
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command.split())
+        assert stop.value.code == 0, capsys.readouterr().err
+        assert f'load_adapter("{command.split()[2]}"' in capsys.readouterr().out
+    assert len(commands) == 2
+    ((_, block),) = blocks("export.md", "python")
+    exported = run_python(block)["exported"]
+    assert exported.usage in capsys.readouterr().out
+    assert (mine / "out" / "encoder" / "tokenizer.json").is_file()
+
+
 def test_examples_in_python(mine, monkeypatch, capsys):
     from hyperlect.grid import Kind
     from hyperlect.hypernet import AdapterWeights

@@ -32,6 +32,7 @@ TASKS = (POS, NER, TOPIC, DEP, MLM)
 TRAINED = (Cell("pos", "eng"), Cell("ner", "isl"), Cell("mlm", "tur"))
 # Of each sub-word, its word; and where words begin and the last one ends, then padding.
 WORDS = torch.tensor([[0, 1, 2, 2, 2, 3, 4, 4, 4, -1], [0, 1, 1, 2, 3, 3, -1, -1, -1, -1]])
+SENTENCE = ["Anna", "sees", "áþ", "river", "!"]
 STARTS = torch.tensor([[1, 2, 5, 6, 9, 0, 0, 0, 0, 0], [1, 3, 4, 6, 0, 0, 0, 0, 0, 0]])
 
 
@@ -85,7 +86,9 @@ def outputs(name: str, model: HyperX, cell: Cell, inputs: dict[str, Tensor]) -> 
     """Return what the page of the export must come to: hidden states, and scores if it can."""
     words = WORDS if cell.task == "dep" else None
     output = model(**inputs, task=cell.task, language=cell.language, words=words)
+    pieces = model.tokenizer(SENTENCE, is_split_into_words=True)
     tensors = {"hidden": output.last_hidden_state, "word_starts": STARTS}
+    tensors |= {f"pieces.{key}": torch.tensor(value) for key, value in pieces.items()}
     if name == "bert, direct parser":  # the library has no equal of the others
         scores = output.scores["dep"]
         tensors |= {"arcs": scores.arcs, "relations": scores.relations[:]}

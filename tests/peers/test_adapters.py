@@ -21,6 +21,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 EXPORTS = Path(os.environ.get("HYPERLECT_PEERS", "build/peers"))
 CASES = sorted(path.parent for path in EXPORTS.rglob("expected.safetensors"))
+SENTENCE = ["Anna", "sees", "áþ", "river", "!"]
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
@@ -53,6 +54,31 @@ def test_the_page_of_an_export_comes_to_our_scores(case: Path) -> None:
         for ours, theirs in (("arcs", "arc_preds"), ("relations", "rel_preds")):
             scores = getattr(names["scores"], theirs)[:, : real.shape[1], : real.shape[2]]
             torch.testing.assert_close(scores[real], tensors[ours][real], **TOLERANCE)
+
+
+def test_the_example_of_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    (code,) = re.findall(r"```python skip\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    folder = str(EXPORTS / "xlm-roberta/ner-isl/out")
+    code = code.replace("xlm-roberta-base", f"{folder}/encoder").replace("out/ner-isl", folder)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    labels = re.findall(r"'(.*?)'", capsys.readouterr().out)
+    assert len(labels) == len(names["words"])
+    assert set(labels) <= {"O", "B-LOC", "I-LOC"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.relative_to(EXPORTS)))
+def test_the_tokenizer_makes_our_pieces(case: Path) -> None:
+    tensors = safetensors.load_file(case / "expected.safetensors")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(case / "out/encoder")
+    pieces = tokenizer(SENTENCE, is_split_into_words=True)
+    expected = {
+        name.removeprefix("pieces."): tensor.tolist()
+        for name, tensor in tensors.items()
+        if name.startswith("pieces.")
+    }
+    assert dict(pieces) == expected
 
 
 @pytest.mark.parametrize("use_safetensors", [False, True])

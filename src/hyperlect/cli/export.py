@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..run_folder import RESULTS, require_run
-from . import RunArgument, err, libraries, out
+from ..run_folder import RESULTS
+from . import err, libraries, out
+from .predict import load
 
 
 def export(
-    run: RunArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN")],
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     form: Annotated[str, typer.Option("--format", metavar="FORMAT")],
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
@@ -31,6 +32,7 @@ def export(
       hyperlect export runs/mine out/ner-gle --task ner --language gle --format adapters --encoder
 
     Args:
+        run: A run folder, or the hub id of a saved model.
         folder: The folder to make.
         form: adapters (AdapterHub).
         task: The task of the cell.
@@ -38,14 +40,12 @@ def export(
         encoder: Write the encoder and its tokenizer too, into DIR/encoder.
         quantize: Store weights in 8 bits, where the format allows it.
     """
-    require_run(run, finished=True, recipe=False)
+    model = load(run, "cpu")
     with libraries():
         from ..evaluation.results import read_results
         from ..export import export as write
-        from ..model import HyperX
     with err().status("Exporting …"):
-        results = read_results(run) if (run / RESULTS).is_file() else None
-        model = HyperX.from_pretrained(run)
+        results = read_results(Path(run)) if (Path(run) / RESULTS).is_file() else None
         exported = write(
             model, form, folder, task, language, encoder=encoder, quantize=quantize, results=results
         )

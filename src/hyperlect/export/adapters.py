@@ -60,10 +60,12 @@ def export_adapters(model: HyperX, cell: Cell, folder: Path) -> None:
     _require_equal(model)
     class_name, module = FAMILIES[model.backbone.family.model_type]
     layers = model.config.hypernet.layers(model.backbone.layers)
+    reference = model.backbone.reference
     about = {
         "hidden_size": model.backbone.hidden_size,
         "model_class": class_name or type(model.backbone.encoder).__name__,
-        "model_name": model.backbone.reference,
+        # The path of a machine means nothing elsewhere; the library does not read it.
+        "model_name": Path(reference).name if Path(reference).exists() else reference,
         "model_type": model.backbone.family.model_type,
         "version": VERSION,
     }
@@ -96,10 +98,10 @@ def _require_equal(model: HyperX) -> None:
     if model.backbone.family.model_type not in FAMILIES:
         problems.add(f"the library does not know {model.backbone.family.title}")
     if norms and config.hypernet.norm_eps != NORM_EPS:
-        problems.add(f"its LayerNorms have the epsilon {NORM_EPS}", key="norm_eps")
+        problems.add(f"the library's LayerNorms have the epsilon {NORM_EPS}", key="norm_eps")
     if config.hypernet.insertion == "layer" and not _has_heads(model):
         problems.add(
-            f"in {model.backbone.family.title} it has no adapters after the whole layer",
+            f"the library has no adapters after the whole layer in {model.backbone.family.title}",
             key="insertion",
         )
     problems.raise_if_any(HyperlectError, "The format adapters cannot carry this model:")

@@ -129,8 +129,7 @@ def export(
     with model.described({cell.language: ()} if cell else {}), _new_folder(folder) as partial:
         chosen.write(model, cell, partial, **options)
         if encoder and not chosen.holds_encoder:
-            hosted.save_pretrained(partial / ENCODER)
-            model.tokenizer.save_pretrained(partial / ENCODER)
+            model.backbone.save_pretrained(partial / ENCODER)
         exported = _describe(model, chosen, cell, results)
         write_text(partial / "README.md", _readme(model, chosen, cell, exported, encoder))
     place = folder / ENCODER if encoder else hosted.name_or_path
@@ -193,7 +192,7 @@ def _readme(
     source = model.language_source(cell.language) if cell else "any"
     facts = {
         "Score": exported.score,
-        "Language": source,
+        "Language vector": source,
         "Method": model.config.method,
         "Encoder": reference if place == reference else Path(reference).name,
         "Revision of the encoder": model.backbone.revision,
@@ -201,4 +200,10 @@ def _readme(
     }
     listed = "\n".join(f"- {name}: {fact}" for name, fact in facts.items() if fact)
     usage = exported.usage.replace("ENCODER", place)
-    return f"# {exported.what}\n\nFor {chosen.reader}.\n\n{listed}\n\n```python\n{usage}\n```\n"
+    names = "FOLDER is this folder"
+    if "ENCODER" in usage:
+        names += ", ENCODER that of the encoder, which `hyperlect export … --encoder` writes"
+    return (
+        f"# {exported.what}\n\nFor {chosen.reader}.\n\n{listed}\n\n{names}:\n\n"
+        f"```python\n{usage}\n```\n"
+    )
