@@ -45,19 +45,21 @@ class Family:
         layer: path of layer {i} in the base model.
         feed_forward: path of the module whose output is the feed-forward block's, after dropout
             and before the residual sum.
-        mlm: where its MLM head lies.
-        pooler: whether the base model takes ``add_pooling_layer=False``.
+        mlm: where its MLM head lies; None for a head that is only a decoder.
+        pooler: whether the base model has a pooler unless ``add_pooling_layer=False`` is given.
         padded_positions: whether positions are numbered from ``pad_token_id`` + 1, so that the
             first ones of the table are never used.
+        since: the first version of transformers that has it.
     """
 
     model_type: str
     title: str
     layer: str
     feed_forward: str
-    mlm: MlmNames
+    mlm: MlmNames | None
     pooler: bool = False
     padded_positions: bool = False
+    since: str = "5.0"
 
     def insertion_points(self, encoder: nn.Module, layers: int, insertion: str) -> list[nn.Module]:
         """Return the module of each layer whose output the adapter changes.
@@ -80,6 +82,8 @@ _BERT_MLM = MlmNames(
     activation="hidden_act",
 )
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
+# BERT with rotary positions, as transformers writes several families.
+_ROTARY_LAYER, _ROTARY_OUTPUT = "layers.{i}", "layers.{i}.post_mlp_dropout"
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -101,6 +105,38 @@ FAMILIES: dict[str, Family] = {
             "transformer.layer.{i}",
             "transformer.layer.{i}.ffn",
             MlmNames("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"),
+        ),
+        Family(
+            "gte",
+            "GTE",
+            _ROTARY_LAYER,
+            _ROTARY_OUTPUT,
+            MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.bias", "=gelu"),
+            since="5.18",
+        ),
+        Family("eurobert", "EuroBERT", "layers.{i}", "layers.{i}.mlp", mlm=None, since="5.3"),
+        Family(
+            "nomic_bert",
+            "Nomic BERT",
+            _ROTARY_LAYER,
+            _ROTARY_OUTPUT,
+            MlmNames(
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.layer_norm",
+                "cls.predictions.bias",
+                "hidden_act",
+            ),
+            since="5.5",
+        ),
+        # Its LoRA adapters for retrieval and the like are files of their own, which are not loaded.
+        Family(
+            "jina_embeddings_v3",
+            "Jina v3",
+            _ROTARY_LAYER,
+            _ROTARY_OUTPUT,
+            _ROBERTA_MLM,
+            pooler=True,
+            since="5.4",
         ),
     )
 }
