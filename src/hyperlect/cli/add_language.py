@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import HyperlectError
 from ..languages import name, resolve
 from ..run_folder import require_run
-from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn, weights
+from . import (
+    DeviceOption,
+    RunArgument,
+    RunOption,
+    err,
+    libraries,
+    named_files,
+    out,
+    remark,
+    warn,
+    weights,
+)
 
 if TYPE_CHECKING:
     from ..transfer import Added
@@ -61,9 +71,7 @@ def add_language(
     """
     run = require_run(run, finished=True, recipe=False)
     code = resolve(language)
-    files = dict(_task_and_file(text) for text in labels)
-    if len(files) < len(labels):
-        raise HyperlectError("--labels names a task twice. Join its files.")
+    files = named_files("--labels", "TASK=FILE", labels)
     with libraries():
         from ..transfer import Settings
         from ..transfer import add_language as add
@@ -85,13 +93,6 @@ def add_language(
             console=err(),
         )
     _describe(added, list(files))
-
-
-def _task_and_file(text: str) -> tuple[str, Path]:
-    task, equals, file = text.partition("=")
-    if not (task and equals and file):
-        raise HyperlectError(f'--labels must be TASK=FILE, not "{text}".')
-    return task, Path(file)
 
 
 def _describe(added: Added, tasks: list[str]) -> None:
