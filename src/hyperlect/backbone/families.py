@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,8 +82,10 @@ _BERT_MLM = MlmNames(
     activation="hidden_act",
 )
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
-# BERT with rotary positions, as transformers writes several families.
-_ROTARY_LAYER, _ROTARY_OUTPUT = "layers.{i}", "layers.{i}.post_mlp_dropout"
+_GTE_MLM = replace(_ROBERTA_MLM, bias="lm_head.decoder.bias")
+_NOMIC_MLM = replace(_BERT_MLM, norm="cls.predictions.transform.layer_norm")
+_ROTARY = ("layers.{i}", "layers.{i}.post_mlp_dropout")
+"""Where adapters act in BERT with rotary positions, which several families are."""
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -106,38 +108,11 @@ FAMILIES: dict[str, Family] = {
             "transformer.layer.{i}.ffn",
             MlmNames("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"),
         ),
-        Family(
-            "gte",
-            "GTE",
-            _ROTARY_LAYER,
-            _ROTARY_OUTPUT,
-            MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.bias", "=gelu"),
-            since="5.18",
-        ),
-        Family("eurobert", "EuroBERT", "layers.{i}", "layers.{i}.mlp", mlm=None, since="5.3"),
-        Family(
-            "nomic_bert",
-            "Nomic BERT",
-            _ROTARY_LAYER,
-            _ROTARY_OUTPUT,
-            MlmNames(
-                "cls.predictions.transform.dense",
-                "cls.predictions.transform.layer_norm",
-                "cls.predictions.bias",
-                "hidden_act",
-            ),
-            since="5.5",
-        ),
+        Family("gte", "GTE", *_ROTARY, _GTE_MLM, since="5.18"),
+        Family("eurobert", "EuroBERT", "layers.{i}", "layers.{i}.mlp", None, since="5.3"),
+        Family("nomic_bert", "Nomic BERT", *_ROTARY, _NOMIC_MLM, since="5.5"),
         # Its LoRA adapters for retrieval and the like are files of their own, which are not loaded.
-        Family(
-            "jina_embeddings_v3",
-            "Jina v3",
-            _ROTARY_LAYER,
-            _ROTARY_OUTPUT,
-            _ROBERTA_MLM,
-            pooler=True,
-            since="5.4",
-        ),
+        Family("jina_embeddings_v3", "Jina v3", *_ROTARY, _ROBERTA_MLM, pooler=True, since="5.4"),
     )
 }
 
