@@ -129,7 +129,7 @@ def test_everything_is_frozen_and_layer_norms_are_listed(family: str):
     norms = {
         f"encoder.{path}.{name}"
         for path, module in backbone.encoder.named_modules()
-        if isinstance(module, nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm) or "RMSNorm" in type(module).__name__
         for name, _ in module.named_parameters()
     }
     assert {f"encoder.{name}" for name, _ in backbone.layer_norms()} == norms

@@ -116,9 +116,9 @@ class Backbone(nn.Module):
         return embeddings.get_input_embeddings().weight  # type: ignore[no-any-return]
 
     def layer_norms(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the encoder's LayerNorm parameters by name."""
+        """Yield the parameters of the encoder's LayerNorms by name; RMSNorms count as such."""
         for path, module in self.encoder.named_modules():
-            if "LayerNorm" in type(module).__name__:
+            if type(module).__name__.endswith(("LayerNorm", "RMSNorm")):
                 for name, parameter in module.named_parameters(recurse=False):
                     yield f"{path}.{name}", parameter
 

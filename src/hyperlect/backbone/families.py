@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,19 +45,21 @@ class Family:
         layer: path of layer {i} in the base model.
         feed_forward: path of the module whose output is the feed-forward block's, after dropout
             and before the residual sum.
-        mlm: where its MLM head lies.
-        pooler: whether the base model takes ``add_pooling_layer=False``.
+        mlm: where its MLM head lies; None for a head that is only a decoder.
+        pooler: whether the base model has a pooler unless ``add_pooling_layer=False`` is given.
         padded_positions: whether positions are numbered from ``pad_token_id`` + 1, so that the
             first ones of the table are never used.
+        since: the first version of transformers that has it.
     """
 
     model_type: str
     title: str
     layer: str
     feed_forward: str
-    mlm: MlmNames
+    mlm: MlmNames | None
     pooler: bool = False
     padded_positions: bool = False
+    since: str = "5.0"
 
     def insertion_points(self, encoder: nn.Module, layers: int, insertion: str) -> list[nn.Module]:
         """Return the module of each layer whose output the adapter changes.
@@ -80,6 +82,10 @@ _BERT_MLM = MlmNames(
     activation="hidden_act",
 )
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
+_GTE_MLM = replace(_ROBERTA_MLM, bias="lm_head.decoder.bias")
+_NOMIC_MLM = replace(_BERT_MLM, norm="cls.predictions.transform.layer_norm")
+_ROTARY = ("layers.{i}", "layers.{i}.post_mlp_dropout")
+"""Where adapters act in BERT with rotary positions, which several families are."""
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -102,6 +108,11 @@ FAMILIES: dict[str, Family] = {
             "transformer.layer.{i}.ffn",
             MlmNames("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"),
         ),
+        Family("gte", "GTE", *_ROTARY, _GTE_MLM, since="5.18"),
+        Family("eurobert", "EuroBERT", "layers.{i}", "layers.{i}.mlp", None, since="5.3"),
+        Family("nomic_bert", "Nomic BERT", *_ROTARY, _NOMIC_MLM, since="5.5"),
+        # Its LoRA adapters for retrieval and the like are files of their own, which are not loaded.
+        Family("jina_embeddings_v3", "Jina v3", *_ROTARY, _ROBERTA_MLM, pooler=True, since="5.4"),
     )
 }
 

@@ -111,6 +111,19 @@ def grid_table(
     return table
 
 
+def named_files(option: str, form: str, texts: Iterable[str]) -> dict[str, Path]:
+    """Read the values of an option like ``--labels TASK=FILE``: files by name."""
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise HyperlectError(f'{option} must be {form}, not "{text}".')
+        if name in files:
+            raise HyperlectError(f"{option} names {name} twice. Join its files.")
+        files[name] = Path(file)
+    return files
+
+
 def weights(text: str) -> dict[str, float] | str | None:
     """Read ``--like``: languages, each perhaps with a weight, or ``auto``; None for nothing.
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import HyperlectError
 from ..languages import name, resolve
-from ..run_folder import require_run
-from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn, weights
+from ..run_folder import MODEL, read_json, require_run
+from ..tasks import task_type
+from . import (
+    DeviceOption,
+    RunArgument,
+    RunOption,
+    err,
+    libraries,
+    named_files,
+    out,
+    remark,
+    warn,
+    weights,
+)
 
 if TYPE_CHECKING:
     from ..transfer import Added
@@ -61,9 +73,7 @@ def add_language(
     """
     run = require_run(run, finished=True, recipe=False)
     code = resolve(language)
-    files = dict(_task_and_file(text) for text in labels)
-    if len(files) < len(labels):
-        raise HyperlectError("--labels names a task twice. Join its files.")
+    files = named_files("--labels", "TASK=FILE", labels)
     with libraries():
         from ..transfer import Settings
         from ..transfer import add_language as add
@@ -84,17 +94,10 @@ def add_language(
             device=device,
             console=err(),
         )
-    _describe(added, list(files))
+    _describe(added, list(files), text)
 
 
-def _task_and_file(text: str) -> tuple[str, Path]:
-    task, equals, file = text.partition("=")
-    if not (task and equals and file):
-        raise HyperlectError(f'--labels must be TASK=FILE, not "{text}".')
-    return task, Path(file)
-
-
-def _describe(added: Added, tasks: list[str]) -> None:
+def _describe(added: Added, tasks: list[str], text: Path | None) -> None:
     """Say what the new run holds, what it is worth, and what to do next."""
     for note in added.notes:
         warn(note)
@@ -109,5 +112,12 @@ def _describe(added: Added, tasks: list[str]) -> None:
         console.print(f"  {kept}{fit.reason} ({fit.seconds:.0f} seconds).", markup=False)
     for cell, (before, after) in added.dev.items():
         console.print(f"  {cell}, development data: {before:.1f} → {after:.1f}", markup=False)
-    task = tasks[0] if tasks else "TASK"
-    remark(f"Next: hyperlect predict {added.run} --task {task} --language {added.language} FILE")
+    tasks += [
+        task["name"]
+        for task in read_json(added.run / MODEL)["tasks"]
+        if task_type(task["type"]).reads in ("words", "text")
+    ]
+    if tasks:  # without a file, predict reads what is typed
+        file = [] if text is None else [str(text)]
+        words = [str(added.run), "--task", tasks[0], "--language", added.language, *file]
+        remark(f"Next: hyperlect predict {shlex.join(words)}")

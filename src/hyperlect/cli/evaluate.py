@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -22,6 +21,7 @@ from . import (
     err,
     grid_table,
     libraries,
+    named_files,
     out,
     remark,
 )
@@ -69,7 +69,9 @@ def evaluate(
     # The parser gives an option one value: the cells after the first come as arguments.
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
-    files = dict(_cell_and_file(text) for text in test)
+    named = named_files("--test", "TASK:LANGUAGE=FILE", test)
+    parsed = ((Cell.parse(cell), file) for cell, file in named.items())
+    files = {Cell(task, resolve(language)): file for (task, language), file in parsed}
     if files and (chosen or split != "test"):
         raise HyperlectError("--test names the cells itself; remove --cells and --split.")
     with libraries():
@@ -85,14 +87,6 @@ def evaluate(
         remark(f"({RESULTS} keeps the test scores of all cells and was not changed)")
     else:
         remark(f"Saved in {run / RESULTS}. As a page: hyperlect report {run}")
-
-
-def _cell_and_file(text: str) -> tuple[Cell, Path]:
-    cell, equals, file = text.partition("=")
-    if not (equals and file):
-        raise HyperlectError(f'--test must be TASK:LANGUAGE=FILE, not "{text}".')
-    task, language = Cell.parse(cell)
-    return Cell(task, resolve(language)), Path(file)
 
 
 def results_table(results: Results) -> Group:

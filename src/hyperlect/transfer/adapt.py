@@ -481,7 +481,7 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
 
 
 def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
-    """Take at most `count` rows, evenly spaced."""
+    """Take every k-th row, so that at most `count` are taken."""
     return rows[:: -(-len(rows) // count)] if rows else rows
 
 
