@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["HyperX", "HyperXConfig", "Prediction", "__version__"]
+__all__ = ["HyperX", "HyperXConfig", "Prediction", "__version__", "push_to_hub"]
 
 if TYPE_CHECKING:
+    from .export import push_to_hub
     from .model import HyperX, HyperXConfig
     from .predict import Prediction
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import: `hyperlect --help` must not wait for them.
     if name in __all__:
-        from . import model, predict
+        from . import export, model, predict
 
-        return getattr(predict if name == "Prediction" else model, name)
+        home: Any = {"Prediction": predict, "push_to_hub": export}.get(name, model)
+        return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from hyperlect.cli.convert_checkpoint import convert_checkpoint
 from hyperlect.cli.evaluate import evaluate
 from hyperlect.cli.experiment import experiment
 from hyperlect.cli.predict import predict
+from hyperlect.cli.push import push
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
 from hyperlect.cli.train import train
@@ -31,6 +32,7 @@ VERBS = (
     report,
     predict,
     add_language,
+    push,
     check,
     convert_checkpoint,
 )

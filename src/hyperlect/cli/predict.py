@@ -22,7 +22,7 @@ from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import is_hub_id, require_run, writing
+from ..run_folder import require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -126,7 +126,8 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
-    model = load(run, device)
+    place = require_run(Path(run), finished=True, recipe=False)
+    model = load(place, device)
     chosen = model.task(task)
     first = [line for _, line in head]
     guessed = layout == "auto"
@@ -164,9 +165,9 @@ def predict(
     if adapt and chosen.type.reads == "pair":
         raise HyperlectError(f"--adapt reads single sentences; the task {task} has pairs.")
     if like or adapt:
-        blocks = prepare(model, blocks, problems, Path(run), task, language, weights(like), adapt)
+        blocks = prepare(model, blocks, problems, place, task, language, weights(like), adapt)
     # Confidence after adaptation is no measure: that is what it makes larger.
-    trusted = None if adapt else Path(run)
+    trusted = None if adapt else place
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK, trusted)
@@ -221,10 +222,8 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: str, device: Device) -> HyperX:
-    """Load a model from a run folder or the hub."""
-    if Path(run).parent.is_dir() or not is_hub_id(run):
-        require_run(Path(run), finished=True, recipe=False)
+def load(run: Path, device: Device) -> HyperX:
+    """Load a model from a run folder."""
     with libraries():
         from ..hardware import choose_device
         from ..model import HyperX
