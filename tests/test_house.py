@@ -18,9 +18,9 @@ MOST_FILES = 96
 
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [
-    "cli", "serving", "export", "report", "experiment", "transfer", "training", "evaluation",
-    "released", "recipe", "model", "predict", "heads", "backbone", "methods", "hypernet", "data",
-    "run_folder", "tasks", "grid", "languages", "hardware", "errors",
+    "cli", "serving", "spacy", "export", "report", "experiment", "transfer", "training",
+    "evaluation", "released", "recipe", "model", "predict", "heads", "backbone", "methods",
+    "hypernet", "data", "run_folder", "tasks", "grid", "languages", "hardware", "errors",
 ]  # fmt: skip
 FORBIDDEN_NAMES = {"found", "own", "given", "made", "told", "said", "there"}
 FORBIDDEN_PHRASES = re.compile(

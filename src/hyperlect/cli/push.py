@@ -20,9 +20,9 @@ def push(
 ) -> None:
     """Put a run on the Hugging Face Hub, with a model card.
 
-    The weights, model.json, the recipe and the results are pushed, in one commit.
-    The encoder, the data, logs, checkpoints and paths of this machine are not. Log
-    in first: hf auth login.
+    Pushed are the weights, model.json, the recipe and the results, in one commit;
+    not the encoder, the data, logs, checkpoints or paths of this machine. Log in
+    first: hf auth login.
 
     \b
     Examples:
