@@ -95,6 +95,18 @@ def checkpoint_folder(run: Path) -> Path | None:
     return next((path for path in folders if (path / CHECKPOINT_STATE).is_file()), None)
 
 
+def local_run(path: Path) -> Path:
+    """Return a path as it is; for the id of a model on the hub, where it was downloaded to.
+
+    Raises:
+        RunError: there is no such model on the hub, or it cannot be reached.
+    """
+    # Where its parent is a folder, a misspelt run is meant.
+    if path.parent.is_dir() or not is_hub_id(path.as_posix()):
+        return path
+    return locate(path.as_posix(), None, (MODEL, WEIGHTS), PUBLIC)
+
+
 def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> Path:
     """Return a run folder; that of a model's id on the hub is downloaded.
 
@@ -106,9 +118,7 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
     Raises:
         RunError: it is something else; the message says what.
     """
-    # Where its parent is a folder, a misspelt run is meant.
-    if not path.parent.is_dir() and is_hub_id(path.as_posix()):
-        path = locate(path.as_posix(), None, (MODEL, WEIGHTS), PUBLIC)
+    path = local_run(path)
     if (path / RECIPE).is_file():
         if finished and not (path / WEIGHTS).is_file():
             raise RunError(f"{path} is not finished. Resume it: hyperlect train --resume {path}")

@@ -22,7 +22,7 @@ from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import require_run, writing
+from ..run_folder import is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -126,8 +126,8 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
-    place = require_run(Path(run), finished=True, recipe=False)
-    model = load(place, device)
+    run = str(local_run(Path(run)))
+    model = load(run, device)
     chosen = model.task(task)
     first = [line for _, line in head]
     guessed = layout == "auto"
@@ -165,9 +165,9 @@ def predict(
     if adapt and chosen.type.reads == "pair":
         raise HyperlectError(f"--adapt reads single sentences; the task {task} has pairs.")
     if like or adapt:
-        blocks = prepare(model, blocks, problems, place, task, language, weights(like), adapt)
+        blocks = prepare(model, blocks, problems, Path(run), task, language, weights(like), adapt)
     # Confidence after adaptation is no measure: that is what it makes larger.
-    trusted = None if adapt else place
+    trusted = None if adapt else Path(run)
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK, trusted)
@@ -222,8 +222,10 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: Path, device: Device) -> HyperX:
-    """Load a model from a run folder."""
+def load(run: str, device: Device) -> HyperX:
+    """Load a model from a run folder or the hub."""
+    if Path(run).parent.is_dir() or not is_hub_id(run):
+        require_run(Path(run), finished=True, recipe=False)
     with libraries():
         from ..hardware import choose_device
         from ..model import HyperX
@@ -413,7 +415,7 @@ class Writer:
             if self.layout in WORD_FILES:
                 lines = self._filled(block, prediction)
             else:
-                lines = self._word_lines(prediction) if prediction else []
+                lines = self._word_lines(block, prediction) if prediction else []
         elif prediction is None:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
@@ -428,10 +430,18 @@ class Writer:
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _word_lines(self, prediction: Prediction) -> Iterator[str]:
+    def _metadata(self, block: Block, prediction: Prediction) -> Iterator[str]:
+        """Yield the comments that CoNLL-U must have, unless they stand in a word file already."""
+        values = {"sent_id": str(block.line), "text": " ".join(prediction.text.split())}
+        comments = [line for _, line in block.lines] if self.layout in WORD_FILES else []
+        for key, value in values.items():
+            if not any(re.match(rf"#\s*{key}\s*=", comment) for comment in comments):
+                yield f"# {key} = {value}"
+
+    def _word_lines(self, block: Block, prediction: Prediction) -> Iterator[str]:
         """Yield a line for each word of an input of another layout, and a blank line."""
         if self.form == "conllu":
-            yield f"# text = {' '.join(prediction.text.split())}"
+            yield from self._metadata(block, prediction)
         for number, word in enumerate(prediction.words):
             yield self._word_line(prediction, number, word)
         yield ""
@@ -443,6 +453,8 @@ class Writer:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
             if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
+                if self.form == "conllu" and not (conllu or number):
+                    yield from self._metadata(block, prediction)
                 yield self._word_line(prediction, number, line)
                 number += 1
             elif conllu and self.form == "conll" and begin[:1].isdigit():

@@ -66,7 +66,7 @@ def quickstart(
     console.print(results_table(results))
     page = write_report([run])
     _title(console, "4. A new sentence", "names in English, where only word classes were learned")
-    model = load(run, device)
+    model = load(str(run), device)
     (prediction,) = model.predict([SENTENCE], TASK, LANGUAGE)
     console.print(explained(prediction), style="dim", markup=False)
     console.print(readable(prediction, model.task(TASK)))
