@@ -47,6 +47,8 @@ def test_a_pushed_run_is_used_by_its_id(
         assert "results.json" not in hub.repositories["acme/tiny"]["main"]
     assert not list((tmp_path / "cache").rglob("results.json"))
 
+    code, _, err = call("check", "acme/tiny")
+    assert code == 0, err
     monkeypatch.chdir(tmp_path)
     code, _, err = call("add-language", "acme/tiny", "--language", "gla", "--like", "isl")
     assert code == 0, err
