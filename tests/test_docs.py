@@ -1,5 +1,6 @@
 """The documents say what the code does."""
 
+import importlib
 import importlib.util
 import re
 from collections import Counter
@@ -202,6 +203,23 @@ def test_the_commands_and_the_python_that_export_run(mine, monkeypatch, capsys):
     exported = run_python(block)["exported"]
     assert exported.usage in capsys.readouterr().out
     assert (mine / "out" / "encoder" / "tokenizer.json").is_file()
+
+
+def test_examples_of_pipelines(mine, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(mine)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    parts = dict(blocks("pipelines.md", "python"))
+    names = run_python(parts["Data sets"])
+    assert [len(labels) for labels in names["tagged"]["pos"]] == [3, 4]
+    assert names["tagged"]["kind"] == ["supervised", "unseen language, untouched"]
+    pytest.importorskip("spacy")
+    importlib.import_module("hyperlect.spacy")  # what the entry point of an installed package does
+    names = run_python(
+        *(block for name, block in blocks("pipelines.md", "python") if name == "spaCy")
+    )
+    assert [token.text for token in names["doc"]][-1] == "."
+    assert len(names["docs"]) == 2
+    assert names["nlp"].pipe_names == ["sentencizer", "hyperlect"]
 
 
 def test_examples_in_python(mine, monkeypatch, capsys):

@@ -42,7 +42,12 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that training made.")]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="The folder that training made, or a model's id on the hub."
+    ),
+]
 RunOption = Annotated[Path | None, typer.Option("--out", metavar="RUN")]
 SetOption = Annotated[
     list[str],

@@ -19,6 +19,7 @@ from hyperlect.cli.evaluate import evaluate
 from hyperlect.cli.experiment import experiment
 from hyperlect.cli.export import export
 from hyperlect.cli.predict import predict
+from hyperlect.cli.push import push
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
 from hyperlect.cli.train import train
@@ -32,6 +33,7 @@ VERBS = (
     report,
     predict,
     add_language,
+    push,
     check,
     convert_checkpoint,
     export,

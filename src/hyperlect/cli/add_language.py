@@ -67,11 +67,11 @@ def add_language(
         train: vector: the language's vector alone. offsets: also an offset for each of its cells.
             source: the vector, and the projection that all languages share. all: everything, with
             the run's training data. Default: offsets, which leave all other cells as they are.
-        target: The run folder to make. Default: RUN-LANGUAGE.
+        target: The run folder to make. Default: RUN-LANGUAGE; for a model of the hub in runs/.
         steps: The most steps of fitting.
         seed: Decides the order of the sentences.
     """
-    run = require_run(run, finished=True, recipe=False)
+    named, run = run, require_run(run, finished=True, recipe=False)
     code = resolve(language)
     files = named_files("--labels", "TASK=FILE", labels)
     with libraries():
@@ -80,7 +80,8 @@ def add_language(
     settings = Settings(seed=seed)
     if steps:
         settings = replace(settings, steps=steps, raw_steps=steps)
-    target = target or run.with_name(f"{run.name}-{code}")
+    beside = named if run == named else Path("runs") / named.name
+    target = target or beside.with_name(f"{named.name}-{code}")
     with err().status(f"Fitting {name(code)} …"):
         added = add(
             run,

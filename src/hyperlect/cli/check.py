@@ -30,7 +30,9 @@ from ..run_folder import (
     WEIGHTS,
     RunState,
     checkpoint_folder,
+    is_yaml,
     load_tensors,
+    local_run,
     read_json,
     require_run,
     run_state,
@@ -70,6 +72,8 @@ def check(
         expect: Of a run, also say what score to expect in cells without test data, by the model's
             confidence in sentences that the recipe has in the language. Runs the model.
     """
+    if not is_yaml(place):
+        place = local_run(place)
     if not place.is_dir():
         if expect:
             raise HyperlectError("--expect goes with a run folder, not with a recipe.")

@@ -65,7 +65,7 @@ def evaluate(
         split: Which part of the data.
         as_json: Print the results as JSON instead of a table.
     """
-    run = require_run(run, finished=True)
+    named, run = run, require_run(run, finished=True)
     # The parser gives an option one value: the cells after the first come as arguments.
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
@@ -78,12 +78,15 @@ def evaluate(
         from ..evaluation import evaluate_run
         from ..recipe import load_recipe
     recipe = load_recipe(run / RECIPE, overrides, check_files=False)
-    results = evaluate_run(run, chosen or None, split, device, err(), recipe, files or None)
+    from_hub = run != named  # what lies in the client's cache is not to be changed
+    results = evaluate_run(
+        run, chosen or None, split, device, err(), recipe, files or None, save=not from_hub
+    )
     if as_json:
         typer.echo(results.model_dump_json(indent=1))
         return
     out().print(results_table(results))
-    if chosen or files or split != "test":
+    if chosen or files or from_hub or split != "test":
         remark(f"({RESULTS} keeps the test scores of all cells and was not changed)")
     else:
         remark(f"Saved in {run / RESULTS}. As a page: hyperlect report {run}")

@@ -204,6 +204,7 @@ def evaluate_run(
     console: Console | None = None,
     recipe: Recipe | None = None,
     files: Mapping[Cell, Path] | None = None,
+    save: bool = True,
 ) -> Results:
     """Score a run on every cell of its recipe that has data of a split, and write results.json.
 
@@ -216,6 +217,7 @@ def evaluate_run(
         recipe: the run's, if its data has moved; by default the one in the folder.
         files: other files to score, by cell, in the format of the recipe's data for the task.
             Nothing else is then scored, and results.json is left as it is.
+        save: whether results.json is written otherwise.
 
     Returns:
         The results.
@@ -252,7 +254,7 @@ def evaluate_run(
         date=datetime.date.today().isoformat(),
         cells=tuple(scored),
     )
-    if cells is None and split == "test" and not files:
+    if save and cells is None and split == "test" and not files:
         write_results(run, results)
     return results
 

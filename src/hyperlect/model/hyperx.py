@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -687,6 +688,25 @@ class HyperX(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder / MODEL, self.backbone, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Put the model on the hub, with a card. For a run with results: `hyperlect.push_to_hub`.
+
+        Args:
+            repository: namespace/name.
+            options: of `export.push_to_hub`, as ``private=True``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HyperlectError: as `export.push_to_hub` and `save_pretrained`.
+        """
+        from .. import push_to_hub
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_to_hub(folder, repository, **options)
 
     @classmethod
     def from_pretrained(
