@@ -1,0 +1,1 @@
+"""A cell of a trained model as files that other libraries load."""
