@@ -367,5 +367,7 @@ class LoraHooks(AdapterHooks):
             added = low_rank(inputs[0], layers[layer], name, self.scale)
         else:
             added = low_rank_rows(inputs[0], layers[layer], name, groups, self.scale)
+        if projection.parts == 1:
+            return output + added
         before = added.shape[-1] * projection.part
         return output + F.pad(added, (before, output.shape[-1] - before - added.shape[-1]))

@@ -254,7 +254,9 @@ def _group_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: floa
     return torch.addcmul(bias[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), weight[:, None])
 
 
-def low_rank(x: Tensor, weights: AdapterWeights, target: str, scale: float) -> Tensor:
+def low_rank(
+    x: Tensor, weights: AdapterWeights, target: str, scale: float, leading: int = 0
+) -> Tensor:
     """Return what LoRA adds to a projection of x: s B A x (Hu et al. 2022, section 4.1).
 
     Args:
@@ -262,15 +264,16 @@ def low_rank(x: Tensor, weights: AdapterWeights, target: str, scale: float) -> T
         weights: of one layer of one cell; of stacked adapters, each adds its own.
         target: the projection.
         scale: s.
+        leading: the number of leading dimensions of the weights, which x has too.
 
     Returns:
         (…, out).
     """
-    added = [
-        F.linear(F.linear(x, getattr(single, f"{target}_a")), getattr(single, f"{target}_b"))
-        for single in weights.in_sequence()
-    ]
-    return scale * sum(added[1:], added[0])
+    added: list[Tensor] = []
+    for single in weights.in_sequence(leading):
+        a, b = getattr(single, f"{target}_a"), getattr(single, f"{target}_b")
+        added.append(scale * (x @ a.mT) @ b.mT)
+    return torch.stack(added).sum(dim=0) if len(added) > 1 else added[0]
 
 
 def low_rank_rows(
@@ -287,12 +290,8 @@ def low_rank_rows(
     Returns:
         (B, T, out).
     """
-    factors = AdapterWeights(a=getattr(weights, f"{target}_a"), b=getattr(weights, f"{target}_b"))
-    owners = groups.owners
+    owners, names = groups.owners, (f"{target}_a", f"{target}_b")
+    factors = AdapterWeights(**{name: getattr(weights, name) for name in names})
     if owners is not None:
         factors = factors.apply(lambda tensor: tensor.index_select(0, owners))
-    moved, added = groups.gather(x), []
-    for single in factors.in_sequence(leading=1):
-        a, b = (factor.transpose(1, 2) for _, factor in single.items())
-        added.append(moved @ a @ b)
-    return groups.put_back(scale * sum(added[1:], added[0]), x.shape[1])
+    return groups.put_back(low_rank(groups.gather(x), factors, target, scale, 1), x.shape[1])
