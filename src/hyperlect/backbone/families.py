@@ -26,6 +26,7 @@ from ..hypernet import (
     low_rank,
     low_rank_rows,
 )
+from ..hypernet.config import TARGETS
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,17 @@ _BERT_MLM = MlmNames(
     activation="hidden_act",
 )
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
-_BERT_PROJECTIONS = {
-    "query": Projection("attention.self.query"),
-    "key": Projection("attention.self.key"),
-    "value": Projection("attention.self.value"),
-    "output": Projection("attention.output.dense"),
-    "up": Projection("intermediate.dense"),
-    "down": Projection("output.dense"),
-}
+
+
+def _projections(*paths: str) -> dict[str, Projection]:
+    """Name the paths of the six targets, in the order of `TARGETS`."""
+    return {name: Projection(path) for name, path in zip(TARGETS, paths, strict=True)}
+
+
+_BERT_ENDS = ("attention.output.dense", "intermediate.dense", "output.dense")
+_BERT_PROJECTIONS = _projections(
+    "attention.self.query", "attention.self.key", "attention.self.value", *_BERT_ENDS
+)
 _DEBERTA_PROJECTIONS = {
     **_BERT_PROJECTIONS,
     "query": Projection("attention.self.query_proj", positions=True),
@@ -150,14 +154,10 @@ _MODERNBERT_PROJECTIONS = {
     "up": Projection("mlp.Wi"),
     "down": Projection("mlp.Wo"),
 }
-_DISTILBERT_PROJECTIONS = {
-    "query": Projection("attention.q_lin"),
-    "key": Projection("attention.k_lin"),
-    "value": Projection("attention.v_lin"),
-    "output": Projection("attention.out_lin"),
-    "up": Projection("ffn.lin1"),
-    "down": Projection("ffn.lin2"),
-}
+_DISTILBERT_PROJECTIONS = _projections(
+    *(f"attention.{name}_lin" for name in ("q", "k", "v", "out")), "ffn.lin1", "ffn.lin2"
+)
+
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family

@@ -121,6 +121,8 @@ def _load_encoder(
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # named and refused below
+            # Where peft is installed, transformers also looks for its files.
+            adapter_kwargs={"local_files_only": options.get("local_files_only", False)},
             **options,
             **pooler,
         )
