@@ -244,7 +244,7 @@ def test_examples_in_python(mine, monkeypatch, capsys):
     # The tables name every field.
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     for table in (Prediction, Span, AdapterWeights):
-        for field in table.__dataclass_fields__:
+        for field in table.__annotations__:
             assert re.search(rf"^\|[^|]*`{field}`[^|]*\|", page, re.MULTILINE), field
 
 

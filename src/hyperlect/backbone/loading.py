@@ -120,7 +120,7 @@ def _load_encoder(
     loader: Any = AutoModelForMaskedLM if has_head else AutoModel
     family = family_of(config.model_type)
     pooler = {"add_pooling_layer": False} if family.pooler and not has_head else {}
-    with _quiet():
+    with quiet():
         model, info = loader.from_pretrained(
             source,
             dtype=torch.float32,
@@ -172,7 +172,7 @@ def _mlm_start(model: nn.Module, config: Any, names: MlmNames) -> MlmStart:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the bars and remarks of transformers; problems are checked and raised here."""
     from transformers.utils import logging
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterHooks, Backbone
+from ..backbone import AdapterHooks, Backbone, LoraHooks
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
@@ -174,13 +174,24 @@ class HyperX(nn.Module):
             layers = config.hypernet.layers(backbone.layers)
         except ValueError as error:
             raise BackboneError(f"hypernet.{error}.") from None
+        hypernet, family, widths = config.hypernet, backbone.family, None
+        place = "layer" if hypernet.adapter == "lora" else hypernet.insertion
+        points = family.insertion_points(backbone.encoder, backbone.layers, place)
+        points = [points[layer] for layer in layers]
+        if hypernet.adapter == "lora":
+            targets = family.targets(hypernet.lora_targets)
+            widths = {name: target.widths(points[0]) for name, target in targets.items()}
+            self.hooks: AdapterHooks = LoraHooks(points, targets, hypernet.lora_scale)
+        else:
+            self.hooks = AdapterHooks(points, hypernet.activation, hypernet.norm_eps)
         make = METHODS[config.method].adapters
         self.adapters = make and make(
-            config.hypernet,
+            hypernet,
             hidden=backbone.hidden_size,
             layers=len(layers),
             tasks=len(config.adapted_tasks),
             languages=len(config.languages),
+            widths=widths,
         )
         self.features: LanguageFeatures | None = None
         if config.has_base and config.language_features:
@@ -190,11 +201,6 @@ class HyperX(nn.Module):
         self.latents: Latents | None = None
         if config.method == "factorised":
             self.latents = Latents(len(config.tasks), len(config.languages))
-        points = backbone.family.insertion_points(
-            backbone.encoder, backbone.layers, config.hypernet.insertion
-        )
-        activation, eps = config.hypernet.activation, config.hypernet.norm_eps
-        self.hooks = AdapterHooks([points[layer] for layer in layers], activation, eps)
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -613,15 +619,32 @@ class HyperX(nn.Module):
     def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
         """Encode a collated batch, and score the rows of each task with its head."""
         cells = [self.config.index(cell) for cell in batch.cells]
-        with self._adapted(cells):
-            hidden, states = self.backbone(
-                batch.input_ids, batch.attention_mask, batch.token_type_ids, output_hidden_states
-            )
+        hidden, states = self._encode(batch, cells, output_hidden_states)
         latents = None if self.latents is None else self.latents.of_rows(cells)
         vocabulary = self.backbone.output_embeddings
         encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
         scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
         return HyperXOutput(hidden, scores, states)
+
+    def _encode(
+        self, batch: Batch, cells: Sequence[Index], output_hidden_states: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Encode with the adapters of each row's cell, in one pass or in one for each cell."""
+        inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        distinct = list(dict.fromkeys(cells))
+        if self.hooks.mixes_cells or len(distinct) == 1:
+            with self._adapted(cells):
+                return self.backbone(*inputs, output_hidden_states)  # type: ignore[no-any-return]
+        owners = torch.tensor([distinct.index(cell) for cell in cells], device=self.device)
+        passes = []
+        for number, cell in enumerate(distinct):
+            chosen = (None if tensor is None else tensor[owners == number] for tensor in inputs)
+            with self._adapted([cell]):
+                last, states = self.backbone(*chosen, output_hidden_states)
+            passes.append((last, *(states or ())))
+        back = owners.argsort(stable=True).argsort()
+        hidden, *joined = (torch.cat(several)[back] for several in zip(*passes, strict=True))
+        return hidden, tuple(joined) if output_hidden_states else None
 
     def head(self, task: str) -> Head:
         """Return the head of a task."""
@@ -759,13 +782,23 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
         for name, tensor in load_tensors(folder / WEIGHTS).items()
         if name.startswith(prefix)
     }
-    bias = tensors["generator.maps.up_bias.bias"]  # (h,), or (L, h) with a generator a layer
+    rank, lora = config.hypernet.lora_rank, config.hypernet.adapter == "lora"
+    # Each bias holds a whole weight, or (L, …) with a generator a layer.
+    sizes = {
+        name.removeprefix("generator.maps.").removesuffix(".bias"): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith("generator.maps.") and name.endswith(".bias")
+    }
+    targets: tuple[str, ...] = config.hypernet.lora_targets if lora else ()
+    widths = {n: (sizes[f"{n}_a"][-1] // rank, sizes[f"{n}_b"][-1] // rank) for n in targets}
+    first = next(iter(sizes.values()))
     hypernet = Hypernet(
         config.hypernet,
-        hidden=bias.shape[-1],
-        layers=len(tensors.get("source.embeddings.layer", bias)),
+        hidden=0 if lora else sizes["up_bias"][-1],
+        layers=len(tensors.get("source.embeddings.layer", first)),
         tasks=len(config.adapted_tasks),
         languages=len(config.languages),
+        widths=widths,
     )
     load_exactly(dict(hypernet.named_parameters()), tensors)
     return config, hypernet.eval()
