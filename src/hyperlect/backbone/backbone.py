@@ -130,13 +130,17 @@ class Backbone(nn.Module):
             if layers is None or name.startswith(tuple(paths)):
                 yield name, parameter
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, model: Any = None) -> None:
         """Write the encoder as it is now, and its tokenizer, as a transformers folder.
 
         Versions 4 of transformers read it too. They do not know the classes and fields of
         tokenizers that version 5 writes.
+
+        Args:
+            folder: is made.
+            model: a transformers model to write in place of the encoder.
         """
-        folder, encoder = Path(folder), cast("Any", self.encoder)
+        folder, encoder = Path(folder), cast("Any", self.encoder if model is None else model)
         encoder.save_pretrained(folder)
         for file in folder.glob("*.safetensors"):  # safetensors lets the owner alone read them
             file.chmod((folder / "config.json").stat().st_mode)
