@@ -37,7 +37,6 @@ def test_defaults_are_the_published_base_model():
         "base_hidden": 64,
         "base_dropout": 0.1,
         "base_temperature": 0.2,
-        "cell_offsets": False,
         "start": "published",
         "top_layers": None,
         "skip_last_layer": False,

@@ -28,7 +28,7 @@ from . import (
 if TYPE_CHECKING:
     from ..transfer import Added
 
-Trained = Literal["vector", "offsets", "source", "all"]
+Trained = Literal["adapter", "vector", "source", "all"]
 
 
 def add_language(
@@ -64,9 +64,10 @@ def add_language(
         like: The languages whose mean the vector starts from, as isl,dan or isl=2,dan=1; auto
             weighs the nearest. Default: what stands for any untrained language, or auto where
             there are no sentences.
-        train: vector: the language's vector alone. offsets: also an offset for each of its cells.
-            source: the vector, and the projection that all languages share. all: everything, with
-            the run's training data. Default: offsets, which leave all other cells as they are.
+        train: adapter: a change of the adapter of each cell that has sentences; all other cells
+            stay as they are. vector: the language's vector alone. source: the vector, and the
+            projection that all languages share. all: everything, with the run's training data.
+            Default: adapter.
         target: The run folder to make. Default: RUN-LANGUAGE; for a model of the hub in runs/.
         steps: The most steps of fitting.
         seed: Decides the order of the sentences.

@@ -69,8 +69,8 @@ def evaluate(
     # The parser gives an option one value: the cells after the first come as arguments.
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
-    named = named_files("--test", "TASK:LANGUAGE=FILE", test)
-    parsed = ((Cell.parse(cell), file) for cell, file in named.items())
+    tested = named_files("--test", "TASK:LANGUAGE=FILE", test)
+    parsed = ((Cell.parse(cell), file) for cell, file in tested.items())
     files = {Cell(task, resolve(language)): file for (task, language), file in parsed}
     if files and (chosen or split != "test"):
         raise HyperlectError("--test names the cells itself; remove --cells and --split.")

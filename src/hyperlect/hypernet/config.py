@@ -95,10 +95,6 @@ class HypernetConfig:
         base_dropout: its dropout.
         base_temperature: of "neighbours": what cosines are divided by before the softmax; the
             lower, the fewer neighbours count.
-        cell_offsets: whether each cell also has an offset for each layer, added to the source
-            embedding. It starts at zero. A language's vector changes what the generator reads only
-            through the projection, which was trained for other languages; an offset changes it
-            directly, and for no other cell.
         start: the first generated weights: near zero, since all biases start there ("published"),
             or those of an ordinary adapter ("adapter"), which learns sooner. With lora "adapter"
             starts A at random and B at zero in all cells, as LoRA does.
@@ -137,7 +133,6 @@ class HypernetConfig:
     base_hidden: int = 64
     base_dropout: float = 0.1
     base_temperature: float = 0.2
-    cell_offsets: bool = False
     start: Start = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
@@ -165,8 +160,6 @@ class HypernetConfig:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
         if self.base_temperature == 0:
             yield "base_temperature must be above 0"
-        if self.cell_offsets and not {"task", "language"} <= set(self.sources):
-            yield "cell_offsets needs task and language among the sources"
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
         targets = set(self.lora_targets)
@@ -234,4 +227,6 @@ class HypernetConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
         """Read the output of `to_dict`, of earlier versions too."""
-        return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
+        # Before any release, cells could have offsets; no model that is kept has them.
+        current = {name: value for name, value in data.items() if name != "cell_offsets" or value}
+        return cls(**{RENAMED.get(name, name): value for name, value in current.items()})

@@ -68,8 +68,6 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 class SourceEmbedding(nn.Module):
     """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
 
-    With offsets o of each cell and layer, it is s + o_{l,t,i} or s / |s| + o_{l,t,i}.
-
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
 
@@ -89,10 +87,6 @@ class SourceEmbedding(nn.Module):
             {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
         )
         self.base = LanguageBase(config, languages) if config.has_base else None
-        self.offsets: nn.Parameter | None = None
-        if config.cell_offsets:
-            size = (languages, tasks, layers, config.source_size)
-            self.offsets = nn.Parameter(torch.zeros(size))
         self.project: nn.Sequential | None = None
         if config.projection is not None:
             inner = config.source_hidden or config.concatenated
@@ -164,9 +158,6 @@ class SourceEmbedding(nn.Module):
         embedding: Tensor = joined if self.project is None else self.project(joined)
         if self.unit:
             embedding = F.normalize(embedding, dim=-1)
-        if self.offsets is not None:
-            offsets = self.offsets[languages.clamp(min=0), tasks]
-            embedding = embedding + offsets.masked_fill((languages < 0)[:, None, None], 0.0)
         return embedding
 
 
@@ -237,6 +228,21 @@ class Generator(nn.Module):
             if name.endswith("_b"):
                 nn.init.zeros_(affine.get_parameter("weight"))
         start_as_adapter(self.norms.items(), std)
+
+    def shift(self, offset: Tensor) -> dict[str, Tensor]:
+        """Return what an offset o of the source embedding adds to each weight: G o, by its name.
+
+        Args:
+            offset: (L, p).
+
+        Returns:
+            Tensors with leading dimension (L,). Ordinary LayerNorms do not depend on the source.
+        """
+        shifts = {}
+        for name, affine in self.maps.items():
+            zero: Tensor = affine(torch.zeros_like(offset)[None])
+            shifts[name] = (affine(offset[None]) - zero)[0]
+        return shifts
 
     def forward(self, source: Tensor) -> AdapterWeights:
         """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
