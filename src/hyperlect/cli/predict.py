@@ -22,7 +22,7 @@ from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import is_hub_id, require_run, writing
+from ..run_folder import is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -138,6 +138,7 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
+    run = str(local_run(Path(run)))
     model = load(run, device)
     tasks = choose(model, task)
     chosen = tasks[0]
@@ -468,7 +469,7 @@ class Writer:
             if self.layout in WORD_FILES:
                 lines = self._filled(block, predictions)
             else:
-                lines = self._word_lines(predictions) if predictions else []
+                lines = self._word_lines(block, predictions) if predictions else []
         elif not predictions:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
@@ -484,11 +485,19 @@ class Writer:
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _word_lines(self, predictions: Mapping[str, Prediction]) -> Iterator[str]:
+    def _metadata(self, block: Block, prediction: Prediction) -> Iterator[str]:
+        """Yield the comments that CoNLL-U must have, unless they stand in a word file already."""
+        values = {"sent_id": str(block.line), "text": " ".join(prediction.text.split())}
+        comments = [line for _, line in block.lines] if self.layout in WORD_FILES else []
+        for key, value in values.items():
+            if not any(re.match(rf"#\s*{key}\s*=", comment) for comment in comments):
+                yield f"# {key} = {value}"
+
+    def _word_lines(self, block: Block, predictions: Mapping[str, Prediction]) -> Iterator[str]:
         """Yield a line for each word of an input of another layout, and a blank line."""
         prediction = predictions[self.tasks[0].name]
         if self.form == "conllu":
-            yield f"# text = {' '.join(prediction.text.split())}"
+            yield from self._metadata(block, prediction)
         for number, word in enumerate(prediction.words):
             yield self._word_line(predictions, number, word)
         yield ""
@@ -500,6 +509,8 @@ class Writer:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
             if predictions and (begin.isdigit() if conllu else line.strip() and not comment):
+                if self.form == "conllu" and not (conllu or number):
+                    yield from self._metadata(block, predictions[self.tasks[0].name])
                 yield self._word_line(predictions, number, line)
                 number += 1
             elif conllu and self.form == "conll" and begin[:1].isdigit():
