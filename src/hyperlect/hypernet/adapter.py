@@ -221,7 +221,7 @@ def _adapt_groups(
     z: Tensor, weights: AdapterWeights, groups: RowGroups, activation: str, eps: float
 ) -> Tensor:
     moved = z if groups.back is None else z.index_select(0, groups.rows.flatten())
-    inner = moved.reshape(len(groups.rows), -1, z.shape[2])
+    inner = moved.reshape(groups.rows.shape[0], -1, z.shape[2])
     inner = _group_norm(inner, weights.before_weight, weights.before_bias, eps)
     inner = _affine(inner, weights.down_weight, weights.down_bias)
     inner = _affine(ACTIVATIONS[activation](inner), weights.up_weight, weights.up_bias)

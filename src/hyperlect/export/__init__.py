@@ -1,0 +1,1 @@
+"""A cell or a run in the formats of other libraries."""
