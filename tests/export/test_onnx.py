@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,16 +12,18 @@ import torch
 
 from hyperlect.data.batching import Batch, collate
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.errors import HyperlectError, RunError, UnknownNameError
 from hyperlect.grid import Cell
 from hyperlect.model import HyperX
+from hyperlect.run_folder import ONNX, ONNX_GRAPH
 from hyperlect.tasks import Task, TaskType
-from tests.model.models import NER, POS, TOPIC, tiny_model
+from tests.model.models import MLM, NER, POS, TOPIC, tiny_model
 from tests.tiny import FAMILY_NAMES, WORDS
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from hyperlect.export.onnx import OnnxModel, export_onnx
+from hyperlect.export.onnx import OnnxModel, export_onnx, require_packages
 
 DEP = Task("dep", TaskType.PARSING, ("det", "obj", "root"))
 NLI = Task("nli", TaskType.PAIRS, ("same", "other"))
@@ -73,3 +77,91 @@ def test_the_whole_model_runs_rows_of_many_cells(family: str, tmp_path: Path) ->
     assert_equal(model, exported, cells)
     assert_equal(model, exported, [Cell("topic", "isl")])
     assert_equal(model, exported, [Cell("dep", "fao"), Cell("ner", "tur")])
+
+
+@pytest.fixture(scope="module")
+def bert() -> HyperX:
+    return tiny_model("bert", tasks=(*TASKS, MLM), trained=(Cell("pos", "isl"),))
+
+
+@pytest.mark.parametrize("task", [POS, DEP, NLI], ids=lambda task: task.name)
+def test_one_cell_has_its_adapter_as_constants(task: Task, bert: HyperX, tmp_path: Path) -> None:
+    cell = Cell(task.name, "isl")
+    export_onnx(bert, cell, tmp_path)
+    exported = OnnxModel(tmp_path, threads=1)
+    assert not {"task", "language"} & {node.name for node in exported.session.get_inputs()}
+    assert_equal(bert, exported, [cell])
+    for other in (Cell(task.name, "tur"), Cell("ner", "isl")):
+        with pytest.raises(HyperlectError, match=str(cell)):
+            exported.run(batch(bert, [other]))
+
+
+def test_predictions_are_those_of_torch(bert: HyperX, tmp_path: Path) -> None:
+    """Also in one call for many cells, of long sentences, and with what describes them."""
+    export_onnx(bert, None, tmp_path)
+    exported = OnnxModel(tmp_path)
+    texts = ["Anna sees the cat", "a dog " * 40, "the old river in Oslo"] * 4
+    tasks = [*["pos", "ner", "dep", "topic"] * 3]
+    languages = [*["eng"] * 4, *["fao"] * 4, *["isl"] * 4]
+    expected = bert.predict(texts, tasks, languages)
+    actual = exported.predict(texts, tasks, languages)
+    for wanted, got in zip(expected, actual, strict=True):
+        exact = {"confidences": (), "scores": None, "promised": ()}
+        assert replace(got, **exact) == replace(wanted, **exact)
+        assert got.confidences == pytest.approx(wanted.confidences, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["mad-x", "adapters", "factorised", "head"])
+def test_every_method_has_its_graph(method: str, tmp_path: Path) -> None:
+    """With no vector for one language; those that read no language need not know it."""
+    tasks = (POS, TOPIC, MLM)
+    trained = tuple(Cell("mlm", language) for language in LANGUAGES[:3])
+    model = tiny_model(method=method, tasks=tasks, trained=trained)
+    export_onnx(model, None, tmp_path)
+    languages = LANGUAGES[:3] if method == "mad-x" else LANGUAGES
+    cells = [Cell(task, language) for task in ("pos", "topic") for language in languages]
+    assert_equal(model, OnnxModel(tmp_path), cells)
+
+
+def test_int8_is_smaller_and_close(bert: HyperX, tmp_path: Path) -> None:
+    export_onnx(bert, None, tmp_path / "fp32")
+    export_onnx(bert, None, tmp_path / "int8", quantize="int8")
+    assert json.loads((tmp_path / "int8" / ONNX).read_text())["precision"] == "int8"
+    sizes = [(tmp_path / name / ONNX_GRAPH).stat().st_size for name in ("fp32", "int8")]
+    assert sizes[1] < sizes[0]
+    rows = batch(bert, [Cell("pos", "isl"), Cell("pos", "fao")])
+    full, rounded = (OnnxModel(tmp_path / n).run(rows).scores["pos"] for n in ("fp32", "int8"))
+    assert not rounded.equal(full)
+    assert (rounded - full).abs().max() < 0.1 * full.abs().max()
+    assert {path.name for path in (tmp_path / "int8").iterdir()} == {
+        path.name for path in (tmp_path / "fp32").iterdir()
+    }
+
+
+def test_a_graph_names_no_path_of_the_machine(bert: HyperX, tmp_path: Path) -> None:
+    export_onnx(bert, Cell("pos", "eng"), tmp_path)
+    assert str(Path(__file__).parents[2]).encode() not in (tmp_path / ONNX_GRAPH).read_bytes()
+
+
+def test_what_cannot_be_exported(bert: HyperX, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    with pytest.raises(HyperlectError, match="mlm"):
+        export_onnx(bert, Cell("mlm", "isl"), folder)
+    with pytest.raises(UnknownNameError, match="srl"):
+        export_onnx(bert, Cell("srl", "isl"), folder)
+    with pytest.raises(UnknownNameError, match="islandic"):
+        export_onnx(bert, Cell("pos", "islandic"), folder)
+    with pytest.raises(HyperlectError, match=r"hyperlect\[onnx\]"):
+        require_packages("onnx", "no_such_package")
+    assert not folder.exists()
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="missing"):
+        OnnxModel(tmp_path)
+    (tmp_path / ONNX).write_text('{"format_version": 99}')
+    with pytest.raises(RunError, match="99"):
+        OnnxModel(tmp_path)
+    (tmp_path / ONNX).write_text('{"format_version": 1}')
+    with pytest.raises(RunError, match="malformed"):
+        OnnxModel(tmp_path)

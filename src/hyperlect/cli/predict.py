@@ -19,10 +19,10 @@ from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
 from ..data.readers.conllu import COLUMNS
-from ..errors import DataError, HyperlectError, Problems, counted
+from ..errors import DataError, HyperlectError, Problems, RunError, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import is_hub_id, require_run, writing
+from ..run_folder import ONNX, is_hub_id, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -44,6 +44,7 @@ _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a
 Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
 Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
 """How predictions are written; the last three are formats of the input, as in a recipe."""
+Engine = Literal["auto", "torch", "onnx"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")
 WORD_FORMS = ("conll", "conllu")
@@ -80,6 +81,7 @@ def predict(
     like: Annotated[str, typer.Option(metavar="LANGUAGES")] = "",
     adapt: bool = False,
     device: DeviceOption = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Label sentences with one task in one language.
 
@@ -113,6 +115,8 @@ def predict(
         like: A language without a vector gets the mean of these, as isl,dan or isl=2,dan=1; auto
             weighs the nearest ones.
         adapt: First fit the language's vector to the sentences themselves, for at most a minute.
+        engine: onnx runs a folder that hyperlect export made with onnxruntime; torch runs a run.
+            auto takes the one that RUN is for.
     """
     if form in ("columns", "tsv", "csv"):
         layout = form
@@ -126,7 +130,13 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
-    model = load(run, device)
+    model = load(run, device, engine)
+    exported = (Path(run) / ONNX).is_file()
+    if exported and (like or adapt):
+        raise HyperlectError(
+            "An ONNX export cannot be changed, so --like and --adapt need the run itself. "
+            "`hyperlect add-language` changes the run; then export it again."
+        )
     chosen = model.task(task)
     first = [line for _, line in head]
     guessed = layout == "auto"
@@ -166,7 +176,8 @@ def predict(
     if like or adapt:
         blocks = prepare(model, blocks, problems, Path(run), task, language, weights(like), adapt)
     # Confidence after adaptation is no measure: that is what it makes larger.
-    trusted = None if adapt else Path(run)
+    fitted = exported and "fitted" in model.language_source(language)
+    trusted = None if adapt or fitted else Path(run)
     with _written(target, file) as console:
         writer = Writer(form, layout, chosen, console, comment)
         label(model, blocks, problems, writer, language, 1 if typed else CHUNK, trusted)
@@ -221,8 +232,24 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: str, device: Device) -> HyperX:
-    """Load a model from a run folder or the hub."""
+def load(run: str, device: Device, engine: Engine = "auto") -> Any:
+    """Load a model from a run folder or the hub; an ONNX export as an `OnnxModel`.
+
+    Raises:
+        RunError: it is neither, or not for the engine.
+        HyperlectError: the device is not one that the engine runs on.
+    """
+    if (Path(run) / ONNX).is_file():
+        if engine == "torch":
+            raise RunError(f"{run} is an ONNX export. Leave --engine torch out, or name the run.")
+        if device not in ("auto", "cpu"):
+            raise HyperlectError(f"ONNX exports run on the CPU, not on {device}.")
+        with libraries():
+            from ..export.onnx import OnnxModel
+        return OnnxModel(run)
+    if engine == "onnx":
+        hint = f"Export it first: hyperlect export {run} --format onnx FOLDER"
+        raise RunError(f"{run} is not an ONNX export. {hint}")
     if Path(run).parent.is_dir() or not is_hub_id(run):
         require_run(Path(run), finished=True, recipe=False)
     with libraries():

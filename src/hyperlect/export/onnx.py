@@ -18,6 +18,7 @@ word, head, label). Head 0 is the root.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..data.encoding import makes_types
 from ..errors import HyperlectError, RunError
-from ..grid import Cell
+from ..grid import Cell, Grid
 from ..heads import HEADS, Encoded, Head, HeadOptions, ParseScores
 from ..heads.parsing import PairScores, PairTable
 from ..hypernet import UNTRAINED, RowGroups
@@ -181,8 +182,7 @@ def export_onnx(
         name: {place: dims[axis] for place, axis in enumerate(of_input)}
         for name, of_input in axes.items()
     }
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own insides
+    with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             graph,
             kwargs=inputs,
@@ -193,6 +193,8 @@ def export_onnx(
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces with paths of this machine
     folder.mkdir(parents=True, exist_ok=True)
     large = sum(tensor.nbytes for tensor in graph.state_dict().values()) > LARGEST_FILE
     if quantize is None:
@@ -227,6 +229,20 @@ def export_onnx(
     write_json(folder / ONNX, data, indent=2)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what the exporter says about its own insides; errors are raised all the same."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def quantize_graph(source: Path, target: Path) -> None:
     """Quantize the constant matrices of a graph to int8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -256,7 +272,7 @@ class OnnxModel:
 
     Args:
         folder: that `export_onnx` wrote.
-        threads: the number of threads of one forward pass; None for one a core.
+        threads: the number of threads of one forward pass; None for as many as torch uses.
 
     Attributes:
         config: of the model that was exported.
@@ -285,7 +301,7 @@ class OnnxModel:
             raise RunError(f"{folder / ONNX} is malformed ({error!r}).") from error
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or torch.get_num_threads()
         try:
             self.session = onnxruntime.InferenceSession(folder / ONNX_GRAPH, options)
         except Exception as error:  # onnxruntime's errors have no common class
@@ -301,6 +317,11 @@ class OnnxModel:
     def languages(self) -> list[str]:
         """The languages with a vector of their own."""
         return list(self.config.languages)
+
+    @property
+    def grid(self) -> Grid:
+        """Which cells were trained."""
+        return self.config.grid
 
     def task(self, name: str) -> Task:
         """Return a task that the graph has. Raises `HyperlectError` for another one."""
