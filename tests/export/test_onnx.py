@@ -64,19 +64,12 @@ def assert_equal(model: HyperX, exported: OnnxModel, cells: list[Cell]) -> None:
         else:
             pairs = [(scores, actual[name])]
         for wanted, got in pairs:
-            torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-5)
+            # The random parser has scores above 100, which must agree in five digits.
+            largest = wanted[wanted.isfinite()].abs().max()
+            torch.testing.assert_close(got, wanted, atol=max(1e-4, 5e-6 * largest), rtol=0)
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_the_whole_model_runs_rows_of_many_cells(family: str, tmp_path: Path) -> None:
-    model = tiny_model(family, tasks=TASKS, trained=())
-    export_onnx(model, None, tmp_path)
-    exported = OnnxModel(tmp_path, threads=1)
-    assert exported.max_length == model.max_length
-    cells = [Cell(task.name, language) for task in TASKS for language in LANGUAGES]
-    assert_equal(model, exported, cells)
-    assert_equal(model, exported, [Cell("topic", "isl")])
-    assert_equal(model, exported, [Cell("dep", "fao"), Cell("ner", "tur")])
+CELLS = [Cell(task.name, language) for task in TASKS for language in LANGUAGES]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +77,33 @@ def bert() -> HyperX:
     return tiny_model("bert", tasks=(*TASKS, MLM), trained=(Cell("pos", "isl"),))
 
 
-@pytest.mark.parametrize("task", [POS, DEP, NLI], ids=lambda task: task.name)
+@pytest.fixture(scope="module")
+def whole(bert: HyperX, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole model; tests must not change it."""
+    folder = tmp_path_factory.mktemp("whole")
+    export_onnx(bert, None, folder)
+    return folder
+
+
+@pytest.mark.parametrize("cells", [CELLS, [Cell("topic", "isl")], [*CELLS[3:5], *CELLS[12:16]]])
+def test_the_whole_model_runs_rows_of_many_cells(
+    cells: list[Cell], bert: HyperX, whole: Path
+) -> None:
+    exported = OnnxModel(whole, threads=1)
+    assert exported.max_length == bert.max_length
+    assert_equal(bert, exported, cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "bert"])
+def test_every_family_has_its_graph(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family, tasks=(POS, TOPIC, DEP), trained=())
+    export_onnx(model, None, tmp_path)
+    cells = [cell for cell in CELLS if cell.task in model.tasks]
+    assert_equal(model, OnnxModel(tmp_path), cells)
+
+
+@pytest.mark.parametrize("task", [POS, DEP], ids=lambda task: task.name)
 def test_one_cell_has_its_adapter_as_constants(task: Task, bert: HyperX, tmp_path: Path) -> None:
     cell = Cell(task.name, "isl")
     export_onnx(bert, cell, tmp_path)
@@ -96,10 +115,9 @@ def test_one_cell_has_its_adapter_as_constants(task: Task, bert: HyperX, tmp_pat
             exported.run(batch(bert, [other]))
 
 
-def test_predictions_are_those_of_torch(bert: HyperX, tmp_path: Path) -> None:
+def test_predictions_are_those_of_torch(bert: HyperX, whole: Path) -> None:
     """Also in one call for many cells, of long sentences, and with what describes them."""
-    export_onnx(bert, None, tmp_path)
-    exported = OnnxModel(tmp_path)
+    exported = OnnxModel(whole)
     texts = ["Anna sees the cat", "a dog " * 40, "the old river in Oslo"] * 4
     tasks = [*["pos", "ner", "dep", "topic"] * 3]
     languages = [*["eng"] * 4, *["fao"] * 4, *["isl"] * 4]
@@ -111,7 +129,7 @@ def test_predictions_are_those_of_torch(bert: HyperX, tmp_path: Path) -> None:
         assert got.confidences == pytest.approx(wanted.confidences, abs=1e-4)
 
 
-@pytest.mark.parametrize("method", ["mad-x", "adapters", "factorised", "head"])
+@pytest.mark.parametrize("method", ["mad-x", "factorised", "head"])
 def test_every_method_has_its_graph(method: str, tmp_path: Path) -> None:
     """With no vector for one language; those that read no language need not know it."""
     tasks = (POS, TOPIC, MLM)
@@ -123,24 +141,19 @@ def test_every_method_has_its_graph(method: str, tmp_path: Path) -> None:
     assert_equal(model, OnnxModel(tmp_path), cells)
 
 
-def test_int8_is_smaller_and_close(bert: HyperX, tmp_path: Path) -> None:
-    export_onnx(bert, None, tmp_path / "fp32")
-    export_onnx(bert, None, tmp_path / "int8", quantize="int8")
-    assert json.loads((tmp_path / "int8" / ONNX).read_text())["precision"] == "int8"
-    sizes = [(tmp_path / name / ONNX_GRAPH).stat().st_size for name in ("fp32", "int8")]
-    assert sizes[1] < sizes[0]
+def test_int8_is_smaller_and_close(bert: HyperX, whole: Path, tmp_path: Path) -> None:
+    export_onnx(bert, None, tmp_path, quantize="int8")
+    assert json.loads((tmp_path / ONNX).read_text())["precision"] == "int8"
+    assert (tmp_path / ONNX_GRAPH).stat().st_size < (whole / ONNX_GRAPH).stat().st_size
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole.iterdir()}
     rows = batch(bert, [Cell("pos", "isl"), Cell("pos", "fao")])
-    full, rounded = (OnnxModel(tmp_path / n).run(rows).scores["pos"] for n in ("fp32", "int8"))
+    full, rounded = (OnnxModel(folder).run(rows).scores["pos"] for folder in (whole, tmp_path))
     assert not rounded.equal(full)
     assert (rounded - full).abs().max() < 0.1 * full.abs().max()
-    assert {path.name for path in (tmp_path / "int8").iterdir()} == {
-        path.name for path in (tmp_path / "fp32").iterdir()
-    }
 
 
-def test_a_graph_names_no_path_of_the_machine(bert: HyperX, tmp_path: Path) -> None:
-    export_onnx(bert, Cell("pos", "eng"), tmp_path)
-    assert str(Path(__file__).parents[2]).encode() not in (tmp_path / ONNX_GRAPH).read_bytes()
+def test_a_graph_names_no_path_of_the_machine(whole: Path) -> None:
+    assert str(Path(__file__).parents[2]).encode() not in (whole / ONNX_GRAPH).read_bytes()
 
 
 def test_what_cannot_be_exported(bert: HyperX, tmp_path: Path) -> None:
