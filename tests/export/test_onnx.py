@@ -17,8 +17,9 @@ from hyperlect.grid import Cell
 from hyperlect.model import HyperX
 from hyperlect.run_folder import ONNX, ONNX_GRAPH
 from hyperlect.tasks import Task, TaskType
+from tests.documents import blocks, run_python
 from tests.model.models import MLM, NER, POS, TOPIC, tiny_model
-from tests.tiny import FAMILY_NAMES, WORDS
+from tests.tiny import FAMILY_NAMES, WORDS, saved_backbone
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -178,3 +179,13 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / ONNX).write_text('{"format_version": 1}')
     with pytest.raises(RunError, match="malformed"):
         OnnxModel(tmp_path)
+
+
+def test_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one does with onnxruntime alone what the first does."""
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model(saved_backbone(tmp_path / "encoder"))
+    model.save_pretrained("runs/mine")
+    names = run_python(*(block for _, block in blocks("onnx.md", "python")))
+    (prediction,) = model.predict([names["words"]], task="pos", language="isl")
+    assert tuple(names["tags"]) == prediction.labels

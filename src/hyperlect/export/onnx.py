@@ -79,16 +79,17 @@ class _Graph(nn.Module):
         return axes
 
     def outputs(self) -> dict[str, dict[str, Any]]:
-        """Describe each output."""
+        """Return the axes and the labels of each output."""
         described: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
             if task.type is TaskType.PARSING:
                 axes = ["sentence", "word", "head"]
                 described[f"arcs.{task.name}"] = {"axes": axes}
-                described[f"relations.{task.name}"] = {"axes": [*axes, "label"]}
+                relations = {"axes": [*axes, "label"], "labels": task.labels}
+                described[f"relations.{task.name}"] = relations
             else:
                 axes = ["row", "subword", "label"] if task.type.reads_words else ["row", "label"]
-                described[f"logits.{task.name}"] = {"axes": axes}
+                described[f"logits.{task.name}"] = {"axes": axes, "labels": task.labels}
         return described
 
     def forward(
@@ -202,6 +203,8 @@ def export_onnx(
     else:
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             full = Path(temporary) / ONNX_GRAPH
+            # Without this mark, onnxruntime asks for a pre-processing that changes nothing here.
+            program.model.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"
             program.save(full, external_data=large)
             quantize_graph(full, folder / ONNX_GRAPH)
     model.tokenizer.save_pretrained(folder)
@@ -248,7 +251,7 @@ def quantize_graph(source: Path, target: Path) -> None:
 
     The activations that they multiply are quantized with one scale for each tensor. Those inside a
     feed-forward block have outliers, so what reads them, a matrix with more inputs than outputs,
-    stays in fp32: docs/export.md has the scores with and without.
+    stays in fp32: docs/onnx.md has the scores with and without.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
