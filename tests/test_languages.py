@@ -195,3 +195,14 @@ def test_importing_the_module_loads_no_tables() -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("code", "public"),
+    [
+        *(("isl", "is"), ("ind", "id"), ("heb", "he"), ("arb", "ar"), ("zho", "zh"), ("tgl", "tl")),
+        *(("quy", "quy"), ("bho", "bho"), ("hbs", "hbs"), ("qaf", None)),
+    ],
+)
+def test_the_public_code_is_the_shortest(code: str, public: str | None) -> None:
+    assert languages.public_code(code) == public

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from udtools import udeval
+from udtools import Validator, udeval
 
 from hyperlect.cli import predict as verb
 from hyperlect.cli.__main__ import main
@@ -366,13 +366,20 @@ def test_trees_of_raw_sentences_and_in_jsonl(call: Call, trained: Path) -> None:
     code, out, err = call(*command, stdin="Anna sees.\n\nok\n")
     assert code == 0, err
     lines = out.split("\n")
-    assert lines[0] == "# text = Anna sees."
-    words = [line.split("\t")[:6] for line in lines[1:4]]
+    assert lines[:2] == ["# sent_id = 1", "# text = Anna sees."]
+    words = [line.split("\t")[:6] for line in lines[2:5]]
     assert words == [
         [number, word, *"____"] for number, word in (("1", "Anna"), ("2", "sees"), ("3", "."))
     ]
-    assert [line.split("\t")[9] for line in lines[1:4]] == ["_", "SpaceAfter=No", "_"]
-    assert lines[4:] == ["", "# text = ok", "1\tok\t_\t_\t_\t_\t0\troot\t_\t_", "", ""]
+    assert [line.split("\t")[9] for line in lines[2:5]] == ["_", "SpaceAfter=No", "_"]
+    assert lines[5:] == [
+        "",
+        "# sent_id = 3",
+        "# text = ok",
+        "1\tok\t_\t_\t_\t_\t0\troot\t_\t_",
+        "",
+        "",
+    ]
     code, out, err = call(*command, "--format", "jsonl", stdin="ok\n")
     record = json.loads(out)
     assert (record["words"], record["heads"], record["labels"]) == (["ok"], [0], ["root"])
@@ -395,10 +402,39 @@ def test_word_files_become_conllu(call: Call, trained: Path, file: Path) -> None
     code, out, err = call("predict", trained, file, *cell("pos"), *options)
     assert code == 0, err
     lines = out.split("\n")
-    assert lines[:3] == ["# -DOCSTART- O", "", "# % made up"]
-    assert [line.split("\t")[:3] for line in lines[3:5]] == [["1", "Anna", "_"], ["2", "sees", "_"]]
-    assert all(line.split("\t")[3] in UPOS for line in lines[3:5])
-    assert lines[5:] == ["", ""]
+    metadata = ["# sent_id = 3", "# text = Anna sees"]
+    assert lines[:5] == ["# -DOCSTART- O", "", "# % made up", *metadata]
+    assert [line.split("\t")[:3] for line in lines[5:7]] == [["1", "Anna", "_"], ["2", "sees", "_"]]
+    assert all(line.split("\t")[3] in UPOS for line in lines[5:7])
+    assert lines[7:] == ["", ""]
+
+
+RANGE = TREES.partition("3.1")[0]
+"""Words of a sentence, two of which are written as one."""
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (SENTENCES, []),
+        ("# sent_id = a\n# text = Anna sees\nAnna O\nsees O\n\nOslo O\n", ["--comment", "# "]),
+        (f"# sent_id = a\n{RANGE}4\tOslo" + "\t_" * 8 + "\n\n", []),
+    ],
+    ids=["raw", "words", "conllu"],
+)
+def test_the_validator_of_universal_dependencies_accepts_what_is_written(
+    text: str, options: list[str], call: Call, trained: Path, tmp_path: Path
+) -> None:
+    """Tags and then trees, at the level of the format: a tiny model knows no syntax."""
+    files = [tmp_path / name for name in ("text", "tags.conllu", "trees.conllu")]
+    files[0].write_text(text)
+    for before, after, task in ((*files[:2], "pos"), (*files[1:], "dep")):
+        arguments = [*cell(task), "--format", "conllu", "--out", after]
+        code, _, err = call("predict", trained, before, *arguments, *options * (before == files[0]))
+        assert code == 0, err
+    state = Validator(level=2, lang="ud", output=None).validate_files([str(files[-1])])
+    assert [(error.testid, error.message) for error in state.error_tracker] == []
+    assert state.passed()
 
 
 # How predictions are written

@@ -18,6 +18,7 @@ from hyperlect.model import HyperX
 from hyperlect.run_folder import ONNX, ONNX_GRAPH
 from hyperlect.tasks import Task, TaskType
 from tests.documents import blocks, run_python
+from tests.export.models import lora_model
 from tests.model.models import MLM, NER, POS, TOPIC, tiny_model
 from tests.tiny import FAMILY_NAMES, WORDS, saved_backbone
 
@@ -140,6 +141,22 @@ def test_every_method_has_its_graph(method: str, tmp_path: Path) -> None:
     languages = LANGUAGES[:3] if method == "mad-x" else LANGUAGES
     cells = [Cell(task, language) for task in ("pos", "topic") for language in languages]
     assert_equal(model, OnnxModel(tmp_path), cells)
+
+
+@pytest.mark.parametrize("cell", [None, Cell("pos", "isl")])
+def test_generated_lora_has_its_graph(cell: Cell | None, tmp_path: Path) -> None:
+    model = lora_model(tmp_path)
+    export_onnx(model, cell, tmp_path / "onnx")
+    cells = [cell] if cell else [Cell("pos", "isl"), Cell("topic", "fao"), Cell("dep", "eng")]
+    assert_equal(model, OnnxModel(tmp_path / "onnx"), cells)
+
+
+def test_lora_that_rows_cannot_share_is_refused(tmp_path: Path) -> None:
+    model = lora_model(tmp_path, "deberta-v2")
+    assert not model.hooks.mixes_cells
+    with pytest.raises(HyperlectError, match="one cell"):
+        export_onnx(model, None, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_int8_is_smaller_and_close(bert: HyperX, whole: Path, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
 from ..hardware import Precision, arithmetic, fast_precision
+from ..run_folder import read_json, write_json
 from .families import Family, family_of
 
 
@@ -114,9 +116,9 @@ class Backbone(nn.Module):
         return embeddings.get_input_embeddings().weight  # type: ignore[no-any-return]
 
     def layer_norms(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the encoder's LayerNorm parameters by name."""
+        """Yield the parameters of the encoder's LayerNorms by name; RMSNorms count as such."""
         for path, module in self.encoder.named_modules():
-            if "LayerNorm" in type(module).__name__:
+            if type(module).__name__.endswith(("LayerNorm", "RMSNorm")):
                 for name, parameter in module.named_parameters(recurse=False):
                     yield f"{path}.{name}", parameter
 
@@ -127,6 +129,27 @@ class Backbone(nn.Module):
         for name, parameter in self.encoder.named_parameters():
             if layers is None or name.startswith(tuple(paths)):
                 yield name, parameter
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as it is now, and its tokenizer, as a transformers folder.
+
+        Versions 4 of transformers read it too. They do not know the classes and fields of
+        tokenizers that version 5 writes.
+        """
+        folder, encoder = Path(folder), cast("Any", self.encoder)
+        encoder.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):  # safetensors lets the owner alone read them
+            file.chmod((folder / "config.json").stat().st_mode)
+        if self.tokenizer is None:
+            return
+        self.tokenizer.save_pretrained(folder)
+        path = folder / "tokenizer_config.json"
+        config = read_json(path)
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        names = list(self.tokenizer.model_input_names)
+        config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+        write_json(path, config, indent=2)
 
     @contextlib.contextmanager
     def arithmetic(self, precision: Precision) -> Iterator[None]:

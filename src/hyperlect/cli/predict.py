@@ -22,7 +22,7 @@ from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, RunError, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import ONNX, is_hub_id, require_run, writing
+from ..run_folder import ONNX, is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -130,6 +130,7 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
+    run = str(local_run(Path(run)))
     model = load(run, device, engine)
     exported = (Path(run) / ONNX).is_file()
     if exported and (like or adapt):
@@ -232,7 +233,7 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: str, device: Device, engine: Engine = "auto") -> Any:
+def load(run: str, device: Device, engine: Engine = "torch") -> Any:
     """Load a model from a run folder or the hub; an ONNX export as an `OnnxModel`.
 
     Raises:
@@ -241,7 +242,7 @@ def load(run: str, device: Device, engine: Engine = "auto") -> Any:
     """
     if (Path(run) / ONNX).is_file():
         if engine == "torch":
-            raise RunError(f"{run} is an ONNX export. Leave --engine torch out, or name the run.")
+            raise RunError(f"{run} is an ONNX export. Name the run that it was made from.")
         if device not in ("auto", "cpu"):
             raise HyperlectError(f"ONNX exports run on the CPU, not on {device}.")
         with libraries():
@@ -441,7 +442,7 @@ class Writer:
             if self.layout in WORD_FILES:
                 lines = self._filled(block, prediction)
             else:
-                lines = self._word_lines(prediction) if prediction else []
+                lines = self._word_lines(block, prediction) if prediction else []
         elif prediction is None:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
@@ -456,10 +457,18 @@ class Writer:
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _word_lines(self, prediction: Prediction) -> Iterator[str]:
+    def _metadata(self, block: Block, prediction: Prediction) -> Iterator[str]:
+        """Yield the comments that CoNLL-U must have, unless they stand in a word file already."""
+        values = {"sent_id": str(block.line), "text": " ".join(prediction.text.split())}
+        comments = [line for _, line in block.lines] if self.layout in WORD_FILES else []
+        for key, value in values.items():
+            if not any(re.match(rf"#\s*{key}\s*=", comment) for comment in comments):
+                yield f"# {key} = {value}"
+
+    def _word_lines(self, block: Block, prediction: Prediction) -> Iterator[str]:
         """Yield a line for each word of an input of another layout, and a blank line."""
         if self.form == "conllu":
-            yield f"# text = {' '.join(prediction.text.split())}"
+            yield from self._metadata(block, prediction)
         for number, word in enumerate(prediction.words):
             yield self._word_line(prediction, number, word)
         yield ""
@@ -471,6 +480,8 @@ class Writer:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
             if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
+                if self.form == "conllu" and not (conllu or number):
+                    yield from self._metadata(block, prediction)
                 yield self._word_line(prediction, number, line)
                 number += 1
             elif conllu and self.form == "conll" and begin[:1].isdigit():

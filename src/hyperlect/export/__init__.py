@@ -1,1 +1,4 @@
-"""A cell or a run in the formats of other libraries."""
+"""Taking a model elsewhere: one file a format; and to the hub, with its model card."""
+
+from .export import FORMATS, Exported, Format, export
+from .hub import push_to_hub

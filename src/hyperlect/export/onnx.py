@@ -23,6 +23,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,7 +171,12 @@ def export_onnx(
         HyperlectError: a package is missing, or the task or the cell cannot be exported.
         UnknownNameError: there is no such task, or no such language.
     """
-    require_packages("onnx", "onnxscript", *(["onnxruntime"] if quantize else []))
+    require_packages("onnx", "onnxruntime", "onnxscript")
+    if cell is None and not model.hooks.mixes_cells:
+        raise HyperlectError(
+            "The model's LoRA acts on projections of positions, which rows of several cells cannot "
+            "share. Export one cell."
+        )
     graph = _Graph(model.eval(), cell).eval()
     axes = graph.axes()
     sizes = {"row": 2, "subword": 7, "word_subword": 5, "sentence": 3, "word": 4}
@@ -209,6 +215,9 @@ def export_onnx(
             quantize_graph(full, folder / ONNX_GRAPH)
     model.tokenizer.save_pretrained(folder)
     config = model.config
+    if config.language_features:  # a path of this machine; the graph reads no typology
+        features = replace(config.language_features, typology=None)
+        config = replace(config, language_features=features)
     numbers = {
         "task": {task.name: config.index(Cell(task.name, "eng"))[0] for task in graph.tasks},
         "language": {
@@ -230,6 +239,18 @@ def export_onnx(
         "model": config.to_dict(),
     }
     write_json(folder / ONNX, data, indent=2)
+
+
+def onnx_usage(model: HyperX, cell: Cell | None) -> str:
+    """Return Python that loads an export from ``FOLDER``."""
+    task = _exported_tasks(model.config, cell)[0]
+    language = cell.language if cell else next(iter(model.languages), "eng")
+    inputs = '[["A text", "another"]]' if task.type.reads == "pair" else '["A sentence"]'
+    return (
+        "from hyperlect.export.onnx import OnnxModel\n\n"
+        'model = OnnxModel("FOLDER")\n'
+        f'print(model.predict({inputs}, task="{task.name}", language="{language}"))'
+    )
 
 
 @contextmanager

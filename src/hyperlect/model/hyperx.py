@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterHooks, Backbone
+from ..backbone import AdapterHooks, Backbone, LoraHooks
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
@@ -42,7 +43,13 @@ Index = tuple[int, int]
 CACHE_BYTES = 2**28
 
 
-def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
+Changes = Mapping[Index, Mapping[str, Tensor]]
+"""What is added to the weights of some cells, each by its name and with leading dimension (L,)."""
+
+
+def generate(
+    adapters: nn.Module, cells: Sequence[Index], changes: Changes | None = None
+) -> AdapterWeights:
     """Generate the weights of some cells in one product, leading dimensions (C, L).
 
     It always computes in fp32: in bf16 the gradients of several micro-batches would be summed in
@@ -51,7 +58,15 @@ def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
     device = next(adapters.parameters()).device
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
-        return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
+        weights: AdapterWeights = adapters(index[:, 0], index[:, 1])
+    if not changes or changes.keys().isdisjoint(cells):
+        return weights
+    rows = weights.unbind()
+    for row, cell in enumerate(cells):
+        if change := changes.get(cell):
+            tensors = {name: tensor + change[name] for name, tensor in rows[row].items()}
+            rows[row] = AdapterWeights(**tensors)
+    return AdapterWeights.stack(rows)
 
 
 def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
@@ -59,16 +74,25 @@ def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
     return torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
 
 
+def _change_name(cell: Cell) -> str:
+    """Name the change of a cell among the parameters. No code of a language has a hyphen."""
+    return f"{cell.language}-{cell.task}"
+
+
 class WeightCache:
     """Generated weights of the cells that were used last. Threads may share it.
 
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
+        changes: as for `generate`.
         limit: how many bytes it may hold.
     """
 
-    def __init__(self, adapters: nn.Module, limit: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, adapters: nn.Module, changes: Changes | None = None, limit: int = CACHE_BYTES
+    ) -> None:
         self.adapters = adapters
+        self.changes = changes
         self.limit = limit
         self._lock = threading.Lock()
         self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
@@ -80,7 +104,7 @@ class WeightCache:
         """Return the weights of each cell, leading dimension (layers,); generate missing ones."""
         with self._lock:
             if missing := [cell for cell in cells if cell not in self._weights]:
-                generated = generate(self.adapters, missing)
+                generated = generate(self.adapters, missing, self.changes)
                 for number, cell in enumerate(missing):
                     # A copy: a view would keep the weights of all the others in memory.
                     self._weights[cell] = generated[number].apply(Tensor.clone)
@@ -103,7 +127,6 @@ LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
     "adapters.source.base.features",
     "adapters.source.base.anchors",
-    "adapters.source.offsets",
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
@@ -173,13 +196,24 @@ class HyperX(nn.Module):
             layers = config.hypernet.layers(backbone.layers)
         except ValueError as error:
             raise BackboneError(f"hypernet.{error}.") from None
+        hypernet, family, widths = config.hypernet, backbone.family, None
+        place = "layer" if hypernet.adapter == "lora" else hypernet.insertion
+        points = family.insertion_points(backbone.encoder, backbone.layers, place)
+        points = [points[layer] for layer in layers]
+        if hypernet.adapter == "lora":
+            targets = family.targets(hypernet.lora_targets)
+            widths = {name: target.widths(points[0]) for name, target in targets.items()}
+            self.hooks: AdapterHooks = LoraHooks(points, targets, hypernet.lora_scale)
+        else:
+            self.hooks = AdapterHooks(points, hypernet.activation, hypernet.norm_eps)
         make = METHODS[config.method].adapters
         self.adapters = make and make(
-            config.hypernet,
+            hypernet,
             hidden=backbone.hidden_size,
             layers=len(layers),
             tasks=len(config.adapted_tasks),
             languages=len(config.languages),
+            widths=widths,
         )
         self.features: LanguageFeatures | None = None
         if config.has_base and config.language_features:
@@ -189,11 +223,8 @@ class HyperX(nn.Module):
         self.latents: Latents | None = None
         if config.method == "factorised":
             self.latents = Latents(len(config.tasks), len(config.languages))
-        points = backbone.family.insertion_points(
-            backbone.encoder, backbone.layers, config.hypernet.insertion
-        )
-        activation, eps = config.hypernet.activation, config.hypernet.norm_eps
-        self.hooks = AdapterHooks([points[layer] for layer in layers], activation, eps)
+        self.changes = nn.ModuleDict({_change_name(c): self._no_change(c) for c in config.changed})
+        self._offsets: dict[Cell, nn.Parameter] = {}
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -253,7 +284,7 @@ class HyperX(nn.Module):
             UnknownNameError: there is no such task, or no such language.
         """
         index = [self.config.index(Cell(*cell)) for cell in cells]
-        return None if self.adapters is None else generate(self.adapters, index)
+        return None if self.adapters is None else generate(self.adapters, index, self._changes)
 
     @torch.no_grad()
     def adapter_weights(self, task: str, language: str) -> AdapterWeights:
@@ -322,7 +353,7 @@ class HyperX(nn.Module):
         for name, table in tables.items():
             if mixture:
                 rows[name] = _mixed(table, mixture)
-            elif self.config.untrained_is_zero or name.endswith("offsets"):
+            elif self.config.untrained_is_zero:
                 rows[name] = torch.zeros_like(table[0])
             else:
                 rows[name] = table.mean(dim=0)
@@ -463,26 +494,87 @@ class HyperX(nn.Module):
         return list(source.project.parameters()) if source and source.project else []
 
     @property
-    def can_have_offsets(self) -> bool:
-        """Whether a hypernetwork reads task and language, so that cells can have offsets."""
+    def can_change_cells(self) -> bool:
+        """Whether each cell has adapter weights of its own, which `change_cell` can change."""
         reads = self.config.reads("task") and self.config.reads("language")
-        return isinstance(self.adapters, Hypernet) and reads
+        return self.adapters is not None and reads
 
-    def give_offsets(self) -> None:
-        """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
+    def change_cell(self, task: str, language: str) -> dict[str, nn.Parameter]:
+        """Give a cell a change, zero at first, which is added to the weights of its adapter.
+
+        It can hold what the generator cannot write, and it changes no other cell.
+
+        Args:
+            task, language: of the cell. The language needs a vector of its own.
+
+        Returns:
+            The change of each weight by its name, leading dimension (layers,), to be trained.
 
         Raises:
-            HyperlectError: no hypernetwork reads task and language.
+            UnknownNameError: there is no such task, or the language has no vector.
+            HyperlectError: the method has no adapters, or they depend on less than the cell.
         """
-        adapters = self.adapters
-        if not (isinstance(adapters, Hypernet) and self.can_have_offsets):
-            raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
-        if adapters.source.offsets is None:
-            tasks, languages = len(self.config.adapted_tasks), len(self.languages)
-            size = (languages, tasks, adapters.source.layers, self.config.hypernet.source_size)
-            adapters.source.offsets = nn.Parameter(torch.zeros(size, device=self.device))
-            hypernet = replace(self.config.hypernet, cell_offsets=True)
-            self.config = replace(self.config, hypernet=hypernet)
+        if not self.can_change_cells:
+            raise HyperlectError(f"The method {self.config.method} has no adapters of cells.")
+        cell = Cell(task, self.config.language_code(language))
+        if self.config.language_index(language) == UNTRAINED:
+            raise unknown("trained language", language, self.languages)
+        if cell not in self.config.changed:
+            self.changes[_change_name(cell)] = self._no_change(cell)
+            self.config = replace(self.config, changed=(*self.config.changed, cell))
+        return dict(self.changes[_change_name(cell)].named_parameters())
+
+    def unchange_cells(self, cells: Collection[Cell]) -> None:
+        """Remove the changes of cells."""
+        for cell in cells:
+            del self.changes[_change_name(cell)]
+        kept = tuple(cell for cell in self.config.changed if cell not in cells)
+        self.config = replace(self.config, changed=kept)
+
+    @torch.no_grad()
+    def _no_change(self, cell: Cell) -> nn.ParameterDict:
+        assert self.adapters is not None
+        weights = generate(self.adapters, [self.config.index(cell)])[0]
+        return nn.ParameterDict({n: torch.zeros_like(tensor) for n, tensor in weights.items()})
+
+    @contextmanager
+    def offset_cells(self, tasks: Iterable[str], language: str) -> Iterator[list[nn.Parameter]]:
+        """Give cells offsets of their source embeddings inside the block, zero at first.
+
+        An offset has far fewer numbers than a change of the adapter. At the end of the block it
+        becomes one (see `change_cell`, which also says what is raised).
+
+        Yields:
+            The offset of each task's cell, (layers, p), to be trained.
+        """
+        for task in tasks:
+            (size, *_), *_ = (tensor.shape for tensor in self.change_cell(task, language).values())
+            offset = torch.zeros(size, self.config.hypernet.source_size, device=self.device)
+            cell = Cell(task, self.config.language_code(language))
+            self._offsets[cell] = nn.Parameter(offset)
+        try:
+            yield list(self._offsets.values())
+            with torch.no_grad():
+                for cell in self._offsets:
+                    change = self._changes[self.config.index(cell)]
+                    for name, tensor in self.change_cell(*cell).items():
+                        tensor.copy_(change[name])
+        finally:
+            self._offsets.clear()
+
+    @property
+    def _changes(self) -> Changes:
+        """The changes by the rows of their cells, of cells that the configuration lists."""
+        changes: dict[Index, dict[str, Tensor]] = {}
+        for cell in self.config.changed:
+            change: Any = self.changes[_change_name(cell)]
+            changes[self.config.index(cell)] = dict(change.items())
+        for cell, offset in self._offsets.items():
+            assert isinstance(self.adapters, Hypernet)
+            change = changes[self.config.index(cell)]
+            for name, shift in self.adapters.generator.shift(offset).items():
+                change[name] = change[name] + shift
+        return changes
 
     @contextmanager
     def cached_weights(self) -> Iterator[None]:
@@ -494,7 +586,7 @@ class HyperX(nn.Module):
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters)
+        self._cache = WeightCache(self.adapters, self._changes)
         try:
             yield
         finally:
@@ -512,7 +604,8 @@ class HyperX(nn.Module):
             yield
             return
         distinct = list(dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells))
-        generated = generate(self.adapters, distinct).unbind() if distinct else []
+        changes = self._changes
+        generated = generate(self.adapters, distinct, changes).unbind() if distinct else []
         leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in generated]
         thread = threading.get_ident()
         self._shared[thread] = dict(zip(distinct, leaves, strict=True))
@@ -535,7 +628,7 @@ class HyperX(nn.Module):
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
             weights = cache.get(cells)
         else:
-            generated = generate(self.adapters, cells)
+            generated = generate(self.adapters, cells, self._changes)
             return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
         return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
 
@@ -612,15 +705,32 @@ class HyperX(nn.Module):
     def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
         """Encode a collated batch, and score the rows of each task with its head."""
         cells = [self.config.index(cell) for cell in batch.cells]
-        with self._adapted(cells):
-            hidden, states = self.backbone(
-                batch.input_ids, batch.attention_mask, batch.token_type_ids, output_hidden_states
-            )
+        hidden, states = self._encode(batch, cells, output_hidden_states)
         latents = None if self.latents is None else self.latents.of_rows(cells)
         vocabulary = self.backbone.output_embeddings
         encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
         scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
         return HyperXOutput(hidden, scores, states)
+
+    def _encode(
+        self, batch: Batch, cells: Sequence[Index], output_hidden_states: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Encode with the adapters of each row's cell, in one pass or in one for each cell."""
+        inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        distinct = list(dict.fromkeys(cells))
+        if self.hooks.mixes_cells or len(distinct) == 1:
+            with self._adapted(cells):
+                return self.backbone(*inputs, output_hidden_states)  # type: ignore[no-any-return]
+        owners = torch.tensor([distinct.index(cell) for cell in cells], device=self.device)
+        passes = []
+        for number, cell in enumerate(distinct):
+            chosen = (None if tensor is None else tensor[owners == number] for tensor in inputs)
+            with self._adapted([cell]):
+                last, states = self.backbone(*chosen, output_hidden_states)
+            passes.append((last, *(states or ())))
+        back = owners.argsort(stable=True).argsort()
+        hidden, *joined = (torch.cat(several)[back] for several in zip(*passes, strict=True))
+        return hidden, tuple(joined) if output_hidden_states else None
 
     def head(self, task: str) -> Head:
         """Return the head of a task."""
@@ -688,6 +798,25 @@ class HyperX(nn.Module):
         write_config(folder / MODEL, self.backbone, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
 
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Put the model on the hub, with a card. For a run with results: `hyperlect.push_to_hub`.
+
+        Args:
+            repository: namespace/name.
+            options: of `export.push_to_hub`, as ``private=True``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HyperlectError: as `export.push_to_hub` and `save_pretrained`.
+        """
+        from .. import push_to_hub
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_to_hub(folder, repository, **options)
+
     @classmethod
     def from_pretrained(
         cls, source: str | Path, *, revision: str | None = None, device: str | None = None
@@ -739,13 +868,23 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
         for name, tensor in load_tensors(folder / WEIGHTS).items()
         if name.startswith(prefix)
     }
-    bias = tensors["generator.maps.up_bias.bias"]  # (h,), or (L, h) with a generator a layer
+    rank, lora = config.hypernet.lora_rank, config.hypernet.adapter == "lora"
+    # Each bias holds a whole weight, or (L, …) with a generator a layer.
+    sizes = {
+        name.removeprefix("generator.maps.").removesuffix(".bias"): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith("generator.maps.") and name.endswith(".bias")
+    }
+    targets: tuple[str, ...] = config.hypernet.lora_targets if lora else ()
+    widths = {n: (sizes[f"{n}_a"][-1] // rank, sizes[f"{n}_b"][-1] // rank) for n in targets}
+    first = next(iter(sizes.values()))
     hypernet = Hypernet(
         config.hypernet,
-        hidden=bias.shape[-1],
-        layers=len(tensors.get("source.embeddings.layer", bias)),
+        hidden=0 if lora else sizes["up_bias"][-1],
+        layers=len(tensors.get("source.embeddings.layer", first)),
         tasks=len(config.adapted_tasks),
         languages=len(config.languages),
+        widths=widths,
     )
     load_exactly(dict(hypernet.named_parameters()), tensors)
     return config, hypernet.eval()
