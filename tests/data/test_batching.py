@@ -109,6 +109,20 @@ def test_a_batch_of_texts(tmp_path: Path):
     assert (rows.counts, rows.units) == ((1, 1), 2)
 
 
+def test_rows_with_the_same_sub_words_are_known():
+    tokenizer = wordpiece_tokenizer()
+    inputs = [["the", "cat"], ["a"], ["the", "cat"], ["a", "a"], ["a"]]
+    rows = encode_inputs(inputs, POS, tokenizer, 64)
+    batch = collate(rows, [POS_ENG] * 5, TASKS, tokenizer)
+    assert batch.distinct is not None
+    assert batch.copies is not None
+    assert batch.distinct.tolist() == [0, 1, 3]
+    assert batch.copies.tolist() == [0, 1, 0, 2, 1]
+    assert torch.equal(batch.input_ids[batch.distinct][batch.copies], batch.input_ids)
+    plain = collate(rows[:2], [POS_ENG] * 2, TASKS, tokenizer)
+    assert (plain.distinct, plain.copies) == (None, None)
+
+
 def test_a_batch_without_labels():
     tokenizer = wordpiece_tokenizer()
     encoded = encode_inputs([["a", "cat"]], POS, tokenizer, 64)

@@ -211,6 +211,7 @@ def test_mad_x_is_two_adapters(tmp_path: Path) -> None:
         ("bert", {"method": "finetune"}, ["finetune"]),
         ("bert", {"method": "factorised"}, ["factorised"]),
         ("bert", {"method": "head"}, ["no adapters"]),
+        ("bert", {"hypernet": {"adapter": "lora"}}, ["LoRA"]),
         ("bert", {"hypernet": {"norm_eps": 0.5}}, ["epsilon"]),
         ("modernbert", {"hypernet": {"insertion": "layer"}}, ["ModernBERT"]),
         (

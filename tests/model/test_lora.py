@@ -36,7 +36,7 @@ def lora_model(
 def merged(model: HyperX, task: str, language: str) -> torch.nn.Module:
     """The twin: a copy of the encoder, with s B A added to its matrices."""
     hypernet, family = model.config.hypernet, model.backbone.family
-    encoder = tiny_encoder(family.model_type)
+    encoder = tiny_encoder(family.model_type).to(model.backbone.word_embeddings.dtype)
     weights = model.adapter_weights(task, language)
     layers = hypernet.layers(model.backbone.layers)
     for number, layer in enumerate(layers):
@@ -60,9 +60,9 @@ def states(encoder: torch.nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 @pytest.mark.parametrize("targets", [("query", "value"), TARGETS])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_cell_is_the_encoder_with_other_matrices(family: str, targets: tuple[str, ...]):
-    model = lora_model(family, lora_targets=targets)
+    model = lora_model(family, lora_targets=targets).double()  # rounding grows with six targets
     ids, mask = padded(model.backbone)
-    plain = states(tiny_encoder(family), ids, mask)
+    plain = states(tiny_encoder(family).double(), ids, mask)
     expected = states(merged(model, "ner", "isl"), ids, mask)
     with torch.no_grad():
         out = model(ids, mask, task="ner", language="isl").last_hidden_state

@@ -34,7 +34,7 @@ def export(
     Args:
         run: A run folder, or the hub id of a saved model.
         folder: The folder to make.
-        form: adapters (AdapterHub).
+        form: adapters (AdapterHub); of generated LoRA, peft or merged (transformers).
         task: The task of the cell.
         language: Its code or name, as gle or Irish.
         encoder: Write the encoder and its tokenizer too, into DIR/encoder.

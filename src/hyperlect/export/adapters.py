@@ -95,6 +95,8 @@ def _require_equal(model: HyperX) -> None:
         problems.add(f"the method {config.method} trains the encoder itself")
     elif model.adapters is None:
         problems.add(f"the method {config.method} has no adapters")
+    if config.hypernet.adapter == "lora":
+        problems.add("its adapters are LoRA; export them for peft, or merged", key="adapter")
     if model.backbone.family.model_type not in FAMILIES:
         problems.add(f"the library does not know {model.backbone.family.title}")
     if norms and config.hypernet.norm_eps != NORM_EPS:

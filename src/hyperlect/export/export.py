@@ -24,7 +24,9 @@ from ..languages import name as language_name
 from ..model import HyperX
 from ..run_folder import write_text, writing
 from .adapters import adapters_usage, export_adapters
+from .merged import export_merged, merged_usage
 from .onnx import export_onnx, onnx_usage
+from .peft import export_peft, peft_usage
 
 ENCODER = "encoder"
 """The folder of the encoder, inside the exported one."""
@@ -59,6 +61,8 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "adapters": Format("the library adapters", export_adapters, adapters_usage),
+    "peft": Format("the library peft", export_peft, peft_usage),
+    "merged": Format("transformers", export_merged, merged_usage, holds_encoder=True),
     "onnx": Format(
         "onnxruntime",
         export_onnx,

@@ -1,9 +1,8 @@
 """One cell as a plain transformers folder: its LoRA is added to the encoder's matrices.
 
-The folder costs no more at inference than the encoder does. The head of a tagger goes into
+The folder costs no more at inference than the encoder does. Linear heads go into
 `AutoModelForTokenClassification`, in families where that is one linear layer on the encoder. Other
-heads have no counterpart in transformers: those of texts read the mean of all states, not the first
-one. They lie beside the encoder, in `head.safetensors`.
+heads have no equal in transformers, and lie beside the encoder in a file of their own.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from ..errors import HyperlectError
 from ..grid import Cell
 from ..heads import ClassificationHead, FactorisedHead, TaggingHead
 from ..model import HyperX
-from ..run_folder import save_tensors, write_text
+from ..run_folder import save_tensors
+from .adapters import HEAD
 
-HEAD = "head.safetensors"
 CLASSIFIER = "classifier"
 """The linear layer of token classification in transformers."""
 
@@ -42,7 +41,6 @@ def export_merged(model: HyperX, cell: Cell, folder: Path) -> None:
         HyperlectError: the adapters are bottlenecks, or the method does not apply to the cell.
         UnknownNameError: there is no such task, or no such language.
     """
-    model.config.require_applicable([cell])
     factors = {} if model.adapters is None else lora_factors(model, cell)
     head, target = head_tensors(model, cell), empty_model(model, cell)
     state = {name: t.detach().cpu() for name, t in model.backbone.encoder.state_dict().items()}
@@ -53,16 +51,21 @@ def export_merged(model: HyperX, cell: Cell, folder: Path) -> None:
     encoder = {name: state[name] for name in target.base_model.state_dict()}
     target.base_model.load_state_dict(encoder, assign=True)
     if has_classifier(target):
-        linear = {name: tensor.detach().cpu() for name, tensor in head.items()}
+        linear = {name.removeprefix("linear."): t.detach().cpu() for name, t in head.items()}
         target.get_submodule(CLASSIFIER).load_state_dict(linear, assign=True)
     else:
         save_tensors(head, folder / HEAD)
     with quiet():
-        target.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+        model.backbone.save_pretrained(folder, target)
+
+
+def merged_usage(model: HyperX, cell: Cell | None) -> str:
+    """Return the Python that loads the folder and computes what the model does."""
+    assert cell is not None
+    target = empty_model(model, cell)
     kind = auto_class(target)
-    code = f'from transformers import {kind}\nmodel = {kind}.from_pretrained("FOLDER")'
-    write_text(folder / "README.md", read_me(model, cell, target, code))
+    lines = [f"from transformers import {kind}", f'model = {kind}.from_pretrained("FOLDER")']
+    return "\n".join([*lines, *scoring(model, cell, target)])
 
 
 def lora_factors(model: HyperX, cell: Cell) -> dict[str, tuple[Tensor, Tensor]]:
@@ -102,30 +105,31 @@ def lora_factors(model: HyperX, cell: Cell) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def head_tensors(model: HyperX, cell: Cell) -> dict[str, Tensor]:
-    """Return the tensors of a cell's head; of a linear one, "weight" (labels, h) and "bias"."""
+    """Return the tensors of a cell's head; of a generated one, those of the linear map it is."""
     head = model.head(cell.task)
-    if isinstance(head, FactorisedHead):
-        assert model.latents is not None
-        with torch.no_grad():
-            latents, _ = model.latents.of_rows([model.config.index(cell)])
-            parameters = head.affine(latents).view(head.labels, -1)
-        return {"weight": parameters[:, :-1].contiguous(), "bias": parameters[:, -1].contiguous()}
-    linear = isinstance(head, TaggingHead | ClassificationHead)
-    return (head.get_submodule("linear") if linear else head).state_dict()
+    if not isinstance(head, FactorisedHead):
+        return head.state_dict()
+    assert model.latents is not None
+    with torch.no_grad():
+        latents, _ = model.latents.of_rows([model.config.index(cell)])
+        parameters = head.affine(latents).view(head.labels, -1)
+    weight, bias = parameters[:, :-1].contiguous(), parameters[:, -1].contiguous()
+    return {"linear.weight": weight, "linear.bias": bias}
 
 
 def empty_model(model: HyperX, cell: Cell) -> Any:
     """Return the transformers model of a cell, on the meta device: without any weights.
 
-    It is one for token classification where this has the form of the cell's head, else a bare
-    encoder.
+    It is one for token classification where the head is linear and this is no more than that, else
+    a bare encoder. Heads for texts read the mean of all states, as no model for texts does in
+    transformers. A linear map of a mean is the mean of linear maps, so they fit in here too.
     """
     from transformers import AutoModel, AutoModelForTokenClassification
 
     encoder: Any = model.backbone.encoder
-    config, head = copy.deepcopy(encoder.config), model.head(cell.task)
+    config = copy.deepcopy(encoder.config)
     with torch.device("meta"):
-        if isinstance(head, TaggingHead) or (isinstance(head, FactorisedHead) and head.words):
+        if _is_linear(model, cell):
             labels = model.task(cell.task).labels
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: number for number, label in enumerate(labels)}
@@ -135,6 +139,10 @@ def empty_model(model: HyperX, cell: Cell) -> Any:
         pooler = {"add_pooling_layer": False} if model.backbone.family.pooler else {}
         plain = copy.deepcopy(encoder.config)
         return AutoModel.from_config(plain, dtype=torch.float32, **pooler)
+
+
+def _is_linear(model: HyperX, cell: Cell) -> bool:
+    return isinstance(model.head(cell.task), TaggingHead | ClassificationHead | FactorisedHead)
 
 
 def has_classifier(target: Any) -> bool:
@@ -149,23 +157,23 @@ def auto_class(target: Any) -> str:
     return "AutoModelForTokenClassification" if has_classifier(target) else "AutoModel"
 
 
-def read_me(model: HyperX, cell: Cell, target: Any, code: str) -> str:
-    """Return a page that says how a folder is loaded, and what its head reads."""
-    task, head = model.task(cell.task), model.head(cell.task)
-    words = isinstance(head, TaggingHead) or (isinstance(head, FactorisedHead) and head.words)
-    states = "the state of each word's first sub-word" if words else "the mean of all states"
-    if has_classifier(target):
-        form = "The model scores every sub-word. The label of a word is that of its first one."
-    elif isinstance(head, TaggingHead | ClassificationHead | FactorisedHead):
-        form = (
-            f"transformers has no head of this form here, so it lies beside, in {HEAD}: the "
-            f"logits are weight @ x + bias, x being {states} (the encoder's last_hidden_state, "
-            "without padding)."
-        )
-    else:
-        form = (
-            f"transformers has no head of this form, so its tensors lie beside, in {HEAD}, under "
-            f"the names of hyperlect.heads.{type(head).__name__}, which computes the scores."
-        )
-    labels = f"\n\nLabels: {', '.join(task.labels)}." if task.labels else ""
-    return f"# {cell.task} in {cell.language}\n\n```python\n{code}\n```\n\n{form}{labels}\n"
+def scoring(model: HyperX, cell: Cell, target: Any) -> list[str]:
+    """Return the lines of Python that score tokenized `inputs` with what `empty_model` gives."""
+    head = model.head(cell.task)
+    lines = ["logits = model(**inputs).logits"]
+    if not has_classifier(target):
+        lines = [
+            "hidden = model(**inputs).last_hidden_state",
+            "import safetensors.torch  # transformers has no such head",
+            f'head = safetensors.torch.load_file("FOLDER/{HEAD}")',
+        ]
+        if not _is_linear(model, cell):
+            return lines
+        lines += ['logits = hidden @ head["linear.weight"].T + head["linear.bias"]']
+    if isinstance(head, TaggingHead) or (isinstance(head, FactorisedHead) and head.words):
+        return [*lines[:-1], f"{lines[-1]}  # a word has those of its first sub-word"]
+    return [
+        *lines,
+        'mask = inputs["attention_mask"][..., None]  # a text has the mean of its sub-words',
+        "logits = (logits * mask).sum(1) / mask.sum(1)",
+    ]

@@ -42,7 +42,7 @@ from ..heads.parsing import PairScores, PairTable
 from ..hypernet import UNTRAINED, RowGroups
 from ..model import HyperX, HyperXConfig
 from ..model.hyperx import HyperXOutput
-from ..predict import Prediction, predict
+from ..predict import predict
 from ..run_folder import ONNX, ONNX_GRAPH, read_json, write_json
 from ..tasks import Task, TaskType
 
@@ -446,10 +446,10 @@ class OnnxModel:
     def predict(
         self,
         inputs: Iterable[str | Sequence[str]],
-        task: str | Sequence[str],
+        task: Any,
         language: str | Sequence[str],
         **options: Any,
-    ) -> list[Prediction]:
+    ) -> Any:
         """Predict as `HyperX.predict` does; see `predict.predict`."""
         return predict(self, inputs, task, language, **options)
 

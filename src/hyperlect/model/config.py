@@ -175,7 +175,7 @@ class HyperXConfig:
         whether the language has an adapter of its own.
         """
         trained = self.language_index(language) != UNTRAINED
-        if not self.reads("language"):
+        if not self._rows[3]:  # asked for every input
             return "not used"
         if source := self.added.get(self.language_code(language)):
             return source

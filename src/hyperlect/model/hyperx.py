@@ -5,25 +5,26 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterHooks, Backbone, LoraHooks
+from ..backbone import AdapterHooks, Backbone, LoraHooks, Shared
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
+from ..hardware import Precision
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..hypernet.generator import SourceEmbedding
 from ..hypernet.language import LanguageBase
 from ..methods import METHODS
-from ..predict import Prediction, predict
+from ..predict import Inputs, Prediction, predict
 from ..run_folder import (
     MODEL,
     WEIGHTS,
@@ -225,6 +226,7 @@ class HyperX(nn.Module):
             self.latents = Latents(len(config.tasks), len(config.languages))
         self.changes = nn.ModuleDict({_change_name(c): self._no_change(c) for c in config.changed})
         self._offsets: dict[Cell, nn.Parameter] = {}
+        self._first_adapted = backbone.layers if self.adapters is None else layers[0]
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -703,11 +705,16 @@ class HyperX(nn.Module):
         return TaskRows(index, positions=index[places[:, 0]] * width + places[:, 1])
 
     def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
-        """Encode a collated batch, and score the rows of each task with its head."""
+        """Encode a collated batch, and score the rows of each task with its head.
+
+        Without gradients, rows with the same sub-words are one row below the lowest adapter.
+        """
         cells = [self.config.index(cell) for cell in batch.cells]
         hidden, states = self._encode(batch, cells, output_hidden_states)
         latents = None if self.latents is None else self.latents.of_rows(cells)
-        vocabulary = self.backbone.output_embeddings
+        vocabulary = self.backbone.word_embeddings
+        if self.grid.text_tasks & batch.tasks.keys():  # else a copy in bf16 would be for nothing
+            vocabulary = self.backbone.output_embeddings
         encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
         scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
         return HyperXOutput(hidden, scores, states)
@@ -719,8 +726,11 @@ class HyperX(nn.Module):
         inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
         distinct = list(dict.fromkeys(cells))
         if self.hooks.mixes_cells or len(distinct) == 1:
+            distinct_rows, copies, shared = batch.distinct, batch.copies, None
+            if not (distinct_rows is None or copies is None or torch.is_grad_enabled()):
+                shared = Shared(self._first_adapted, distinct_rows, copies)
             with self._adapted(cells):
-                return self.backbone(*inputs, output_hidden_states)  # type: ignore[no-any-return]
+                return self.backbone(*inputs, output_hidden_states, shared)  # type: ignore[no-any-return]
         owners = torch.tensor([distinct.index(cell) for cell in cells], device=self.device)
         passes = []
         for number, cell in enumerate(distinct):
@@ -737,15 +747,42 @@ class HyperX(nn.Module):
         head: Any = self.heads[task]
         return head  # type: ignore[no-any-return]
 
+    @overload
+    def predict(
+        self, inputs: Inputs, task: str, language: str | Sequence[str], **options: Any
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self, inputs: Inputs, task: list[str] | tuple[str, ...], language: str, **options: Any
+    ) -> list[dict[str, Prediction]]: ...
+
+    @overload
+    def predict(
+        self, inputs: Inputs, task: Sequence[str], language: Sequence[str], **options: Any
+    ) -> list[Prediction]: ...
+
     def predict(
         self,
-        inputs: Iterable[str | Sequence[str]],
+        inputs: Inputs,
         task: str | Sequence[str],
         language: str | Sequence[str],
+        *,
+        precision: Precision | Literal["auto"] | None = None,
         **options: Any,
-    ) -> list[Prediction]:
-        """Predict for sentences given as strings or as lists of words; see `predict.predict`."""
-        return predict(self, inputs, task, language, **options)
+    ) -> list[Prediction] | list[dict[str, Prediction]]:
+        """Predict for sentences given as strings or as lists of words; see `predict.predict`.
+
+        Args:
+            inputs, task, language: as there.
+            precision: of the arithmetic: "fp32", "tf32", "bf16", or "auto", which is bf16 where
+                the hardware is fast in it, else fp32. By default that of a block around the call
+                (`Backbone.arithmetic`), or fp32.
+            options: as there.
+        """
+        block = nullcontext() if precision is None else self.backbone.fast_arithmetic(precision)
+        with block:
+            return predict(self, inputs, task, language, **options)
 
     def checkpoint_activations(self) -> None:
         """In training, recompute activations in the backward pass instead of keeping them.
