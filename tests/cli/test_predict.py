@@ -725,3 +725,34 @@ def test_nothing_is_expected_of_few_sentences_or_of_a_trained_cell(
     code, _, err = call("predict", trained, *cell("pos", language), stdin="the dog\n" * count)
     assert code == 0, err
     assert "Expected" not in err
+
+
+def test_an_onnx_export_predicts_as_its_run(call: Call, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from hyperlect.export.onnx import export_onnx
+
+    export_onnx(HyperX.from_pretrained(trained), None, tmp_path)
+    text = "Anna sees the old river\n\nthe dog\n"
+    for task in ("pos,dep", "topic"):
+        options = ("--task", task, "--language", "fao", "--format", "jsonl")
+        of_run = call("predict", trained, *options, "--precision", "fp32", stdin=text)
+        of_export = call("predict", tmp_path, *options, "--engine", "onnx", stdin=text)
+        assert of_export.code == 0
+        wanted, got = (
+            [json.loads(line) for line in result.out.splitlines()] for result in (of_run, of_export)
+        )
+        rounded = {"confidences": None, "scores": None}
+        assert [one | rounded for one in got] == [one | rounded for one in wanted]
+    options = ("--task", "pos", "--language", "fao")
+    for folder, refused in (
+        (trained, ("--engine", "onnx")),
+        (tmp_path, ("--engine", "torch")),
+        (tmp_path, ("--like", "eng")),
+        (tmp_path, ("--adapt",)),
+        (tmp_path, ("--precision", "bf16")),
+        (tmp_path, ("--device", "cuda")),
+    ):
+        result = call("predict", folder, *options, *refused, stdin=text)
+        assert result.code == 2
+        assert "ONNX" in result.err

@@ -19,10 +19,10 @@ from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
 from ..data.readers.conllu import COLUMNS
-from ..errors import DataError, HyperlectError, Problems, counted
+from ..errors import DataError, HyperlectError, Problems, RunError, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import is_hub_id, local_run, require_run, writing
+from ..run_folder import ONNX, is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -45,6 +45,7 @@ Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jso
 Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
 """How predictions are written; the last three are formats of the input, as in a recipe."""
 Arithmetic = Literal["auto", "fp32", "tf32", "bf16"]
+Engine = Literal["auto", "torch", "onnx"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")
 WORD_FORMS = ("conll", "conllu")
@@ -87,6 +88,7 @@ def predict(
     adapt: bool = False,
     device: DeviceOption = "auto",
     precision: Annotated[Arithmetic, typer.Option()] = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Label sentences with one task, or several, in one language.
 
@@ -125,6 +127,8 @@ def predict(
         adapt: First fit the language's vector to the sentences themselves, for at most a minute.
         precision: The arithmetic. auto is bf16 on processors that are fast in it, which moves
             scores a little, else fp32, in which runs are evaluated.
+        engine: onnx runs a folder that hyperlect export made with onnxruntime; torch runs a run.
+            auto takes the one that RUN is for.
     """
     if form in ("columns", "tsv", "csv"):
         layout = form
@@ -139,7 +143,13 @@ def predict(
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
     run = str(local_run(Path(run)))
-    model = load(run, device)
+    model = load(run, device, engine)
+    exported = (Path(run) / ONNX).is_file()
+    if exported and (like or adapt or precision != "auto"):
+        raise HyperlectError(
+            "An ONNX export cannot be changed: --like, --adapt and --precision need the run "
+            "itself. `hyperlect add-language` changes the run; then export it again."
+        )
     tasks = choose(model, task)
     chosen = tasks[0]
     first = [line for _, line in head]
@@ -181,11 +191,13 @@ def predict(
         names = [task.name for task in tasks]
         blocks = prepare(model, blocks, problems, Path(run), names, language, weights(like), adapt)
     # Confidence after adaptation is no measure: that is what it makes larger.
-    trusted = None if adapt else Path(run)
+    fitted = exported and "fitted" in model.language_source(language)
+    trusted = None if adapt or fitted else Path(run)
     with _written(target, file) as console:
         writer = Writer(form, layout, tasks, console, comment)
         chunk = 1 if typed else CHUNK
-        label(model, blocks, problems, writer, language, chunk, trusted, precision=precision)
+        options = {} if exported else {"precision": precision}
+        label(model, blocks, problems, writer, language, chunk, trusted, **options)
 
 
 def choose(model: HyperX, names: str) -> list[Task]:
@@ -256,8 +268,24 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: str, device: Device) -> HyperX:
-    """Load a model from a run folder or the hub."""
+def load(run: str, device: Device, engine: Engine = "torch") -> Any:
+    """Load a model from a run folder or the hub; an ONNX export as an `OnnxModel`.
+
+    Raises:
+        RunError: it is neither, or not for the engine.
+        HyperlectError: the device is not one that the engine runs on.
+    """
+    if (Path(run) / ONNX).is_file():
+        if engine == "torch":
+            raise RunError(f"{run} is an ONNX export. Name the run that it was made from.")
+        if device not in ("auto", "cpu"):
+            raise HyperlectError(f"ONNX exports run on the CPU, not on {device}.")
+        with libraries():
+            from ..export.onnx import OnnxModel
+        return OnnxModel(run)
+    if engine == "onnx":
+        hint = f"Export it first: hyperlect export {run} --format onnx FOLDER"
+        raise RunError(f"{run} is not an ONNX export. {hint}")
     if Path(run).parent.is_dir() or not is_hub_id(run):
         require_run(Path(run), finished=True, recipe=False)
     with libraries():

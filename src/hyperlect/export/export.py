@@ -25,6 +25,7 @@ from ..model import HyperX
 from ..run_folder import write_text, writing
 from .adapters import adapters_usage, export_adapters
 from .merged import export_merged, merged_usage
+from .onnx import export_onnx, onnx_usage
 from .peft import export_peft, peft_usage
 
 ENCODER = "encoder"
@@ -62,6 +63,16 @@ FORMATS: dict[str, Format] = {
     "adapters": Format("the library adapters", export_adapters, adapters_usage),
     "peft": Format("the library peft", export_peft, peft_usage),
     "merged": Format("transformers", export_merged, merged_usage, holds_encoder=True),
+    "onnx": Format(
+        "onnxruntime",
+        export_onnx,
+        onnx_usage,
+        holds_encoder=True,
+        whole=True,
+        quantizes=True,
+        extra="onnx",
+        modules=("onnx", "onnxruntime", "onnxscript"),
+    ),
 }
 """The formats by name."""
 

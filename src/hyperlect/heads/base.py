@@ -55,7 +55,7 @@ class Encoded:
 
 def select(tensor: Tensor, rows: Tensor) -> Tensor:
     """Select rows of a batch; all of them in order are not copied."""
-    return tensor if len(rows) == len(tensor) else tensor.index_select(0, rows)
+    return tensor if rows.shape[0] == tensor.shape[0] else tensor.index_select(0, rows)
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class FactorisedHead(LabelHead):
         Returns:
             (…, labels).
         """
-        parameters = self.affine(cells).view(len(cells), self.labels, -1)
+        parameters = self.affine(cells).view(cells.shape[0], self.labels, -1)
         weight, bias = parameters[..., :-1], parameters[..., -1]
         scores: Tensor = torch.einsum("...h,clh->...cl", self.dropout(states), weight) + bias
         chosen = owners[..., None, None].expand(*owners.shape, 1, self.labels)

@@ -77,6 +77,29 @@ class PairScores:
         with torch.autocast(self.x.device.type, enabled=False):
             return self.biaffine(self.x, self.y)[index]  # type: ignore[no-any-return]
 
+    def of(self, sentences: slice) -> PairScores:
+        """Return the scores of some sentences."""
+        return PairScores(self.x[sentences], self.y[sentences], self.biaffine)
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """The scores of every relation for every pair of words, where they are computed already.
+
+    Attributes:
+        scores: (S, W, W + 1, R).
+    """
+
+    scores: Tensor
+
+    def at(self, sentences: Tensor, words: Tensor, heads: Tensor) -> Tensor:
+        """Read the scores of N words with one head each, (N, R)."""
+        return self.scores[sentences, words, heads]
+
+    def of(self, sentences: slice) -> PairTable:
+        """Return the scores of some sentences."""
+        return PairTable(self.scores[sentences])
+
 
 @dataclass(frozen=True)
 class ParseScores:
@@ -90,7 +113,7 @@ class ParseScores:
     """
 
     arcs: Tensor
-    relations: PairScores
+    relations: PairScores | PairTable
     real: Tensor
 
     def loss(self, heads: Tensor, relations: Tensor) -> Tensor:
@@ -110,9 +133,8 @@ class ParseScores:
 
     def split(self) -> list[ParseScores]:
         """Return the scores of each sentence, S = 1."""
-        x, y, biaffine = self.relations.x, self.relations.y, self.relations.biaffine
         return [
-            ParseScores(self.arcs[s], PairScores(x[s], y[s], biaffine), self.real[s])
+            ParseScores(self.arcs[s], self.relations.of(s), self.real[s])
             for s in (slice(number, number + 1) for number in range(len(self.real)))
         ]
 

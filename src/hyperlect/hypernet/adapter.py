@@ -199,7 +199,7 @@ class RowGroups:
     def gather(self, x: Tensor) -> Tensor:
         """Gather the rows of each group: (B, T, i) → (G, n T, i)."""
         moved = x if self.back is None else x.index_select(0, self.rows.flatten())
-        return moved.reshape(len(self.rows), -1, x.shape[2])
+        return moved.reshape(self.rows.shape[0], -1, x.shape[2])
 
     def put_back(self, x: Tensor, length: int) -> Tensor:
         """Undo `gather`: (G, n T, o) → (B, T, o), T being `length`."""

@@ -153,7 +153,7 @@ class SourceEmbedding(nn.Module):
                 column = self.language_vectors(languages)[:, None]
             else:
                 column = self.embeddings["task"][tasks][:, None]
-            columns.append(column.expand(len(tasks), self.layers, -1))
+            columns.append(column.expand(tasks.shape[0], self.layers, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
         if self.unit:
@@ -247,7 +247,7 @@ class Generator(nn.Module):
     def forward(self, source: Tensor) -> AdapterWeights:
         """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
         generated = {name: affine(source) for name, affine in self.maps.items()}
-        norms = {name: p.expand(len(source), self.layers, -1) for name, p in self.norms.items()}
+        norms = {name: p.expand(source.shape[0], self.layers, -1) for name, p in self.norms.items()}
         return AdapterWeights(**generated, **norms)
 
 
