@@ -20,6 +20,7 @@ from hyperlect.cli.experiment import experiment
 from hyperlect.cli.predict import predict
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
+from hyperlect.cli.serve import serve
 from hyperlect.cli.train import train
 from hyperlect.errors import HyperlectError, Interrupted
 
@@ -30,6 +31,7 @@ VERBS = (
     experiment,
     report,
     predict,
+    serve,
     add_language,
     check,
     convert_checkpoint,
