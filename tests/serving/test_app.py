@@ -212,6 +212,9 @@ def test_a_token_is_required_for_data_and_not_for_probes() -> None:
         assert answer.status_code == 200
         for path in ("/", "/healthz", "/readyz", "/openapi.json"):
             assert service.client.get(path).status_code == 200
+        paths = service.client.get("/openapi.json").json()["paths"]
+        assert "security" in paths["/v1/predict"]["post"]
+        assert "security" not in paths["/healthz"]["get"]
 
 
 def test_the_end_finishes_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -257,6 +256,13 @@ def _description(app: FastAPI) -> dict[str, Any]:
         several |= {"minItems": 1, "maxItems": settings.items}
         for name in ("text", "pair"):
             item[name]["anyOf"][0]["maxLength"] = settings.characters
+        if settings.token:
+            schema["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer"}
+            }
+            for path, operations in schema["paths"].items():
+                for operation in operations.values() if path.startswith(PROTECTED) else ():
+                    operation["security"] = [{"token": []}]
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -270,14 +276,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 # --- routes
 
 router = APIRouter()
-_bearer = Security(HTTPBearer(auto_error=False, description="If the service has a token."))
 
 
 @router.post(
     "/v1/predict",
     response_model=PredictAnswer,
     responses=_problems(*_MEANINGS),
-    dependencies=[_bearer],
     tags=["predictions"],
 )
 async def predict(request: Request, body: PredictRequest) -> Response:
@@ -366,9 +370,7 @@ def _timings(job: Job, seconds: float, service: Service) -> dict[str, str]:
     }
 
 
-@router.get(
-    "/v1/grid", responses=_problems(401, 500), dependencies=[_bearer], tags=["what to ask for"]
-)
+@router.get("/v1/grid", responses=_problems(401, 500), tags=["what to ask for"])
 def grid(request: Request) -> GridAnswer:
     """Tasks, languages and cells, with the scores that the run has."""
     answer: GridAnswer = request.app.state.service.grid()
@@ -378,7 +380,6 @@ def grid(request: Request) -> GridAnswer:
 @router.get(
     "/v1/languages",
     responses=_problems(401, 422, 500),
-    dependencies=[_bearer],
     tags=["what to ask for"],
 )
 def languages(
@@ -414,7 +415,6 @@ def readyz(request: Request) -> StatusAnswer:
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
         **_problems(401, 500),
     },
-    dependencies=[_bearer],
     tags=["operation"],
 )
 def metrics(request: Request) -> Response:
