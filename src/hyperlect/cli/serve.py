@@ -11,6 +11,7 @@ import typer
 
 from ..errors import HyperlectError
 from ..hardware import Precision
+from ..run_folder import is_hub_id, require_run
 from . import DeviceOption, libraries, remark, verbosity
 from .predict import load
 
@@ -34,6 +35,8 @@ def serve(
     cache: Annotated[int | None, typer.Option(metavar="MIB", min=0)] = None,
     precision: Precision = "fp32",
     device: DeviceOption = "auto",
+    ray: bool = False,
+    replicas: Annotated[str, typer.Option(metavar="N|auto")] = "1",
 ) -> None:
     """Serve a model over HTTP.
 
@@ -62,16 +65,22 @@ def serve(
             16 batches.
         cache: The memory for adapter weights. Default: a quarter of the free memory.
         precision: bf16 is faster on some hardware, and rounds.
+        ray: Serve on Ray: on the cluster at RAY_ADDRESS, or on one that is started here.
+        replicas: With --ray, how many; auto follows the load.
     """
-    if not importlib.util.find_spec("fastapi") or not importlib.util.find_spec("uvicorn"):
-        raise HyperlectError("The service needs more packages: pip install 'hyperlect[serve]'")
-    model = load(run, device)
-    with libraries():
-        import uvicorn
-        from pydantic import SecretStr
+    extras = {"serve": ["fastapi", "uvicorn", "prometheus_client"], "cluster": ["ray"] * ray}
+    for extra, packages in extras.items():
+        if not all(map(importlib.util.find_spec, packages)):
+            hint = f'pip install -e ".[{extra}]" -c constraints.txt'
+            raise HyperlectError(f"A package is not installed. Install them in your clone: {hint}")
+    if replicas != "auto" and not (replicas.isdecimal() and int(replicas)):
+        raise HyperlectError(f'--replicas must be a number or auto, not "{replicas}".')
+    if not ray and replicas != "1":
+        raise HyperlectError("--replicas needs --ray.")
+    from pydantic import SecretStr
 
-        from ..serving.app import create_app
-        from ..serving.schemas import Settings
+    from ..serving.schemas import Settings
+
     settings = Settings(
         items=items,
         characters=characters,
@@ -84,6 +93,21 @@ def serve(
         token=SecretStr(token) if token else None,
         origins=tuple(origins),
     )
+    if ray:
+        from ..serving import cluster
+
+        if not is_hub_id(run) or Path(run).is_dir():
+            run = str(require_run(Path(run), finished=True, recipe=False).resolve())
+        served = cluster.Served(run=run, device=device, settings=settings)
+        count: Any = replicas if replicas == "auto" else int(replicas)
+        remark(f"Starting Ray Serve; {run} will be at http://{host}:{port} (Ctrl-C ends it).")
+        cluster.start(served, host, port, count, blocking=True)
+        return
+    model = load(run, device)
+    with libraries():
+        import uvicorn
+
+        from ..serving.app import create_app
     folder = Path(run) if Path(run).is_dir() else None
     app = create_app(model, settings, folder)
 
