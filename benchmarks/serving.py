@@ -212,18 +212,18 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 def compare(model: HyperX, calls: Sequence[Call]) -> dict[str, int]:
     """Compare every answer with the single prediction of its item."""
-    counts = Counter(lost=sum(made.answer is None for made in calls))
+    counts = Counter(lost=sum(sent.answer is None for sent in calls))
     singles: dict[str, dict[str, Any]] = {}
     with model.cached_weights():
-        for made in calls:
-            if made.answer is None:
+        for sent in calls:
+            if sent.answer is None:
                 continue
-            key = json.dumps(made.item)
+            key = json.dumps(sent.item)
             if key not in singles:
-                item = made.item
+                item = sent.item
                 (single,) = model.predict([item["text"]], item["task"], item["language"])
                 singles[key] = single.to_dict()
-            counts[difference(made.answer, singles[key])] += 1
+            counts[difference(sent.answer, singles[key])] += 1
     return {name: counts[name] for name in ("equal", "other", "lost")}
 
 
@@ -288,8 +288,8 @@ def steady(run: Path, model: HyperX, precision: str) -> dict[str, Any]:
     return {
         "requests per second": RATE,
         "seconds": round(seconds, 1),
-        "statuses": dict(Counter(made.status for made in calls)),
-        "latency, ms": percentiles([made.seconds for made in calls]),
+        "statuses": dict(Counter(sent.status for sent in calls)),
+        "latency, ms": percentiles([sent.seconds for sent in calls]),
     }
 
 
@@ -303,13 +303,13 @@ def overload(run: Path, model: HyperX, precision: str) -> dict[str, Any]:
         capacity = len(calls) / seconds
         rate = OVERLOAD * capacity
         calls, seconds, recovered = asyncio.run(open_loop(url, cycle, rate, OVERLOAD_SECONDS))
-    answered = [made.seconds for made in calls if made.status == 200]
-    refused = [made.seconds for made in calls if made.status == 429]
+    answered = [sent.seconds for sent in calls if sent.status == 200]
+    refused = [sent.seconds for sent in calls if sent.status == 429]
     return {
         "capacity, requests per second": round(capacity, 1),
         "sent, requests per second": round(len(calls) / seconds, 1),
         "seconds": round(seconds, 1),
-        "statuses": dict(Counter(made.status for made in calls)),
+        "statuses": dict(Counter(sent.status for sent in calls)),
         "latency of answered, ms": percentiles(answered),
         "latency of refused, ms": percentiles(refused) if len(refused) > 1 else None,
         "seconds until a request is as fast as before": round(recovered, 1),

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-for package in ("ray.serve", "fastapi", "uvicorn", "httpx", "psutil"):
-    pytest.importorskip(package)
+pytest.importorskip("ray.serve")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("httpx")
+pytest.importorskip("psutil")
 
 import httpx
 import psutil
