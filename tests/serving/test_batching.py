@@ -154,6 +154,22 @@ def test_a_full_queue_refuses_until_there_is_room() -> None:
     assert metrics.queue_size._value.get() == 0
 
 
+def test_a_queue_that_takes_too_long_refuses_too() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        batcher._token_seconds = 1.0  # as if the last batches had been slow
+        model.go_on.clear()
+        running = asyncio.create_task(batcher.submit(entries("a")))
+        await begun(model)
+        jobs = [asyncio.create_task(batcher.submit(entries("b", tokens=15))) for _ in range(3)]
+        await asyncio.sleep(0)
+        model.go_on.set()
+        _, *results = await asyncio.gather(running, *jobs, return_exceptions=True)
+        # The first two are taken: it is 15 s until the second begins.
+        assert [isinstance(result, Refused) for result in results] == [False, False, True]
+
+    run(scenario)
+
+
 def test_a_request_larger_than_the_queue_is_taken_when_the_queue_is_empty() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         assert len(answers(await batcher.submit(entries(*"abcdef")))) == 6

@@ -20,6 +20,9 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 SMOOTHING = 0.2
 """How much the last batch counts in the estimate of the time that a token takes."""
+MOST_WAITING = 0.25
+"""The share of a job's time that may pass in the queue: a job that comes to a longer one is refused
+at once, for it would likely be late."""
 _DURATIONS = tuple(0.001 * 1.5**power for power in range(28))  # 1 ms to 57 s
 _POWERS = tuple(float(2**power) for power in range(17))
 
@@ -189,14 +192,15 @@ class Batcher:
         A job whose caller is cancelled is dropped: what has not begun is not computed.
 
         Raises:
-            Refused: the queue is full (429), the service ends or the job was not begun in time
-                (503), or it was not finished in time (504).
+            Refused: the queue is full or slow (429), the service ends or the job was not begun
+                in time (503), or it was not finished in time (504).
             Exception: what `compute` answered for an entry.
         """
         tokens = sum(entry.tokens for entry in entries)
         if not self.ready:
             raise Refused(503, "unhealthy", "The service is shutting down.", 1)
-        if self._tokens and self._tokens + tokens > self.queue_tokens:
+        late = self._tokens * self._token_seconds > self.timeout * MOST_WAITING
+        if late or (self._tokens and self._tokens + tokens > self.queue_tokens):
             detail = "The queue is full. Send the request again later."
             raise Refused(429, "overloaded", detail, self._wait())
         now = time.perf_counter()
