@@ -1,7 +1,7 @@
 """Measure the service: throughput, latency, overload, and 1,024 cells against one.
 
     python benchmarks/serving.py RUN
-    python benchmarks/serving.py RUN --only throughput --repetitions 1   # writes nothing
+    python benchmarks/serving.py RUN --only throughput --repetitions 1 --dry
 
 A client process calls services on this machine over HTTP. The texts are those of the sample corpus,
 each in cells drawn at random from the run's tasks and the corpus's languages. Every answer is
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from common import RESULTS, interleaved, machine, quartiles
 from rich.console import Console
 
@@ -104,14 +105,15 @@ def serve(run: Path, name: str, precision: Precision) -> None:
 
 
 @contextlib.contextmanager
-def served(run: Path, name: str, precision: str) -> Iterator[str]:
-    """Start a service in a process of its own, and give its address."""
+def served(run: Path, name: str, precision: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Start a service in a process of its own, and give its address and process."""
     command = [sys.executable, __file__, str(run), "--serve", name, "--precision", precision]
     environment = {"THP_MEM_ALLOC_ENABLE": "1", **os.environ}  # as the command line does
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            port = int(process.stdout.readline())
+            yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
         finally:
             process.terminate()
 
@@ -160,9 +162,10 @@ class Client:
         head = "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         begun = time.perf_counter()
         try:
-            reader, writer = (
-                self.idle.pop() if self.idle else await asyncio.open_connection(*self.address)
-            )
+            while self.idle and self.idle[-1][0].at_eof():  # closed after some idle seconds
+                self.idle.pop()
+            connection = self.idle.pop() if self.idle else asyncio.open_connection(*self.address)
+            reader, writer = connection if isinstance(connection, tuple) else await connection
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines if line)
@@ -245,19 +248,20 @@ def compare(model: HyperX, calls: Sequence[Call]) -> dict[str, int]:
                 (single,) = model.predict([item["text"]], item["task"], item["language"])
                 singles[key] = single.to_dict()
             counts[difference(sent.answer, singles[key])] += 1
-    return {name: counts[name] for name in ("equal", "other", "lost")}
+    names = ("equal", "other probabilities", "other labels", "lost")
+    return {name: counts[name] for name in names}
 
 
 def difference(answer: dict[str, Any], single: dict[str, Any]) -> str:
     """Say whether an answer equals the single prediction, up to rounding."""
     exact = ("task", "language", "kind", "text", "words", "labels", "label", "heads")
     if any(answer.get(key) != single.get(key) for key in exact):
-        return "other"
+        return "other labels"
     pairs = zip(answer.get("confidences", ()), single.get("confidences", ()), strict=True)
     close = all(abs(a - b) <= TOLERANCE for a, b in pairs)
     scores = single.get("scores", {})
     close = close and all(abs(answer["scores"][k] - v) <= TOLERANCE for k, v in scores.items())
-    return "equal" if close else "other"
+    return "equal" if close else "other probabilities"
 
 
 def throughput(run: Path, model: HyperX, precision: str, repetitions: int) -> dict[str, Any]:
@@ -265,21 +269,28 @@ def throughput(run: Path, model: HyperX, precision: str, repetitions: int) -> di
     items = requests(model, REQUESTS)
     rates: dict[str, list[float]] = {name: [] for name in SERVICES}
     calls: dict[str, list[Call]] = {name: [] for name in SERVICES}
+    costs: dict[str, list[float]] = {name: [] for name in SERVICES}
     with contextlib.ExitStack() as stack:
-        urls = {name: stack.enter_context(served(run, name, precision)) for name in SERVICES}
-        for url in urls.values():
+        services = {name: stack.enter_context(served(run, name, precision)) for name in SERVICES}
+        for url, _ in services.values():
             asyncio.run(closed_loop(url, items[:100]))
         for repetition in range(repetitions):
             for name in SERVICES if repetition % 2 == 0 else SERVICES[::-1]:
-                answered, seconds = asyncio.run(closed_loop(urls[name], items))
+                url, process = services[name]
+                before = sum(process.cpu_times()[:2])
+                answered, seconds = asyncio.run(closed_loop(url, items))
+                costs[name].append((sum(process.cpu_times()[:2]) - before) / len(answered))
                 rates[name].append(len(answered) / seconds)
                 calls[name] += answered
-                out.print(f"  {name}: {rates[name][-1]:.1f} requests a second")
-        metrics = httpx.get(f"{urls['mixed']}/metrics").text
-    ratios = {
-        name: [mixed / other for mixed, other in zip(rates["mixed"], rates[name], strict=True)]
-        for name in SERVICES[1:]
-    }
+                speed = f"{rates[name][-1]:.1f} requests a second"
+                out.print(f"  {name}: {speed}, {1000 * costs[name][-1]:.1f} ms of CPU each")
+        metrics = httpx.get(f"{services['mixed'][0]}/metrics").text
+    ratios = {}
+    for name in SERVICES[1:]:
+        pairs = zip(rates["mixed"], rates[name], costs["mixed"], costs[name], strict=True)
+        both = [(mixed / other, cost / least) for mixed, other, least, cost in pairs]
+        ratios[f"requests a second, over {name}"] = [rate for rate, _ in both]
+        ratios[f"requests a second of CPU, over {name}"] = [cost for _, cost in both]
     values = dict(
         line.split() for line in metrics.splitlines() if line[0] != "#" and "{" not in line
     )
@@ -292,7 +303,8 @@ def throughput(run: Path, model: HyperX, precision: str, repetitions: int) -> di
         "precision": precision,
         "requests per second": {n: round(statistics.median(r), 1) for n, r in rates.items()},
         "latency, ms": {n: percentiles([c.seconds for c in of]) for n, of in calls.items()},
-        "mixed over": {
+        "CPU per request, ms": {n: round(1000 * statistics.median(c), 1) for n, c in costs.items()},
+        "mixed, quartiles": {
             name: [round(value, 2) for value in quartiles(of)] for name, of in ratios.items()
         },
         "items in a mixed batch, mean": round(float(values["te_batch_next_size_sum"]) / batches, 1),
@@ -303,7 +315,7 @@ def throughput(run: Path, model: HyperX, precision: str, repetitions: int) -> di
 def steady(run: Path, model: HyperX, precision: str) -> dict[str, Any]:
     """Send 50 requests a second for 30 s."""
     items = itertools.cycle(requests(model, REQUESTS))
-    with served(run, "mixed", precision) as url:
+    with served(run, "mixed", precision) as (url, _):
         asyncio.run(closed_loop(url, [next(items) for _ in range(100)]))
         calls, seconds, _ = asyncio.run(open_loop(url, items, RATE, RATE_SECONDS))
     return {
@@ -318,7 +330,7 @@ def overload(run: Path, model: HyperX, precision: str) -> dict[str, Any]:
     """Send five times as many requests as it can answer, then see how soon it is itself again."""
     items = requests(model, REQUESTS)
     cycle = itertools.cycle(items)
-    with served(run, "mixed", precision) as url:
+    with served(run, "mixed", precision) as (url, _):
         asyncio.run(closed_loop(url, items[:100]))
         calls, seconds = asyncio.run(closed_loop(url, items[:500]))
         capacity = len(calls) / seconds
@@ -404,6 +416,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("run", type=Path)
     parser.add_argument("--only", choices=("throughput", "steady", "overload", "cells"))
+    parser.add_argument("--dry", action="store_true", help="write nothing")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--serve", choices=SERVICES, help=argparse.SUPPRESS)
@@ -414,7 +427,7 @@ def main() -> None:
         return
     model = HyperX.from_pretrained(run)
     result: dict[str, Any] = {
-        "machine": machine() | {"load": os.getloadavg()},
+        "machine": machine(),
         "run": run.name,
         "precision": precision,
     }
@@ -422,16 +435,18 @@ def main() -> None:
         "throughput": lambda: throughput(run, model, precision, options.repetitions),
         "steady": lambda: steady(run, model, precision),
         "overload": lambda: overload(run, model, precision),
-        "cells": lambda: many_cells(model, precision, options.repetitions),
+        "cells": lambda: {"rows": many_cells(model, precision, options.repetitions)},
     }
     for name, measure in measures.items():
         if options.only in (None, name):
             out.rule(name)
-            result[name] = measure()
+            result[name] = measure() | {"load": os.getloadavg()}
             out.print_json(json.dumps(result[name], ensure_ascii=False))
-    if options.only is None:
+    if not options.dry:
         OUT.mkdir(parents=True, exist_ok=True)
         path = OUT / f"{run.name}-{precision}.json"
+        if options.only and path.is_file():
+            result = json.loads(path.read_text(encoding="utf-8")) | result
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         out.print(f"Written: {path}")
 

@@ -62,7 +62,7 @@ def serve(
         gather: How long a request waits for others to share its batch.
         batch_tokens: The most sub-words of a batch. Default: 1024, on a GPU 16384.
         queue_tokens: The most sub-words that wait; beyond, requests get the answer 429. Default:
-            16 batches.
+            8 batches.
         cache: The memory for adapter weights. Default: a quarter of the free memory.
         precision: bf16 is faster on some hardware, and rounds.
         ray: Serve on Ray: on the cluster at RAY_ADDRESS, or on one that is started here.

@@ -20,7 +20,7 @@ class Settings(BaseModel):
         timeout: how many seconds a request may take.
         gather: for how many milliseconds a request waits for others to share its batch.
         batch_tokens: the most sub-words of a batch; by default 1,024, on a GPU 16,384.
-        queue_tokens: the most sub-words that wait; by default 16 batches.
+        queue_tokens: the most sub-words that wait; by default 8 batches.
         cache_bytes: how much memory adapter weights may take; by default a quarter of what is free,
             4 GiB at most.
         precision: of the arithmetic. "bf16" is faster on some hardware, and rounds.

@@ -73,7 +73,7 @@ class Service:
         self._backend = plain_backend(model.tokenizer)
         default = BATCH_TOKENS.get(model.device.type, GPU_BATCH_TOKENS)
         self.batch_tokens = settings.batch_tokens or default
-        self.queue_tokens = settings.queue_tokens or 16 * self.batch_tokens
+        self.queue_tokens = settings.queue_tokens or 8 * self.batch_tokens
 
     @contextmanager
     def warm(self) -> Iterator[None]:
