@@ -1,9 +1,11 @@
-# Two commands: `make demo` runs the main job on what ships, `make test` the tests.
+# `make demo` runs the main job on what ships, `make test` the tests. `make peers` loads exports in
+# the libraries that they are for.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hyperlect quickstart
@@ -15,6 +17,18 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Exports of tiny models, loaded by the unmodified library in an environment of its own.
+peers: $(VENV)/.installed-dev $(PEERS)/.installed
+	rm -rf build/peers
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.peers.exports build/peers
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python -m pytest tests/peers
+
+$(PEERS)/.installed: constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet "$$(grep '^torch==' $<)" -c $<
+	$(PEERS)/bin/python -m pip install --quiet adapters pytest -c $<
+	touch $@
 
 # torch first and alone: a range would fetch gigabytes of GPU libraries.
 $(VENV)/.torch: constraints.txt
@@ -32,4 +46,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(PEERS) build dist

@@ -137,7 +137,8 @@ def fine_tune(model: HyperX, language: str, rows: Rows) -> None:
     )
     losses = Fitter(model, language, Settings()).labelled_losses(rows, 1)
     model.train()
-    _descend(optimizer, losses, STEPS)
+    with model.backbone.fast_arithmetic():
+        _descend(optimizer, losses, STEPS)
     model.eval()
 
 
@@ -163,7 +164,9 @@ def _descend(optimizer: torch.optim.Optimizer, losses: Iterator[Any], steps: int
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for _ in range(steps):
         optimizer.zero_grad()
-        next(losses).backward()
+        loss = next(losses)
+        with torch.autocast("cpu", enabled=False):
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
 

@@ -1,5 +1,6 @@
 """The documents say what the code does."""
 
+import importlib
 import importlib.util
 import re
 from collections import Counter
@@ -186,6 +187,41 @@ def test_the_commands_that_add_a_language_run(mine, monkeypatch, capsys):
     assert (mine / "runs" / "mine-gla" / "added.json").is_file()
 
 
+def test_the_commands_and_the_python_that_export_run(mine, monkeypatch, capsys):
+    from hyperlect.cli.__main__ import main
+
+    monkeypatch.chdir(mine)
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^hyperlect (export .*)$", page, re.M)
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command.split())
+        assert stop.value.code == 0, capsys.readouterr().err
+        assert f'load_adapter("{command.split()[2]}"' in capsys.readouterr().out
+    assert len(commands) == 2
+    ((_, block),) = blocks("export.md", "python")
+    exported = run_python(block)["exported"]
+    assert exported.usage in capsys.readouterr().out
+    assert (mine / "out" / "encoder" / "tokenizer.json").is_file()
+
+
+def test_examples_of_pipelines(mine, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(mine)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    parts = dict(blocks("pipelines.md", "python"))
+    names = run_python(parts["Data sets"])
+    assert [len(labels) for labels in names["tagged"]["pos"]] == [3, 4]
+    assert names["tagged"]["kind"] == ["supervised", "unseen language, untouched"]
+    pytest.importorskip("spacy")
+    importlib.import_module("hyperlect.spacy")  # what the entry point of an installed package does
+    names = run_python(
+        *(block for name, block in blocks("pipelines.md", "python") if name == "spaCy")
+    )
+    assert [token.text for token in names["doc"]][-1] == "."
+    assert len(names["docs"]) == 2
+    assert names["nlp"].pipe_names == ["sentencizer", "hyperlect"]
+
+
 def test_examples_in_python(mine, monkeypatch, capsys):
     from hyperlect.grid import Kind
     from hyperlect.hypernet import AdapterWeights
@@ -208,7 +244,7 @@ def test_examples_in_python(mine, monkeypatch, capsys):
     # The tables name every field.
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     for table in (Prediction, Span, AdapterWeights):
-        for field in table.__dataclass_fields__:
+        for field in table.__annotations__:
             assert re.search(rf"^\|[^|]*`{field}`[^|]*\|", page, re.MULTILINE), field
 
 

@@ -219,3 +219,14 @@ def test_common_languages_are_codes_as_they_are_used_inside() -> None:
     codes = languages.common()
     assert len(codes) > 500
     assert all(languages.resolve(code) == code for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("code", "public"),
+    [
+        *(("isl", "is"), ("ind", "id"), ("heb", "he"), ("arb", "ar"), ("zho", "zh"), ("tgl", "tl")),
+        *(("quy", "quy"), ("bho", "bho"), ("hbs", "hbs"), ("qaf", None)),
+    ],
+)
+def test_the_public_code_is_the_shortest(code: str, public: str | None) -> None:
+    assert languages.public_code(code) == public

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.data.subwords import Subwords
 from hyperlect.errors import DataError, HyperlectError, UnknownNameError
 from hyperlect.grid import Cell
 from hyperlect.heads import best_tree
@@ -196,7 +199,9 @@ def test_unknown_tasks_and_languages_are_refused(model: HyperX) -> None:
     with pytest.raises(HyperlectError, match='"mlm"'):
         model.predict(["the cat"], "mlm", "fao")
     with pytest.raises(HyperlectError, match='"mlm"'):
-        model.predict(["a", "b"], ["pos", "mlm"], "eng")
+        model.predict(["a", "b"], ["pos", "mlm"], ["eng", "eng"])
+    with pytest.raises(HyperlectError, match='"mlm"'):
+        model.predict(["a"], ["pos", "mlm"], "eng")
 
 
 def test_unknown_names_among_many_name_their_inputs(model: HyperX) -> None:
@@ -212,7 +217,8 @@ def test_there_is_one_name_for_all_inputs_or_one_for_each(model: HyperX) -> None
     inputs = [["the", "cat"], ["Oslo"]]
     both = model.predict(inputs, "pos", ["eng", "isl"])
     assert [prediction.language for prediction in both] == ["eng", "isl"]
-    assert model.predict(inputs, ["pos", "pos"], "eng") == model.predict(inputs, "pos", "eng")
+    tasks, languages = ["pos", "pos"], ["eng", "eng"]
+    assert model.predict(inputs, tasks, languages) == model.predict(inputs, "pos", "eng")
     with pytest.raises(HyperlectError, match=r"language.*2.*3"):
         model.predict(inputs, "pos", ["eng"] * 3)
 
@@ -433,7 +439,7 @@ def test_spans_have_their_text_place_and_confidence() -> None:
 
 def test_predictions_become_plain_data(model: HyperX) -> None:
     inputs = ["Anna sees Oslo", ["the", "cat"], "the cat", ("a", "b"), "Anna sees"]
-    predictions = model.predict(inputs, ["ner", "pos", "topic", "nli", "dep"], "isl")
+    predictions = model.predict(inputs, ["ner", "pos", "topic", "nli", "dep"], ["isl"] * 5)
     ner, pos, topic, nli, dep = (
         json.loads(json.dumps(prediction.to_dict(), allow_nan=False)) for prediction in predictions
     )
@@ -544,6 +550,102 @@ def test_inputs_of_several_cells_are_one_batch(
     model.predict(inputs, tasks, languages)
     assert len(sizes) == 1
     assert sizes[0] > len(MIXED)  # the long sentence has several windows
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 4096])
+def test_several_tasks_answer_each_input(model: HyperX, tokens: int) -> None:
+    inputs = [["the", "cat"], "Anna sees Oslo.", ["Anna", "sees"] * 50, ["the", "cat"], "ok"]
+    tasks = ["dep", "pos", "topic", "ner"]
+    together = model.predict(inputs, tasks, "fao", tokens_per_batch=tokens)
+    assert [list(answers) for answers in together] == [tasks] * len(inputs)
+    for task in tasks:
+        expected = model.predict(inputs, task, "fao")
+        for answers, alone in zip(together, expected, strict=True):
+            assert without_numbers(answers[task]) == without_numbers(alone)
+            assert answers[task].confidences == pytest.approx(alone.confidences, abs=1e-4)
+
+
+def test_several_tasks_split_each_sentence_once(
+    model: HyperX, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences: list[int] = []
+    split = Subwords.words
+
+    def note(self: Subwords, inputs: Any) -> Any:
+        sentences.append(len(inputs))
+        return split(self, inputs)
+
+    monkeypatch.setattr(Subwords, "words", note)
+    (answers,) = model.predict(["the cat"], ("pos", "ner", "dep", "pos"), "isl")
+    assert list(answers) == ["pos", "ner", "dep"]
+    assert sentences == [1]
+    assert model.predict([], ["pos", "ner"], "isl") == []
+    assert list(model.predict(["the cat"], ["pos"], "isl")[0]) == ["pos"]
+
+
+@pytest.mark.parametrize("tasks", [[], ["poss", "ner"], [3], ["nli", "pos"]])
+def test_several_tasks_must_be_names_and_read_the_inputs(model: HyperX, tasks: list[Any]) -> None:
+    with pytest.raises(HyperlectError):
+        model.predict(["the cat"], tasks, "isl")
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "tf32", "bf16"])
+def test_the_precision_holds_for_one_call(model: HyperX, precision: Any) -> None:
+    inputs = [["the", "old", "cat", "sees", "Anna"]]
+    before = model.predict(inputs, "pos", "isl")
+    attention = model.backbone.encoder.config._attn_implementation
+    fast = model.predict(inputs, "pos", "isl", precision=precision)
+    close = 0.1 if precision in ("auto", "bf16") else 0.0
+    assert fast[0].confidences == pytest.approx(before[0].confidences, abs=close)
+    assert (precision == "bf16") <= (fast[0].confidences != before[0].confidences)
+    assert model.predict(inputs, "pos", "isl") == before
+    assert model.backbone.encoder.config._attn_implementation == attention
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_batches_in_threads_are_as_one_after_another(model: HyperX, precision: Any) -> None:
+    inputs = [["the", "cat", "sees"] * n for n in (1, 40, 3, 7, 2, 90, 1, 5)]
+    tasks = ["pos", "dep"]
+    options: dict[str, Any] = {"tokens_per_batch": 40, "precision": precision}
+    together = model.predict(inputs, tasks, "fao", **options)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    expected = model.predict(inputs, tasks, "fao", **options)
+    for mine, other in zip(together, expected, strict=True):
+        for task in tasks:
+            assert without_numbers(mine[task]) == without_numbers(other[task])
+            assert mine[task].confidences == pytest.approx(other[task].confidences, abs=1e-5)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_batches_in_threads_stop_with_their_reader_and_report_errors(model: HyperX) -> None:
+    rows = encode_inputs([["the", "cat"]] * 20, POS, model.tokenizer, 64)
+    for _ in forward_rows(model, rows, [Cell("pos", "eng")] * 20, tokens_per_batch=1):
+        assert not torch.is_inference_mode_enabled()
+        break
+    assert torch.get_num_threads() == 2
+    assert threading.active_count() == 1
+    broken = copy.deepcopy(model)
+    broken.heads["pos"] = broken.heads["ner"]
+    broken.heads["ner"].linear.weight.data = torch.zeros(5, 3)
+    with pytest.raises(RuntimeError):
+        broken.predict([["the", "cat"]] * 20, "pos", "eng", tokens_per_batch=1)
+    assert torch.get_num_threads() == 2
+    model.train()  # its batches come one after another, since the mode is of all threads
+    try:
+        assert len(labels(model, [["the"], ["a", "cat"]] * 300)) == 600
+        assert model.training
+    finally:
+        model.eval()
 
 
 def test_rows_without_a_window_have_no_answer(model: HyperX) -> None:

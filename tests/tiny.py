@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from hyperlect.backbone import Backbone, load_backbone
 
-FAMILY_NAMES = ("bert", "xlm-roberta", "roberta", "deberta-v2", "modernbert", "distilbert")
+FAMILY_NAMES = (
+    "bert", "xlm-roberta", "roberta", "deberta-v2", "modernbert", "distilbert",
+    "gte", "eurobert", "nomic_bert", "jina_embeddings_v3",
+)  # fmt: skip
 
 HIDDEN, LAYERS, HEADS, POSITIONS = 32, 2, 2, 64
 WORDS = ("the", "a", "cat", "dog", "river", "sees", "old", "Anna", "in", "Oslo", "and", "not")
 CHARACTERS = string.ascii_letters + string.digits + ".,!?-'áéíóúýðþæøåäöüßçñабвгдежзиклмностя猫水山"
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+LLAMA_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|mask|>")
 
 
 def wordpiece_tokenizer(types: bool = True) -> Any:
@@ -60,12 +64,25 @@ def byte_tokenizer(special: Sequence[str] = ROBERTA_SPECIAL) -> Any:
     return _wrap(backend, special)
 
 
+def llama_tokenizer() -> Any:
+    """Byte-level BPE as EuroBERT's: digits without a space before them; the end token also pads."""
+    backend = byte_tokenizer(LLAMA_SPECIAL).backend_tokenizer
+    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return _wrap(backend, LLAMA_SPECIAL)
+
+
 def tiny_tokenizer(family: str) -> Any:
     """Return a tokenizer of the sort that models of this family have."""
     match family:
-        case "bert" | "distilbert":
-            return wordpiece_tokenizer(types=family == "bert")
-        case "xlm-roberta":
+        case "bert" | "distilbert" | "nomic_bert":
+            return wordpiece_tokenizer(types=family != "distilbert")
+        case "xlm-roberta" | "gte" | "jina_embeddings_v3":
             return unigram_tokenizer()
         case "deberta-v2":
             return unigram_tokenizer(BERT_SPECIAL, types=True)
@@ -73,6 +90,8 @@ def tiny_tokenizer(family: str) -> Any:
             return byte_tokenizer()
         case "modernbert":
             return byte_tokenizer(BERT_SPECIAL)
+        case "eurobert":
+            return llama_tokenizer()
     raise ValueError(family)
 
 
@@ -93,7 +112,7 @@ def tiny_config(family: str, vocabulary: int, layers: int = LAYERS, hidden: int 
         "max_position_embeddings": positions,
     }
     extra: dict[str, Any] = {}
-    if family == "bert":
+    if family in ("bert", "nomic_bert"):
         extra = {"type_vocab_size": 2}
     elif "roberta" in family:
         extra = {"type_vocab_size": 1, "bos_token_id": 0, "eos_token_id": 2}
@@ -107,6 +126,10 @@ def tiny_config(family: str, vocabulary: int, layers: int = LAYERS, hidden: int 
             "pos_att_type": ["p2c", "c2p"],
             "position_biased_input": False,
         }
+    elif family in ("gte", "jina_embeddings_v3"):
+        extra = {"type_vocab_size": 1}
+    elif family == "eurobert":
+        extra = {"bos_token_id": 0, "eos_token_id": 1, "mask_token_id": 2}
     elif family == "modernbert":
         special = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
         extra = {"global_attn_every_n_layers": 2, "local_attention": 16, **special}
@@ -156,14 +179,17 @@ def _numbered(special: Sequence[str], pieces: Any) -> dict[str, int]:
 def _wrap(backend: Any, special: Sequence[str], types: bool = False) -> Any:
     """Add the post-processor and the names of the special tokens."""
     roles = {
-        "pad_token": ("[PAD]", "<pad>"),
+        "pad_token": ("[PAD]", "<pad>", "<|end_of_text|>"),
         "unk_token": ("[UNK]", "<unk>"),
         "cls_token": ("[CLS]", "<s>"),
         "sep_token": ("[SEP]", "</s>"),
-        "mask_token": ("[MASK]", "<mask>"),
+        "bos_token": ("<|begin_of_text|>",),
+        "eos_token": ("<|end_of_text|>",),
+        "mask_token": ("[MASK]", "<mask>", "<|mask|>"),
     }
-    named = {role: next(n for n in names if n in special) for role, names in roles.items()}
-    start, end = named["cls_token"], named["sep_token"]
+    named = {role: name for role, names in roles.items() for name in names if name in special}
+    start = named.get("cls_token") or named["bos_token"]
+    end = named.get("sep_token") or named["eos_token"]
     between, second = (end, ":1") if types else (f"{end} {end}", "")
     backend.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}",

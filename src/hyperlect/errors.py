@@ -100,6 +100,7 @@ def listed(names: Sequence[str], shown: int = 40) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number of things: ``1 cell``, ``2,000 cells``."""
     plural = f"{noun[:-1]}ies" if noun.endswith(("ry", "ty")) else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith("ss") else plural
     return f"{number:,} {noun if number == 1 else plural}"
 
 

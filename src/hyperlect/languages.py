@@ -59,6 +59,9 @@ _NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
 _RIGHT_TO_LEFT = ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc",
                   "Thaa", "Yezi")  # fmt: skip
 
+# Codes of ISO 639-1 that were replaced; the tables still hold them.
+_WITHDRAWN = frozenset({"bh", "in", "iw", "ji", "jw", "mo", "sh"})
+
 _PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 
 
@@ -105,6 +108,25 @@ def resolve(code: str, wikipedia: bool = False) -> str:
 def same_language(code: str) -> tuple[str, ...]:
     """Return all codes of ISO 639-3 that `resolve` turns into this one, itself first."""
     return (code, *(old for old, new in _ONE_LANGUAGE.items() if new == code))
+
+
+def public_code(code: str) -> str | None:
+    """Return the shortest code of a language, as the hub wants it: ``is`` for ``isl``.
+
+    Args:
+        code: as `resolve` returns it.
+
+    Returns:
+        The ISO 639-1 code of the language or its macro-language, the ISO 639-3 code where there is
+        none. None for a code for private use.
+    """
+    from langcodes.data_dicts import LANGUAGE_ALPHA3
+
+    if _PRIVATE_USE.fullmatch(code):
+        return None
+    current = {two: three for two, three in LANGUAGE_ALPHA3.items() if len(two) == 2}
+    short = {three: two for two, three in current.items() if two not in _WITHDRAWN}
+    return next((short[known] for known in same_language(code) if known in short), code)
 
 
 @lru_cache(maxsize=4096)

@@ -55,8 +55,7 @@ def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
     """
     unread = METHODS.get(method, Method()).unread
     sources = tuple(source for source in hypernet.sources if source != unread)
-    offsets = hypernet.cell_offsets and unread is None
-    return replace(hypernet, sources=sources, cell_offsets=offsets)
+    return replace(hypernet, sources=sources)
 
 
 def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, overload
 
 import regex
 import torch
 
 from .data.batching import Batch, collate, mask_rows
-from .data.encoding import encode_inputs, warn_of_truncated
+from .data.encoding import encode_for_tasks, warn_of_truncated
 from .data.sampling import by_length
 from .errors import DataError, HyperlectError, Problems
 from .grid import Cell
@@ -22,6 +24,7 @@ from .languages import name as language_name
 from .tasks import OUTSIDE, Task, TaskType
 
 Row = Mapping[str, Any]
+Inputs = Iterable[str | Sequence[str]]
 TOKENS_PER_BATCH = 4096
 
 # A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
@@ -145,27 +148,66 @@ class Prediction:
         return f"<table><caption>{html.escape(cell)}</caption>{body}</table>"
 
 
+@overload
 def predict(
     model: Any,
-    inputs: Iterable[str | Sequence[str]],
+    inputs: Inputs,
+    task: str,
+    language: str | Sequence[str],
+    *,
+    tokens_per_batch: int = ...,
+) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: Any,
+    inputs: Inputs,
+    task: list[str] | tuple[str, ...],
+    language: str,
+    *,
+    tokens_per_batch: int = ...,
+) -> list[dict[str, Prediction]]: ...
+
+
+@overload
+def predict(
+    model: Any,
+    inputs: Inputs,
+    task: Sequence[str],
+    language: Sequence[str],
+    *,
+    tokens_per_batch: int = ...,
+) -> list[Prediction]: ...
+
+
+def predict(
+    model: Any,
+    inputs: Inputs,
     task: str | Sequence[str],
     language: str | Sequence[str],
     *,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-) -> list[Prediction]:
+) -> list[Prediction] | list[dict[str, Prediction]]:
     """Predict for a list of inputs, each in any cell, trained or not.
 
-    Inputs of different cells go through the model together. In a model whose language vectors have
-    a base, the features of a language without training come from typology, and from the inputs.
+    Inputs of different cells go through the model together, and an input of several cells goes
+    through the layers below the lowest adapter once. In a model whose language vectors have a base,
+    the features of a language without training come from typology, and from the inputs.
 
     Args:
         model: a `HyperX`.
         inputs: for word-level tasks raw sentences or lists of words; for classification texts;
             for pairs two texts each.
-        task, language: the cell of all inputs, or one name for each input. Any language with a code
-            is possible; `Prediction.language_source` says what represents one without training.
+        task, language: the cell of all inputs; or a task and a language for each input; or several
+            tasks for all inputs, with one language. Any language with a code is possible;
+            `Prediction.language_source` says what represents one without training.
         tokens_per_batch: the number of sub-words, padding counted, that go through the model at a
             time.
+
+    Returns:
+        A prediction for each input. With several tasks and one language, the predictions for each
+        input by task.
 
     Raises:
         UnknownNameError: there is no such task or language; names the inputs.
@@ -177,43 +219,82 @@ def predict(
         kind = "one text" if isinstance(inputs, str) else f"a {type(inputs).__name__}"
         raise DataError(f"The inputs must be a list of texts or of words, not {kind}.")
     items = list(inputs)
-    config = model.config
+    if not (isinstance(task, list | tuple) and isinstance(language, str)):
+        return _predict(model, items, [task], language, tokens_per_batch)[0]
+    if not task or not all(isinstance(name, str) for name in task):
+        raise HyperlectError(f"task must be a name or a list of names, not {task!r}.")
+    tasks = list(dict.fromkeys(task))
+    by_task = _predict(model, items, tasks, language, tokens_per_batch)
+    return [dict(zip(tasks, of_input, strict=True)) for of_input in zip(*by_task, strict=True)]
+
+
+def _predict(
+    model: Any,
+    items: Sequence[Any],
+    tasks: Sequence[str | Sequence[str]],
+    language: str | Sequence[str],
+    tokens_per_batch: int,
+) -> list[list[Prediction]]:
+    """Predict for the same inputs several times, each time for one task or a task an input."""
+    config, count = model.config, len(items)
+    asked = [config.cells(task, language, count, each="input") for task in tasks]
     cells = [
-        Cell(name, config.language_code(code))
-        for name, code in config.cells(task, language, len(items), each="input")
+        Cell(name, config.language_code(code)) for of_inputs in asked for name, code in of_inputs
     ]
     for name in dict.fromkeys(cell.task for cell in cells):
         if config.task(name).type is TaskType.MLM:
             raise HyperlectError(f'The task "{name}" models raw text; it has no labels to predict.')
     config.require_applicable(cells)
-    checked = check_inputs(items, [config.task(cell.task) for cell in cells])
+    checked: list[Input] = []
+    # Tasks that read the same inputs in the same way share how these are read and split.
+    read: dict[tuple[str, ...], list[Input]] = {}
+    alike: dict[tuple[str, tuple[int, ...]], list[tuple[int, Task]]] = {}
+    for time, of_inputs in enumerate(asked):
+        of_tasks = [config.task(cell.task) for cell in of_inputs]
+        reads = tuple(task.type.reads for task in of_tasks)
+        read[reads] = read.get(reads) or check_inputs(items, of_tasks)
+        checked += read[reads]
+        for task in {task.name: task for task in of_tasks}.values():
+            numbers = tuple(n for n, other in enumerate(of_tasks) if other is task)
+            alike.setdefault((task.type.reads, numbers), []).append((time * count, task))
     rows: list[Row] = []
-    for name in dict.fromkeys(cell.task for cell in cells):
-        numbers = [number for number, cell in enumerate(cells) if cell.task == name]
-        of_task = [checked[number].content for number in numbers]
-        encoded = encode_inputs(of_task, config.task(name), model.tokenizer, model.max_length)
-        rows += [{**row, "example": numbers[row["example"]]} for row in encoded]
-    cut = sum(bool(row["truncated"]) for row in rows)
-    warn_of_truncated(cut, len(items), model.max_length)
+    for (_, numbers), together in alike.items():
+        contents = [checked[together[0][0] + number].content for number in numbers]
+        tokenizer, longest = model.tokenizer, model.max_length
+        encoded = encode_for_tasks(contents, [task for _, task in together], tokenizer, longest)
+        for (start, _), of_task in zip(together, encoded, strict=True):
+            rows += [{**row, "example": start + numbers[row["example"]]} for row in of_task]
+    cut = {row["example"] % count for row in rows if row["truncated"]}
+    warn_of_truncated(len(cut), count, model.max_length)
+    rows.sort(key=lambda row: row["example"] % count)  # an input's rows go into one batch
     of_rows = [cells[row["example"]] for row in rows]
     texts: dict[str, list[list[Row]]] = {}
     for row, cell in zip(rows, of_rows, strict=True):
-        texts.setdefault(cell.language, [[]])[0].append(row)
+        if row["example"] < count:
+            texts.setdefault(cell.language, [[]])[0].append(row)
     with model.described(texts):
         answers = label_rows(model, rows, of_rows, tokens_per_batch)
-        return [
-            _prediction(model.config, cell, item, answers.get(number, Answer([], [])))
+        about = {
+            c: (str(config.grid.kind(c)), config.language_source(c.language)) for c in {*cells}
+        }
+        predictions = [
+            _prediction(config, cell, about[cell], item, answers.get(number, Answer([], [])))
             for number, (cell, item) in enumerate(zip(cells, checked, strict=True))
         ]
+    return [predictions[time * count : (time + 1) * count] for time in range(len(tasks))]
 
 
-def _prediction(config: Any, cell: Cell, item: Input, answer: Answer) -> Prediction:
+def _prediction(
+    config: Any, cell: Cell, about: tuple[str, str], item: Input, answer: Answer
+) -> Prediction:
+    """Put an answer into words; `about` is the kind and the source of the cell."""
     task = config.task(cell.task)
     labels = tuple(task.labels[i] for i in answer.labels)
-    about = (*cell, str(config.grid.kind(cell)), config.language_source(cell.language), item.text)
     if task.type.reads_words:
         return Prediction(
+            *cell,
             *about,
+            item.text,
             words=tuple(item.content),
             offsets=item.offsets,
             labels=labels,
@@ -223,7 +304,9 @@ def _prediction(config: Any, cell: Cell, item: Input, answer: Answer) -> Predict
         )
     scores = dict(zip(task.labels, answer.probabilities or (), strict=True))
     return Prediction(
+        *cell,
         *about,
+        item.text,
         label=labels[0],
         scores=scores,
         confidences=(scores[labels[0]],),
@@ -333,20 +416,21 @@ def label_rows(
     Returns:
         The answer for each example that has a row, by its index.
     """
-    scores: dict[int, Any] = {}
+    missing = Counter(row["example"] for row in rows)
+    windows: dict[int, dict[int, Any]] = {}
+    answers = {}
     for batch, output in forward_rows(model, rows, cells, tokens_per_batch):
         for name, of_task in batch.tasks.items():
             head = model.head(name)
             # The windows of a sentence to parse share an index.
             indices = dict.fromkeys(batch.indices[row] for row in of_task.rows.tolist())
-            scores |= zip(indices, head.split(output.scores[name], of_task), strict=True)
-    windows: dict[int, list[int]] = {}
-    for index in sorted(scores):
-        windows.setdefault(rows[index]["example"], []).append(index)
-    answers = {}
-    for example, of_example in windows.items():
-        task = model.tasks[cells[of_example[0]].task]
-        answers[example] = model.head(task.name).decode([scores[i] for i in of_example], task)
+            split = head.split(output.scores[name], of_task)
+            for index, scores in zip(indices, split, strict=True):
+                example = rows[index]["example"]
+                windows.setdefault(example, {})[index] = scores
+                if len(windows[example]) == missing[example]:
+                    in_order = [score for _, score in sorted(windows.pop(example).items())]
+                    answers[example] = head.decode(in_order, model.tasks[name])
     return answers
 
 
@@ -359,6 +443,9 @@ def forward_rows(
 ) -> Iterator[tuple[Batch, Any]]:
     """Run encoded rows through the model, longest first, without gradients.
 
+    On a CPU as many batches run at a time as torch has threads (`torch.set_num_threads`), each on
+    one of them: threads that share one batch wait for each other at every operation.
+
     Args:
         model, rows, cells, tokens_per_batch: as for `label_rows`.
         generator: for the masks of masked language modelling.
@@ -370,18 +457,58 @@ def forward_rows(
         HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    with model.cached_weights():
-        for indices in by_length(lengths, tokens_per_batch):
+    planned = by_length(lengths, tokens_per_batch)
+    threads = torch.get_num_threads()
+    # Switching from training to evaluation and back is of the whole model, not of a thread.
+    alone = threads == 1 or len(planned) == 1 or getattr(model, "training", True)
+    if alone or model.device.type != "cpu" or model.backbone.training:
+        threads = 0
+
+    def batches() -> Iterator[Batch]:
+        for indices in planned:
+            indices.sort(key=lambda i: cells[i])  # rows of one cell as one block need no gather
             of_batch = [cells[i] for i in indices]
-            masked = mask_rows(
-                [rows[i] for i in indices], of_batch, model.tasks, model.tokenizer, generator
-            )
+            chosen = [rows[i] for i in indices]
+            masked = mask_rows(chosen, of_batch, model.tasks, model.tokenizer, generator)
             batch = collate(masked, of_batch, model.tasks, model.tokenizer, indices)
-            batch = batch.to(model.device)
-            with model.eval_mode():  # left before each yield, so that the caller is not inside
-                output = model.run(batch)
-            _check_numbers(output.scores, of_batch)
+            yield batch.to(model.device)
+
+    def run(batch: Batch) -> tuple[Batch, Any]:
+        with model.eval_mode():  # left before each yield, so that the caller is not inside
+            return batch, model.run(batch)
+
+    with model.cached_weights():
+        for batch, output in (
+            _in_threads(run, batches(), threads) if threads else map(run, batches())
+        ):
+            _check_numbers(output.scores, batch.cells)
             yield batch, output
+
+
+def _in_threads(
+    run: Callable[[Batch], tuple[Batch, Any]], batches: Iterator[Batch], threads: int
+) -> Iterator[tuple[Batch, Any]]:
+    """Run batches in threads of one processor each, and yield what they return in order."""
+    rounded = torch.is_autocast_enabled("cpu")  # of this thread alone
+    dtype = torch.get_autocast_dtype("cpu")
+
+    def in_thread(batch: Batch) -> tuple[Batch, Any]:
+        with torch.autocast("cpu", dtype, enabled=rounded):
+            return run(batch)
+
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)
+    try:
+        running: deque[Future[tuple[Batch, Any]]] = deque()
+        for batch in batches:
+            running.append(pool.submit(in_thread, batch))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # some of its settings are of all threads
 
 
 def _check_numbers(scores: Mapping[str, Any], cells: Sequence[Cell]) -> None:

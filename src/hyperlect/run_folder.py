@@ -45,6 +45,9 @@ EXPERIMENT = "experiment.json"
 MOVED = "If the data of the run has moved, name its folder now: --set folder=…"
 """For errors about missing data."""
 
+PUBLIC = (MODEL, WEIGHTS, RECIPE, RESULTS, TRUST, TRAINING, VERSIONS)
+"""What of a run goes to the hub, and comes back from there."""
+
 CHECKPOINT_STATE = "state.json"
 """Written last into a checkpoint, so it says that the checkpoint is whole."""
 
@@ -92,8 +95,20 @@ def checkpoint_folder(run: Path) -> Path | None:
     return next((path for path in folders if (path / CHECKPOINT_STATE).is_file()), None)
 
 
+def local_run(path: Path) -> Path:
+    """Return a path as it is; for the id of a model on the hub, where it was downloaded to.
+
+    Raises:
+        RunError: there is no such model on the hub, or it cannot be reached.
+    """
+    # Where its parent is a folder, a misspelt run is meant.
+    if path.parent.is_dir() or not is_hub_id(path.as_posix()):
+        return path
+    return locate(path.as_posix(), None, (MODEL, WEIGHTS), PUBLIC)
+
+
 def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> Path:
-    """Return a run folder.
+    """Return a run folder; that of a model's id on the hub is downloaded.
 
     Args:
         path: what the user named.
@@ -103,6 +118,7 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
     Raises:
         RunError: it is something else; the message says what.
     """
+    path = local_run(path)
     if (path / RECIPE).is_file():
         if finished and not (path / WEIGHTS).is_file():
             raise RunError(f"{path} is not finished. Resume it: hyperlect train --resume {path}")
@@ -313,20 +329,23 @@ def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
             tensor.copy_(state[name])
 
 
-def locate(source: str | Path, revision: str | None, names: Sequence[str]) -> Path:
+def locate(
+    source: str | Path, revision: str | None, names: Sequence[str], more: Sequence[str] = ()
+) -> Path:
     """Return the folder that holds the files of a saved model, downloaded if need be.
 
     Args:
         source: a folder, or a hub id (owner/name) where there is no such folder.
         revision: a branch, tag or commit on the hub.
         names: the files that must be there.
+        more: files that are downloaded too, where they are on the hub.
 
     Raises:
         RunError: there is neither, or a file is missing.
     """
     folder = Path(source).expanduser()
     if not folder.exists() and is_hub_id(str(source)):
-        folder = _download(str(source), revision, names)
+        folder = _download(str(source), revision, [*names, *more])
     for name in names:
         if not (folder / name).is_file():
             raise RunError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperlect.backbone import Backbone, encoder_digest
+from hyperlect.backbone import Backbone, encoder_digest, load_backbone
 from hyperlect.errors import BackboneError
 from hyperlect.model import HyperX
 from tests.model.models import loss, tiny_model
-from tests.tiny import FAMILY_NAMES, HIDDEN, LAYERS, POSITIONS, tiny_backbone, tiny_encoder
+from tests.tiny import (
+    FAMILY_NAMES,
+    HIDDEN,
+    LAYERS,
+    POSITIONS,
+    saved_backbone,
+    tiny_backbone,
+    tiny_encoder,
+)
 
 IDS = torch.arange(5, 25).view(2, 10)
 MASK = torch.ones_like(IDS)
@@ -119,7 +129,7 @@ def test_everything_is_frozen_and_layer_norms_are_listed(family: str):
     norms = {
         f"encoder.{path}.{name}"
         for path, module in backbone.encoder.named_modules()
-        if isinstance(module, nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm) or "RMSNorm" in type(module).__name__
         for name, _ in module.named_parameters()
     }
     assert {f"encoder.{name}" for name, _ in backbone.layer_norms()} == norms
@@ -376,3 +386,26 @@ def test_copies_in_bf16_follow_changes_of_the_encoder():
         expected, _ = other(IDS, MASK)
     assert torch.equal(mine, expected)
     assert torch.equal(decoder, other.word_embeddings.bfloat16())
+
+
+@each_family
+def test_an_encoder_is_saved_with_its_tokenizer(family: str, tmp_path: Path):
+    backbone = saved_backbone(tmp_path / "before", family)
+    backbone.save_pretrained(tmp_path)
+    loaded = load_backbone(str(tmp_path))
+    assert loaded.digest == backbone.digest
+    words = ["Anna", "sees", "áþ", "river"]
+    before, after = (b.tokenizer(words, is_split_into_words=True) for b in (backbone, loaded))
+    assert dict(after) == dict(before)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"  # which transformers 4 knows
+
+
+def test_further_special_tokens_are_saved_under_their_old_name(tmp_path: Path):
+    backbone = tiny_backbone()
+    backbone.tokenizer.add_special_tokens({"extra_special_tokens": ["<mine>"]})
+    backbone.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["additional_special_tokens"] == ["<mine>"]
+    assert "extra_special_tokens" not in config
+    assert "<mine>" in load_backbone(str(tmp_path)).tokenizer.all_special_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def test_an_encoder_comes_back_from_a_folder(family: str, mlm: bool, tmp_path: P
     assert backbone.reference == str(tmp_path)
     text = "Anna sees the old river"
     assert backbone.tokenizer(text)["input_ids"] == tiny_tokenizer(family)(text)["input_ids"]
-    assert (backbone.mlm_start is not None) is mlm
+    # EuroBERT's head is only a decoder.
+    assert (backbone.mlm_start is not None) is (mlm and family != "eurobert")
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
@@ -202,6 +204,28 @@ def test_damaged_and_absent_weights_are_refused(tmp_path: Path):
     assert str(tmp_path) in refusal(tmp_path)
     weights.unlink()
     assert "model.safetensors" in refusal(tmp_path)
+
+
+def test_an_encoder_with_an_adapter_of_peft_is_refused(tmp_path: Path):
+    """transformers would load and use it, but only where peft is installed."""
+    peft = pytest.importorskip("peft")
+    save_tiny(tmp_path, "jina_embeddings_v3")
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(tiny_encoder("jina_embeddings_v3"), lora).save_pretrained(tmp_path)
+    assert "adapter_config.json" in refusal(tmp_path)
+    # In a folder of its own, as those for retrieval are, it is not loaded.
+    (tmp_path / "adapter_config.json").rename(save_tiny(tmp_path / "lora") / "adapter_config.json")
+    assert load_backbone(str(tmp_path)).family.title == "Jina v3"
+
+
+@pytest.mark.parametrize("family", ["gte", "eurobert", "nomic_bert", "jina_embeddings_v3"])
+def test_a_family_that_transformers_does_not_have_yet_names_the_version(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_tiny(tmp_path, family)
+    # transformers puts a new module there while it loads its own.
+    monkeypatch.setattr(sys.modules["transformers"], "CONFIG_MAPPING", {"bert": None})
+    assert f"transformers {FAMILIES[family].since}" in refusal(tmp_path)
 
 
 def test_a_slow_tokenizer_is_refused(tmp_path: Path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ def test_it_names_the_new_run_and_what_became_of_the_vector(
     code, out, err = call("check", target)
     assert code == 0, err
     assert "1 language added" in " ".join(out.split())
+
+
+def test_the_next_command_works_as_it_stands(call: Call, run: Path, tmp_path: Path) -> None:
+    text = tmp_path / "some text.txt"
+    words = ("cat", "dog", "river", "man", "house", "old")
+    text.write_text("".join(f"Anna sees the {word}\n" for word in words))
+    for options in ((), ("--text", text, "--steps", 1)):
+        target = tmp_path / f"new run {len(options)}"
+        code, _, err = call("add-language", run, "--language", "deu", "--out", target, *options)
+        assert code == 0, err
+        command = shlex.split(" ".join(err.split()).rpartition("Next: hyperlect ")[2])
+        assert (str(text) in command) is bool(options)
+        code, out, err = call(*command, stdin="Anna sees")
+        assert code == 0, err
+        assert "Anna" in out
 
 
 def test_like_takes_weights(call: Call, run: Path, tmp_path: Path) -> None:

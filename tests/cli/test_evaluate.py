@@ -103,6 +103,7 @@ def test_a_run_whose_data_has_moved_is_told_where_it_lies(
         (["{project}/a.tsv"], "{project}/a.tsv"),
         (["{project}"], "{project}"),
         (["{run}", "--test", "pos:mlt"], '"pos:mlt"'),
+        (["{run}", "--test", "pos:mlt=a", "--test", "pos:mlt=b"], "pos:mlt twice"),
         (["{run}", "--test", "pos:mlt={project}/none.tsv"], "{project}/none.tsv"),
         (["{run}", "--test", "pso:mlt={project}/a.tsv"], '"pos"'),
         (["{run}", "--test", "pos:mlt={project}/a.tsv", "--split", "dev"], "--split"),

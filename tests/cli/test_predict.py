@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from udtools import udeval
+from udtools import Validator, udeval
 
 from hyperlect.cli import predict as verb
 from hyperlect.cli.__main__ import main
 from hyperlect.cli.predict import Block, Form, Layout, Writer, recognise
 from hyperlect.data.readers import Source
-from hyperlect.errors import Problems
+from hyperlect.errors import HyperlectError, Problems
+from hyperlect.model import HyperX
 from hyperlect.predict import Prediction, check_inputs
 from hyperlect.tasks import UPOS, Task, TaskType
 
@@ -365,17 +366,82 @@ def test_trees_of_raw_sentences_and_in_jsonl(call: Call, trained: Path) -> None:
     code, out, err = call(*command, stdin="Anna sees.\n\nok\n")
     assert code == 0, err
     lines = out.split("\n")
-    assert lines[0] == "# text = Anna sees."
-    words = [line.split("\t")[:6] for line in lines[1:4]]
+    assert lines[:2] == ["# sent_id = 1", "# text = Anna sees."]
+    words = [line.split("\t")[:6] for line in lines[2:5]]
     assert words == [
         [number, word, *"____"] for number, word in (("1", "Anna"), ("2", "sees"), ("3", "."))
     ]
-    assert [line.split("\t")[9] for line in lines[1:4]] == ["_", "SpaceAfter=No", "_"]
-    assert lines[4:] == ["", "# text = ok", "1\tok\t_\t_\t_\t_\t0\troot\t_\t_", "", ""]
+    assert [line.split("\t")[9] for line in lines[2:5]] == ["_", "SpaceAfter=No", "_"]
+    assert lines[5:] == [
+        "",
+        "# sent_id = 3",
+        "# text = ok",
+        "1\tok\t_\t_\t_\t_\t0\troot\t_\t_",
+        "",
+        "",
+    ]
     code, out, err = call(*command, "--format", "jsonl", stdin="ok\n")
     record = json.loads(out)
     assert (record["words"], record["heads"], record["labels"]) == (["ok"], [0], ["root"])
     assert "spans" not in record
+
+
+SEVERAL = ("--task", "pos,ner,dep", "--language", "isl")
+
+
+def test_several_tasks_fill_their_columns_of_conllu(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    gold, system = tmp_path / "gold.conllu", tmp_path / "system.conllu"
+    gold.write_text(TREES)
+    code, _, err = call("predict", trained, *SEVERAL, gold, "--out", system)
+    assert code == 0, err
+    assert [err.count(f"{task} in Icelandic") for task in ("pos", "ner", "dep")] == [1, 1, 1]
+    lines = [line.split("\t") for line in system.read_text().split("\n")]
+    words = [cells for cells in lines if cells[0].isdigit()]
+    assert len(words) == sum(line.partition("\t")[0].isdigit() for line in TREES.split("\n"))
+    for task, read in (
+        ("pos", lambda cells: cells[3]),
+        ("ner", lambda cells: cells[9].rpartition("NER=")[2]),
+        ("dep", lambda cells: f"{cells[6]} {cells[7]}"),
+    ):
+        alone = ("--task", task, "--language", "isl", "--format", "conllu")
+        code, out, err = call("predict", trained, *alone, gold)
+        assert code == 0, err
+        rows = [line.split("\t") for line in out.split("\n")]
+        assert [read(cells) for cells in rows if cells[0].isdigit()] == [*map(read, words)]
+    scores = udeval.evaluate(udeval.load_conllu_file(gold), udeval.load_conllu_file(system))
+    assert scores["Words"].f1 == 1.0
+
+
+def test_several_tasks_in_jsonl(call: Call, trained: Path) -> None:
+    options = ("--format", "jsonl")
+    code, out, err = call("predict", trained, *SEVERAL, *options, stdin=SENTENCES)
+    assert code == 0, err
+    for record in map(json.loads, out.splitlines()):
+        assert list(record) == [
+            "line", "language", "language_source", "text", "words", "offsets", "tasks",
+        ]  # fmt: skip
+        assert list(record["tasks"]) == ["pos", "ner", "dep"]
+        assert list(record["tasks"]["ner"]) == ["task", "kind", "labels", "confidences", "spans"]
+        assert len(record["tasks"]["dep"]["heads"]) == len(record["words"])
+
+
+def test_two_tasks_with_one_column_go_into_jsonl_alone() -> None:
+    tasks = [POS, Task("coarse", TaskType.TAGGING, UPOS[:3])]
+    with pytest.raises(HyperlectError, match="UPOS"):
+        Writer("conllu", "raw", tasks, Console(file=io.StringIO()))
+    Writer("jsonl", "raw", tasks, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_can_be_named(call: Call, trained: Path, precision: str) -> None:
+    options = (*cell("topic"), "--format", "jsonl", "--precision", precision)
+    code, out, err = call("predict", trained, *options, stdin="Anna sees the river.\n")
+    assert code == 0, err
+    (model,) = [HyperX.from_pretrained(trained)]
+    (expected,) = model.predict(["Anna sees the river."], "topic", "eng", precision=precision)
+    assert json.loads(out)["scores"] == expected.to_dict()["scores"]
 
 
 def test_a_file_without_a_blank_line_at_its_end_becomes_whole_conllu(
@@ -394,10 +460,39 @@ def test_word_files_become_conllu(call: Call, trained: Path, file: Path) -> None
     code, out, err = call("predict", trained, file, *cell("pos"), *options)
     assert code == 0, err
     lines = out.split("\n")
-    assert lines[:3] == ["# -DOCSTART- O", "", "# % made up"]
-    assert [line.split("\t")[:3] for line in lines[3:5]] == [["1", "Anna", "_"], ["2", "sees", "_"]]
-    assert all(line.split("\t")[3] in UPOS for line in lines[3:5])
-    assert lines[5:] == ["", ""]
+    metadata = ["# sent_id = 3", "# text = Anna sees"]
+    assert lines[:5] == ["# -DOCSTART- O", "", "# % made up", *metadata]
+    assert [line.split("\t")[:3] for line in lines[5:7]] == [["1", "Anna", "_"], ["2", "sees", "_"]]
+    assert all(line.split("\t")[3] in UPOS for line in lines[5:7])
+    assert lines[7:] == ["", ""]
+
+
+RANGE = TREES.partition("3.1")[0]
+"""Words of a sentence, two of which are written as one."""
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (SENTENCES, []),
+        ("# sent_id = a\n# text = Anna sees\nAnna O\nsees O\n\nOslo O\n", ["--comment", "# "]),
+        (f"# sent_id = a\n{RANGE}4\tOslo" + "\t_" * 8 + "\n\n", []),
+    ],
+    ids=["raw", "words", "conllu"],
+)
+def test_the_validator_of_universal_dependencies_accepts_what_is_written(
+    text: str, options: list[str], call: Call, trained: Path, tmp_path: Path
+) -> None:
+    """Tags and then trees, at the level of the format: a tiny model knows no syntax."""
+    files = [tmp_path / name for name in ("text", "tags.conllu", "trees.conllu")]
+    files[0].write_text(text)
+    for before, after, task in ((*files[:2], "pos"), (*files[1:], "dep")):
+        arguments = [*cell(task), "--format", "conllu", "--out", after]
+        code, _, err = call("predict", trained, before, *arguments, *options * (before == files[0]))
+        assert code == 0, err
+    state = Validator(level=2, lang="ud", output=None).validate_files([str(files[-1])])
+    assert [(error.testid, error.message) for error in state.error_tracker] == []
+    assert state.passed()
 
 
 # How predictions are written
@@ -420,8 +515,8 @@ def predicted(item: Any, task: Task, *labels: str) -> Prediction:
 
 def written(prediction: Prediction, task: Task, form: Form = "text", **console: Any) -> str:
     stream = io.StringIO()
-    writer = Writer(form, "raw", task, Console(file=stream, **console))
-    writer.write(Block([(1, prediction.text)], prediction.text, 1), prediction)
+    writer = Writer(form, "raw", [task], Console(file=stream, **console))
+    writer.write(Block([(1, prediction.text)], prediction.text, 1), {task.name: prediction})
     return stream.getvalue()
 
 
@@ -451,7 +546,7 @@ def test_a_terminal_gets_colour_and_a_file_gets_none() -> None:
 )
 def test_tags_go_into_the_column_that_they_belong_to(labels: tuple[str, ...], column: int) -> None:
     task = Task("mine", TaskType.TAGGING, labels)
-    line = written(predicted("a", task, labels[1]), task, "conllu").split("\n")[1]
+    line = written(predicted("a", task, labels[1]), task, "conllu").split("\n")[2]
     cells = line.split("\t")
     assert cells[column] == (f"mine={labels[1]}" if column == 9 else labels[1])
     assert cells[2:].count("_") == 7
@@ -507,6 +602,10 @@ def test_where_the_output_cannot_be_written_its_path_is_named(
         ("topic", "Anna", ["--format", "conll"], ["--format text", '"topic"']),
         ("topic", "Anna", ["--format", "conllu"], ["--format text", '"topic"']),
         ("topic", "Anna", ["--input", "words"], ["--input raw", '"topic"']),
+        ("pos,ner", "Anna", ["--format", "text"], ["--format text", "conllu", "jsonl"]),
+        ("pos,ner", "Anna", ["--format", "conll"], ["--format conll", "conllu", "jsonl"]),
+        ("pos,topic", "Anna", [], ["--task", "pos reads words", "topic reads texts"]),
+        ("pos,nerr", "Anna", [], ['"nerr"', '"ner"']),
         ("ner", "1\ta" + "\t_" * 8 + "\n3\tb" + "\t_" * 8 + "\n", [], ["stdin:2"]),
         ("ner", "a\tO\nb\n", ["--input", "columns"], ["stdin:2"]),
         ("ner", "a\tO\n", ["--word", "3"], ["stdin:1"]),

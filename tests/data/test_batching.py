@@ -109,6 +109,20 @@ def test_a_batch_of_texts(tmp_path: Path):
     assert (rows.counts, rows.units) == ((1, 1), 2)
 
 
+def test_rows_with_the_same_sub_words_are_known():
+    tokenizer = wordpiece_tokenizer()
+    inputs = [["the", "cat"], ["a"], ["the", "cat"], ["a", "a"], ["a"]]
+    rows = encode_inputs(inputs, POS, tokenizer, 64)
+    batch = collate(rows, [POS_ENG] * 5, TASKS, tokenizer)
+    assert batch.distinct is not None
+    assert batch.copies is not None
+    assert batch.distinct.tolist() == [0, 1, 3]
+    assert batch.copies.tolist() == [0, 1, 0, 2, 1]
+    assert torch.equal(batch.input_ids[batch.distinct][batch.copies], batch.input_ids)
+    plain = collate(rows[:2], [POS_ENG] * 2, TASKS, tokenizer)
+    assert (plain.distinct, plain.copies) == (None, None)
+
+
 def test_a_batch_without_labels():
     tokenizer = wordpiece_tokenizer()
     encoded = encode_inputs([["a", "cat"]], POS, tokenizer, 64)
@@ -297,9 +311,8 @@ def many_rows(tokenizer: Any, rows: int = 400, width: int = 50) -> Tensor:
     """Draw rows of ordinary sub-words between special ones, with padding at the end."""
     special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
     ids = _ordinary_tokens(torch.Size((rows, width)), len(tokenizer), special, generator(1))
-    ids[:, 0], ids[:, -6], ids[:, -5:] = (
-        tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id,
-    )  # fmt: skip
+    first, *_, last = tokenizer("the")["input_ids"]
+    ids[:, 0], ids[:, -6], ids[:, -5:] = first, last, tokenizer.pad_token_id
     return ids
 
 
@@ -321,7 +334,7 @@ def test_special_tokens_are_neither_chosen_nor_drawn(family: str):
     tokenizer = tiny_tokenizer(family)
     special = torch.tensor(tokenizer.all_special_ids)
     ids = many_rows(tokenizer)
-    ids[:, 7] = tokenizer.unk_token_id
+    ids[:, 7] = tokenizer.unk_token_id or tokenizer.mask_token_id
     hidden, chosen = mask_tokens(ids, tokenizer, generator(), rate=1.0)
     assert not chosen[torch.isin(ids, special)].any()
     assert chosen[~torch.isin(ids, special)].all()

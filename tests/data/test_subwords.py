@@ -9,7 +9,8 @@ from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hyperlect.backbone.builtin import builtin_folder
 from hyperlect.data.subwords import Subwords, Window, _cut, balanced_windows, unknown_share
@@ -56,6 +57,31 @@ def test_byte_level_words_include_their_space():
     assert Subwords(tokenizer, 64).word_prefix == " "
     (window,) = Subwords(tokenizer, 64).words([["the", "cat"]])[0]
     assert tokenizer.convert_ids_to_tokens(window.input_ids)[1:-1] == ["Ġthe", "Ġcat"]
+
+
+def gemma_tokenizer() -> Any:
+    """BPE over text whose spaces are marks, none before the first word, as mmBERT's."""
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *"▁catheolds", "▁c", "at", "▁cat"]
+    merges = [("▁", "c"), ("a", "t"), ("▁c", "at")]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    ends = [("<bos>", 2), ("<eos>", 1)]
+    backend.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", pair="<bos> $A <eos> $B <eos>", special_tokens=ends
+    )
+    roles = {f"{role}_token": f"<{role}>" for role in ("pad", "eos", "bos", "unk", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
+
+
+def test_words_after_marks_for_spaces_are_as_in_a_running_sentence():
+    tokenizer = gemma_tokenizer()
+    (window,) = Subwords(tokenizer, 64).words([["the", "cat", "old", "cats"]])[0]
+    pieces = tokenizer.convert_ids_to_tokens(window.input_ids)
+    assert pieces[:6] == ["<bos>", "▁", "t", "h", "e", "▁cat"]
+    running = tokenizer.convert_ids_to_tokens(tokenizer("the cat old cats")["input_ids"])
+    assert pieces[2:] == running[1:]
 
 
 @pytest.mark.parametrize("make", [wordpiece_tokenizer, unigram_tokenizer])

@@ -20,7 +20,7 @@ import torch
 
 from hyperlect.errors import HyperlectError
 from hyperlect.experiment import Experiment, Runner, TimeBudget, make_engine
-from hyperlect.experiment.engines import Engine, Processes, Share, shares, work
+from hyperlect.experiment.engines import Engine, Processes, Share, on_signals, shares, work
 from hyperlect.run_folder import RunState
 from hyperlect.training.monitor import Monitor
 
@@ -359,3 +359,16 @@ def test_only_the_visible_gpus_are_used(machine: Callable[..., None]) -> None:
 def test_a_single_gpu_needs_no_variable(machine: Callable[..., None]) -> None:
     machine(1)
     assert [share.gpu for share in shares(2, "auto")] == ["", ""]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="only POSIX systems have it")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_runs_unless_under_nohup(ignored: bool) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with on_signals(lambda number, _: received.append(number)):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert received == ([] if ignored else [signal.SIGTERM])

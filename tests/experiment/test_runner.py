@@ -177,6 +177,8 @@ def test_a_signal_stops_a_run_that_does_not_train_yet(
 ) -> None:
     number = getattr(signal, name)
     handler = signal.getsignal(number)
+    if handler is signal.SIG_IGN:
+        pytest.skip(f"{name} is ignored here")
 
     def wait(folder: Path) -> None:
         os.kill(os.getpid(), number)

@@ -27,7 +27,8 @@ def start(backbone: Backbone, **options: Any) -> MlmHead:
     return MlmHead.start(MLM, backbone, HeadOptions(**options))
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+# EuroBERT's own head is only a decoder, so the head starts as without one.
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "eurobert"])
 def test_it_starts_as_the_encoders_own_head(family: str, tmp_path: Path):
     twin.liven(tiny_encoder(family, mlm=True)).save_pretrained(tmp_path)
     tiny_tokenizer(family).save_pretrained(tmp_path)

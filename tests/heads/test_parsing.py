@@ -312,6 +312,9 @@ def random_scores(kind: str, size: int, seed: int) -> Matrix:
             scores[:, 0] += 10
         case "tied":  # few values, so that many trees have the same sum
             scores = generator.integers(0, 3, size=(size, size + 1)).astype(float)
+        case "one tree stands out":
+            for word in range(size):
+                scores[word, generator.integers(0, word + 1) if word else 0] += 50
         case "large":
             scores *= 1e6
         case "small":
@@ -323,7 +326,15 @@ def random_scores(kind: str, size: int, seed: int) -> Matrix:
     return scores
 
 
-KINDS = ("random", "every word wants to be the root", "tied", "large", "small", "circles")
+KINDS = (
+    "random",
+    "one tree stands out",
+    "every word wants to be the root",
+    "tied",
+    "large",
+    "small",
+    "circles",
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperlect.hypernet import AdapterWeights, LayerStacks, RowGroups, adapt, adapt_rows
+from hyperlect.hypernet import (
+    AdapterWeights,
+    LayerStacks,
+    RowGroups,
+    adapt,
+    adapt_rows,
+    low_rank,
+    low_rank_rows,
+)
 from hyperlect.hypernet.adapter import ACTIVATIONS
 
 from . import twin
@@ -214,3 +222,54 @@ def test_layer_stacks_are_the_weights_of_the_cells_layer_by_layer():
     for layer in (0, 1, -1):
         for name, tensor in layers[layer].items():
             assert torch.equal(tensor, getattr(weights, name)[:, layer])
+
+
+# --- LoRA
+
+
+def random_factors(leading: tuple[int, ...] = ()) -> AdapterWeights:
+    torch.manual_seed(3)
+    shapes = {"query_a": (2, HIDDEN), "query_b": (7, 2), "up_a": (2, 3), "up_b": (4, 2)}
+    tensors = {name: torch.randn(*leading, *shape).double() for name, shape in shapes.items()}
+    return AdapterWeights(**{name: tensor.requires_grad_() for name, tensor in tensors.items()})
+
+
+def written_out(x: Tensor, weights: AdapterWeights, cells: list[int]) -> Tensor:
+    """The twin: s B A x of each sub-word, those of stacked adapters summed."""
+    rows = []
+    for row, cell in zip(x, cells, strict=True):
+        a, b = weights.query_a[cell], weights.query_b[cell]
+        pairs = zip(a, b, strict=True) if a.dim() == 3 else [(a, b)]
+        rows.append(sum(3.0 * (row @ (b @ a).T) for a, b in pairs))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("stacked", [(), (2,)])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_low_rank_of_many_cells_is_the_formula(batch: str, stacked: tuple[int, ...]):
+    cells = BATCHES[batch]
+    x, weights = activations(len(cells)), random_factors((max(cells) + 1, *stacked))
+    expected = written_out(x, weights, cells)
+    rows = low_rank_rows(x, weights, "query", RowGroups.of(cells), 3.0)
+    torch.testing.assert_close(rows, expected, **CLOSE)
+    for row, cell in enumerate(cells):
+        alone = low_rank(x[row], weights[cell], "query", 3.0)
+        torch.testing.assert_close(alone, expected[row], **CLOSE)
+
+
+@pytest.mark.parametrize("length", [2, 200])
+def test_low_rank_of_one_large_cell_beside_many_small_ones(length: int):
+    cells = [0] * 300 + list(range(1, 101))
+    x, weights = activations(400, length), random_factors((101,))
+    rows = low_rank_rows(x, weights, "query", RowGroups.of(cells), 3.0)
+    torch.testing.assert_close(rows, written_out(x, weights, cells), **CLOSE)
+
+
+def test_gradients_of_low_rank_are_numerically_right():
+    weights, x = random_factors((2,)), activations(3)
+
+    def run(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        varied = AdapterWeights(query_a=a, query_b=b)
+        return low_rank_rows(x, varied, "query", RowGroups.of([1, 0, 1]), 0.5)
+
+    assert torch.autograd.gradcheck(run, (x, weights.query_a, weights.query_b))

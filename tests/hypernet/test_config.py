@@ -11,6 +11,10 @@ from hyperlect.hypernet import RENAMED, HypernetConfig
 def test_defaults_are_the_published_base_model():
     config = HypernetConfig()
     assert config.to_dict() == {
+        "adapter": "bottleneck",
+        "lora_rank": 8,
+        "lora_alpha": 16.0,
+        "lora_targets": ["query", "value"],
         "bottleneck": 256,
         "projection": 192,
         "embedding": 64,
@@ -33,7 +37,6 @@ def test_defaults_are_the_published_base_model():
         "base_hidden": 64,
         "base_dropout": 0.1,
         "base_temperature": 0.2,
-        "cell_offsets": False,
         "start": "published",
         "top_layers": None,
         "skip_last_layer": False,
@@ -56,6 +59,14 @@ def test_a_configuration_survives_json():
     assert HypernetConfig.from_dict(data) == config
 
 
+def test_lora_may_have_the_sizes_of_bottlenecks_beside_it():
+    """So that a recipe becomes one of LoRA by a single key."""
+    config = HypernetConfig(adapter="lora", bottleneck=64, lora_targets=["value", "down"])
+    assert config.norms == {}
+    assert config.lora_scale == 2
+    assert HypernetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
 def test_field_names_of_earlier_versions_are_read():
     data = HypernetConfig(pre_norm="ordinary", post_norm="none").to_dict()
     old = {before: data.pop(now) for before, now in RENAMED.items()}
@@ -76,6 +87,16 @@ def test_field_names_of_earlier_versions_are_read():
         ({"pre_norm": "learnt"}, "pre_norm"),
         ({"post_norm": True}, "post_norm"),
         ({"start": "zero"}, "start"),
+        ({"adapter": "prefix"}, "adapter"),
+        ({"lora_rank": 4}, "lora_rank"),  # without adapter: lora
+        ({"adapter": "lora", "lora_rank": 0}, "lora_rank"),
+        ({"adapter": "lora", "lora_alpha": 0.0}, "lora_alpha"),
+        ({"adapter": "lora", "lora_targets": ()}, "lora_targets"),
+        ({"adapter": "lora", "lora_targets": ("query", "query")}, "lora_targets"),
+        ({"adapter": "lora", "lora_targets": ("keys",)}, "lora_targets"),
+        ({"adapter": "lora", "activation": "tanh"}, "activation"),
+        ({"adapter": "lora", "post_norm": "none"}, "post_norm"),
+        ({"adapter": "lora", "insertion": "layer"}, "insertion"),
         ({"language_dropout": 1.0}, "language_dropout"),
         ({"language_dropout": -0.1}, "language_dropout"),
         ({"initial_std": -1}, "initial_std"),

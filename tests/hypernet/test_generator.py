@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperlect.hypernet import UNTRAINED, AdapterWeights, Hypernet, HypernetConfig, adapt
+from hyperlect.hypernet import (
+    UNTRAINED,
+    AdapterWeights,
+    Hypernet,
+    HypernetConfig,
+    OrdinaryAdapters,
+    adapt,
+)
 from hyperlect.hypernet.generator import SourceEmbedding
 
 from . import twin
@@ -398,3 +405,45 @@ def test_coordinates_have_the_norms_and_distances_of_the_weights(variant: str):
     for other in range(1, len(CELLS)):
         expected = (weights[0] - weights[other]).norm(dim=1)
         torch.testing.assert_close((points[0] - points[other]).norm(dim=1), expected)
+
+
+@pytest.mark.parametrize("sources", [("task", "language", "layer"), ("task", "language")])
+def test_generated_lora_is_its_affine_maps(sources: tuple[str, ...]):
+    net = random_net(adapter="lora", lora_rank=2, lora_targets=("query", "up"), sources=sources)
+    weights = net(TASKS, LANGUAGES)
+    shapes = {name: tuple(tensor.shape[2:]) for name, tensor in weights.items()}
+    pairs = {"query_a": (2, HIDDEN), "query_b": (HIDDEN, 2), "up_a": (2, HIDDEN)}
+    assert shapes == {**pairs, "up_b": (HIDDEN, 2)}
+    points = net.coordinates(TASKS, LANGUAGES)
+    flat = torch.cat([tensor.flatten(2) for _, tensor in weights.items()], dim=2)
+    torch.testing.assert_close(points.norm(dim=2), flat.norm(dim=2))
+    for number, (task, language) in enumerate(CELLS):
+        for layer in range(LAYERS):
+            s = twin.source(net, task, language, layer)
+            affine = net.generator.maps["up_b"]
+            index = layer if len(sources) == 2 else ...
+            expected = (affine.weight[index] @ s + affine.bias[index]).view(HIDDEN, 2)
+            torch.testing.assert_close(weights.up_b[number, layer], expected)
+
+
+def test_lora_targets_have_sizes_of_their_own():
+    config = HypernetConfig(adapter="lora", lora_rank=2, lora_targets=("value", "up"))
+    widths = {"up": (5, 11)}
+    for kind in (Hypernet, OrdinaryAdapters):
+        sizes = {"hidden": 5, "layers": 2, "tasks": 1, "languages": 1, "widths": widths}
+        weights = kind(config, **sizes)(torch.tensor([0]), torch.tensor([0]))
+        shapes = {name: tuple(tensor.shape[2:]) for name, tensor in weights.items()}
+        ends = {"value_a": (2, 5), "value_b": (5, 2), "up_a": (2, 5), "up_b": (11, 2)}
+        assert shapes == ends
+
+
+def test_lora_starts_at_zero_where_it_starts_as_an_adapter():
+    torch.manual_seed(0)
+    config = HypernetConfig(adapter="lora", start="adapter")
+    sizes = {"hidden": 5, "layers": 2, "tasks": 1, "languages": 1}
+    for module in (Hypernet(config, **sizes), OrdinaryAdapters(config, **sizes)):
+        weights = module(torch.tensor([0]), torch.tensor([0]))
+        for name, tensor in weights.items():
+            assert tensor.eq(0).all() == name.endswith("_b")
+        weights.value_b.sum().backward()
+        assert sum(p.grad.abs().sum() for p in module.parameters() if p.grad is not None) > 0

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from hyperlect.errors import HyperlectError, UnknownNameError
+from hyperlect.grid import Cell
+from hyperlect.hypernet import Hypernet
 from hyperlect.methods import METHODS
 from hyperlect.model import HyperX
 from tests.tiny import saved_backbone
@@ -86,28 +88,69 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     assert torch.equal(scores(loaded, "pos", "deu"), scores(model, "pos", "deu"))
 
 
-def test_offsets_change_nothing_until_they_are_trained(tmp_path: Path) -> None:
-    model = tiny_model(saved_backbone(tmp_path / "encoder"), hypernet={"language_dropout": 0.1})
+@pytest.mark.parametrize("method", ["hyperx", "mad-x"])
+def test_a_change_of_a_cell_is_its_own(tmp_path: Path, method: str) -> None:
+    changes = {"language_dropout": 0.1}
+    model = tiny_model(saved_backbone(tmp_path / "encoder"), method=method, hypernet=changes)
+    model.add_language("deu", {}, "added")
     before = {code: scores(model, "pos", code) for code in (*LANGUAGES, "deu")}
     topics = scores(model, "topic", "deu")
-    model.add_language("deu", {}, "added")
-    model.give_offsets()
+    change = model.change_cell("pos", "deu")
     for code, expected in before.items():
         assert torch.equal(scores(model, "pos", code), expected)
-    offsets = model.language_parameters()["adapters.source.offsets"]
     with torch.no_grad():
-        offsets[-1, model.config.adapted_tasks.index("pos")] += 0.5
+        for tensor in change.values():
+            tensor += 0.5
     assert not torch.allclose(scores(model, "pos", "deu"), before["deu"])
+    with model.cached_weights():
+        cached = scores(model, "pos", "deu")
+    assert torch.equal(cached, scores(model, "pos", "deu"))
     for code in LANGUAGES:
         assert torch.equal(scores(model, "pos", code), before[code])
     assert torch.equal(scores(model, "topic", "deu"), topics)
     model.save_pretrained(tmp_path / "run")
     loaded = HyperX.from_pretrained(tmp_path / "run")
     assert torch.equal(scores(loaded, "pos", "deu"), scores(model, "pos", "deu"))
+    model.unchange_cells([Cell("pos", "deu")])
+    assert torch.equal(scores(model, "pos", "deu"), before["deu"])
+    assert not any(name.startswith("changes.") for name in model.own_parameters())
 
 
-@pytest.mark.parametrize("method", ["adapters", "mad-x", "factorised", "language-hypernet"])
-def test_only_a_hypernetwork_of_cells_has_offsets(method: str) -> None:
+def test_a_batch_mixes_changed_cells_with_others() -> None:
+    model = tiny_model()
+    for tensor in model.change_cell("pos", "eng").values():
+        tensor.data += 0.1
+    mixed = model.generate([("pos", "isl"), ("pos", "eng"), ("topic", "eng")])
+    assert mixed is not None
+    for row, cell in enumerate([("pos", "isl"), ("pos", "eng"), ("topic", "eng")]):
+        for name, tensor in model.adapter_weights(*cell).items():
+            torch.testing.assert_close(getattr(mixed, name)[row], tensor)
+
+
+@pytest.mark.parametrize("method", ["adapters", "factorised", "task-hypernet", "language-hypernet"])
+def test_only_adapters_of_cells_can_change(method: str) -> None:
     with pytest.raises(HyperlectError, match=method):
-        tiny_model(method=method).give_offsets()
-    tiny_model(method=method, hypernet={"cell_offsets": True})
+        tiny_model(method=method).change_cell("pos", "eng")
+
+
+def test_a_cell_without_a_vector_cannot_change() -> None:
+    with pytest.raises(UnknownNameError):
+        tiny_model().change_cell("pos", "deu")
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_an_offset_of_the_source_embedding_becomes_a_change(unit: bool) -> None:
+    model = tiny_model(hypernet={"unit_source": unit})
+    assert isinstance(model.adapters, Hypernet)
+    cell = [model.config.index(Cell("pos", "eng"))]
+    tasks, languages = torch.tensor(cell).unbind(1)
+    with model.offset_cells(["pos"], "eng") as (offset,):
+        offset.data.normal_()
+        inside = scores(model, "pos", "eng")
+        expected = model.adapters.generator(model.adapters.source(tasks, languages) + offset)
+        model.generate([("pos", "eng")]).up_weight.sum().backward()  # type: ignore[union-attr]
+        assert offset.grad is not None
+        assert offset.grad.any()
+    for name, tensor in model.adapter_weights("pos", "eng").items():
+        torch.testing.assert_close(tensor, getattr(expected, name)[0])
+    torch.testing.assert_close(scores(model, "pos", "eng"), inside)

@@ -135,7 +135,7 @@ def test_every_method_has_the_blocks(method: str):
 def test_the_weights_that_were_used_longest_ago_are_dropped_first():
     adapters = tiny_model().adapters
     size = generate(adapters, [A])[0].nbytes
-    cache = WeightCache(adapters, 2 * size + size // 2)
+    cache = WeightCache(adapters, limit=2 * size + size // 2)
     (a,), _ = cache.get([A]), cache.get([B])
     assert len(cache) == 2
     cache.get([A])  # used again, so that B is the oldest
@@ -155,7 +155,7 @@ def test_weights_beyond_the_limit_are_returned_and_not_kept():
     size = generate(adapters, [A])[0].nbytes
     cells = [A, B, C]
     for limit, kept in ((size - 1, 0), (2 * size, 2)):
-        cache = WeightCache(adapters, limit)
+        cache = WeightCache(adapters, limit=limit)
         weights = cache.get(cells)
         assert len(cache) == kept
         for of_cell, cell in zip(weights, cells, strict=True):
@@ -193,7 +193,7 @@ def test_threads_do_not_mix_up_their_cells(
     cells = [(task.name, code) for task in TASKS for code in (*LANGUAGES, "dan")]
     expected = {cell: logits(model, *cell) for cell in cells}
     if limit is not None:
-        monkeypatch.setattr(WeightCache.__init__, "__defaults__", (limit,))
+        monkeypatch.setattr(WeightCache.__init__, "__defaults__", (None, limit))
     outputs: dict[tuple[int, int, tuple[str, str]], Tensor] = {}
     barrier = threading.Barrier(4)
 

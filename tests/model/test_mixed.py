@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperlect.data.batching import Batch, TaskRows
 from hyperlect.errors import HyperlectError
@@ -175,3 +176,54 @@ def test_the_hidden_states_of_a_mixed_batch():
         pairs = zip(out.hidden_states, alone.hidden_states, strict=True)
         for mine, plain in pairs:
             torch.testing.assert_close(mine[row, : LENGTHS[row]], plain[0], **CLOSE)
+
+
+# --- rows of the same sub-words
+
+
+@pytest.mark.parametrize("top", [None, 1])
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_rows_of_the_same_sub_words_are_one_below_the_lowest_adapter(
+    family: str, top: int | None
+) -> None:
+    model = mixed_model(family, hypernet={"top_layers": top})
+    distinct, copies = torch.tensor([0, 2, 3]), torch.tensor([0, 0, 1, 2, 2, 0, 1, 1, 2])
+    plain = batch_of(model)
+    rows = torch.tensor([0, 2, 6])[copies]  # of 10, 7 and 3 sub-words
+    ids, masks = plain.input_ids[rows], plain.attention_mask[rows]
+    plain = replace(plain, input_ids=ids, attention_mask=masks)
+    with torch.no_grad():
+        expected = model.run(plain)
+        _, states = model.backbone(ids[[0, 2, 3]], masks[[0, 2, 3]], output_hidden_states=True)
+    assert states is not None
+    outputs: list[Tensor] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(output if isinstance(output, Tensor) else output[0])
+
+    layers = model.backbone.family.insertion_points(model.backbone.encoder, 2, "layer")
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        mine = model.run(replace(plain, distinct=distinct, copies=copies))
+    for handle in handles:
+        handle.remove()
+    lowest = 0 if top is None else 1
+    assert [len(output) for output in outputs] == [3] * lowest + [9] * (2 - lowest)
+    for output, state in zip(outputs[:lowest], states[1:], strict=False):
+        assert torch.equal(output, state)  # to the last bit
+    for task, scores in expected.scores.items():
+        torch.testing.assert_close(mine.scores[task], scores, **CLOSE)
+    with torch.no_grad():  # nothing stays behind
+        assert torch.equal(model.run(plain).last_hidden_state, expected.last_hidden_state)
+
+
+def test_without_adapters_the_whole_encoder_is_shared() -> None:
+    model = mixed_model(method="head")
+    plain = batch_of(model)
+    plain = replace(plain, input_ids=plain.input_ids[:1].repeat(9, 1))
+    plain = replace(plain, attention_mask=plain.attention_mask[:1].repeat(9, 1))
+    shared = replace(plain, distinct=torch.tensor([0]), copies=torch.zeros(9, dtype=torch.int64))
+    with torch.no_grad():
+        expected, mine = model.run(plain), model.run(shared)
+    for task, scores in expected.scores.items():
+        torch.testing.assert_close(mine.scores[task], scores, **CLOSE)

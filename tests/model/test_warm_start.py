@@ -194,15 +194,16 @@ def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
         warm_start(model, Start.read(str(tmp_path / "run")))
 
 
-def test_offsets_are_matched_by_language_and_task(tmp_path: Path) -> None:
-    old = finished(tmp_path, hypernet={"cell_offsets": True})
-    model, _ = started(
-        tmp_path, tasks=(TOPIC, NLI, MLM, POS), languages=("tur", "deu", "isl", "eng")
-    )
-    before, after = (m.own_parameters()["adapters.source.offsets"] for m in (old, model))
-    for language in ("eng", "isl", "tur"):
-        for task in ("pos", "topic"):
-            places = [m.config.index(Cell(task, language))[::-1] for m in (old, model)]
-            assert torch.equal(after[places[1]], before[places[0]])
-    assert not after[model.languages.index("deu")].any()
-    assert not after[:, list(model.tasks).index("nli")].any()
+def test_changes_of_cells_are_kept_and_trained_further(tmp_path: Path) -> None:
+    old = tiny_model(saved_backbone(tmp_path / "encoder"))
+    for task in ("pos", "ner"):
+        for tensor in old.change_cell(task, "isl").values():
+            tensor.data.normal_()
+    old.save_pretrained(tmp_path / "run")
+    start = Start.read(str(tmp_path / "run"))
+    config = start.extended(replace(start.config, tasks=(TOPIC, POS), languages=("deu", "eng")))
+    model = HyperX(load_backbone(start.encoder.reference), config).eval()
+    warm_start(model, start)
+    assert model.config.changed == (Cell("pos", "isl"),)
+    for name, tensor in old.change_cell("pos", "isl").items():
+        assert torch.equal(model.change_cell("pos", "isl")[name], tensor)

@@ -113,11 +113,13 @@ def test_malformed_embeddings_are_refused(tmp_path: Path, content: str) -> None:
     assert str(folder / "embeddings.json") in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["bottleneck", "lora"])
 @pytest.mark.parametrize("sources", [("task", "language", "layer"), ("task", "language")])
 def test_differences_are_those_of_the_adapter_weights(
-    sources: tuple[str, ...], tmp_path: Path
+    sources: tuple[str, ...], kind: str, tmp_path: Path
 ) -> None:
-    folder = write_weights(write_results(tmp_path / "run"), tmp_path / "encoder", sources=sources)
+    run, encoder = write_results(tmp_path / "run"), tmp_path / "encoder"
+    folder = write_weights(run, encoder, sources=sources, adapter=kind)
     differences = read_run(folder).differences
     assert differences is not None
     assert (differences.tasks, differences.languages) == (

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import hyperlect.training.run as run_module
 from hyperlect import HyperX
 from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError, UnknownNameError
-from hyperlect.evaluation import Trust
+from hyperlect.evaluation import Trust, evaluate_run
 from hyperlect.grid import Cell
 from hyperlect.hardware import versions
 from hyperlect.recipe import load_recipe
@@ -119,6 +119,17 @@ def test_baselines_have_no_language_vectors(run: Path, tmp_path: Path, method: s
     other = train(run.parent / "recipe.yaml", tmp_path / "run", f"method={method}")
     assert not (other / "embeddings.json").exists()
     assert HyperX.from_pretrained(other).config.method == method
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_lora_trains_in_mixed_batches_and_is_evaluated(tmp_path: Path, family: str) -> None:
+    recipe = write_project(tmp_path, family=family)
+    options = ("hypernet.adapter=lora", "hypernet.lora_rank=2", "training.batching=mixed")
+    other = train(recipe, tmp_path / "run", *options)
+    model = HyperX.from_pretrained(other)
+    weights = model.adapter_weights("ner", "isl")
+    assert {name for name, _ in weights.items()} == {"query_a", "query_b", "value_a", "value_b"}
+    assert evaluate_run(other, console=silent()).cells
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "modernbert"])

@@ -17,7 +17,7 @@ from hyperlect.recipe import load_recipe
 from hyperlect.transfer import Settings, add_language
 from tests.project import train, write_data, write_project
 
-FAST = Settings(steps=4, batch_size=8, look_every=2, folds=2, learning_rate=0.1, offset_rate=0.1)
+FAST = Settings(steps=4, batch_size=8, look_every=2, folds=2, learning_rate=0.1, adapter_rate=0.1)
 SENTENCES = ["the cat sees Anna", "a dog in Oslo", "old river and Anna"]
 
 

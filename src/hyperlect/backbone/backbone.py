@@ -7,13 +7,15 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
 from ..hardware import Precision, arithmetic, fast_precision
+from ..run_folder import read_json, write_json
 from .families import Family, family_of
 
 
@@ -58,6 +60,25 @@ def longest_input(config: Any) -> int:
 
 class _Reached(Exception):
     """Ends a forward pass at the layer whose input was wanted."""
+
+
+OF_ALL_ROWS = ("relative_pos", "rel_embeddings")
+"""Arguments of layers that have no dimension of rows (DeBERTa)."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Rows of a batch that are the same up to some layer.
+
+    Attributes:
+        layer: the first one, from 0, whose output differs; the number of layers if none does.
+        distinct: (U,), int64, the first of all rows with the same input.
+        copies: (B,), int64, which of these U each row has.
+    """
+
+    layer: int
+    distinct: Tensor
+    copies: Tensor
 
 
 class Backbone(nn.Module):
@@ -114,9 +135,9 @@ class Backbone(nn.Module):
         return embeddings.get_input_embeddings().weight  # type: ignore[no-any-return]
 
     def layer_norms(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the encoder's LayerNorm parameters by name."""
+        """Yield the parameters of the encoder's LayerNorms by name; RMSNorms count as such."""
         for path, module in self.encoder.named_modules():
-            if "LayerNorm" in type(module).__name__:
+            if type(module).__name__.endswith(("LayerNorm", "RMSNorm")):
                 for name, parameter in module.named_parameters(recurse=False):
                     yield f"{path}.{name}", parameter
 
@@ -127,6 +148,31 @@ class Backbone(nn.Module):
         for name, parameter in self.encoder.named_parameters():
             if layers is None or name.startswith(tuple(paths)):
                 yield name, parameter
+
+    def save_pretrained(self, folder: str | Path, model: Any = None) -> None:
+        """Write the encoder as it is now, and its tokenizer, as a transformers folder.
+
+        Versions 4 of transformers read it too. They do not know the classes and fields of
+        tokenizers that version 5 writes.
+
+        Args:
+            folder: is made.
+            model: a transformers model to write in place of the encoder.
+        """
+        folder, encoder = Path(folder), cast("Any", self.encoder if model is None else model)
+        encoder.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):  # safetensors lets the owner alone read them
+            file.chmod((folder / "config.json").stat().st_mode)
+        if self.tokenizer is None:
+            return
+        self.tokenizer.save_pretrained(folder)
+        path = folder / "tokenizer_config.json"
+        config = read_json(path)
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        names = list(self.tokenizer.model_input_names)
+        config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+        write_json(path, config, indent=2)
 
     @contextlib.contextmanager
     def arithmetic(self, precision: Precision) -> Iterator[None]:
@@ -197,19 +243,23 @@ class Backbone(nn.Module):
     def attend_plainly(self) -> None:
         """Compute attention as plain matrix products, not with torch's fused kernel.
 
-        Use it with bf16 on CPUs: there the fused kernel's backward pass was measured to take
-        seven times as long as in fp32, which undoes the savings of bf16. The results differ by
-        rounding only.
+        Use it with bf16 on CPUs: there the fused kernel was measured to take up to three times as
+        long, and its backward pass seven times as long as in fp32, which undoes the savings of
+        bf16. The results differ by rounding only.
         """
         encoder: Any = self.encoder
         encoder.set_attn_implementation("eager")
 
     @contextlib.contextmanager
-    def fast_arithmetic(self) -> Iterator[None]:
-        """Compute as fast as the hardware can inside the block; see `arithmetic`."""
+    def fast_arithmetic(self, precision: Precision | Literal["auto"] = "auto") -> Iterator[None]:
+        """Compute in one precision inside the block, with the attention that is fastest in it.
+
+        Args:
+            precision: see `arithmetic`; "auto" is bf16 where the hardware is fast in it, else fp32.
+        """
         encoder: Any = self.encoder
-        device = self.word_embeddings.device.type
-        precision, before = fast_precision(device), encoder.config._attn_implementation
+        device, before = self.word_embeddings.device.type, encoder.config._attn_implementation
+        precision = fast_precision(device) if precision == "auto" else precision
         if device == "cpu" and precision == "bf16":
             self.attend_plainly()
         try:
@@ -255,13 +305,23 @@ class Backbone(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         output_hidden_states: bool = False,
+        shared: Shared | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """Encode; returns the last hidden states (B, T, h) and, on request, those of all layers.
 
         Args:
             input_ids, attention_mask, token_type_ids: (B, T).
             output_hidden_states: also return the embeddings' and every layer's output.
+            shared: rows that are the same up to some layer, which are computed once up to there.
+                It is not used with `output_hidden_states`, nor in a compiled encoder.
         """
+        if shared is not None and not output_hidden_states and self._compiled is None:
+            of_all = (input_ids, attention_mask, token_type_ids)
+            rows = [None if t is None else t.index_select(0, shared.distinct) for t in of_all]
+            with self._repeated(shared):
+                hidden, _ = self.forward(*rows)  # type: ignore[arg-type]
+            at_end = shared.layer >= self.layers
+            return hidden.index_select(0, shared.copies) if at_end else hidden, None
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -286,6 +346,31 @@ class Backbone(nn.Module):
                 handle.remove()
         # As in transformers, the last one is the encoder's output, after any final norm.
         return last, (*states, last)
+
+    @contextlib.contextmanager
+    def _repeated(self, shared: Shared) -> Iterator[None]:
+        """Give the layers from the first one that differs every row, not the distinct ones."""
+        thread, count = threading.get_ident(), len(shared.distinct)
+
+        def repeat(value: Any) -> Any:
+            if isinstance(value, tuple | list):
+                return type(value)(map(repeat, value))
+            # What has other leading sizes is repeated already, or the same for all rows.
+            if isinstance(value, Tensor) and value.dim() > 1 and len(value) == count:
+                return value.index_select(0, shared.copies)
+            return value
+
+        def hook(_module: nn.Module, arguments: Any, keywords: Any) -> Any:
+            if threading.get_ident() != thread:
+                return None
+            changed = {n: v if n in OF_ALL_ROWS else repeat(v) for n, v in keywords.items()}
+            return tuple(map(repeat, arguments)), changed
+
+        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
+        with contextlib.ExitStack() as hooks:
+            for layer in layers[shared.layer :]:
+                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+            yield
 
     @torch.no_grad()
     def lower_states(self, input_ids: Tensor, attention_mask: Tensor, layer: int) -> Tensor:

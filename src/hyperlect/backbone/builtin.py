@@ -105,6 +105,9 @@ BUILTINS = {
     )
 }
 
+BUILTIN_IDS = {"builtin:e5-small": "intfloat/multilingual-e5-small"}
+"""What the built-in backbones are rebuilt from: their ids on the hub."""
+
 
 def builtin_limits(name: str) -> tuple[int, int]:
     """Return the layers of a built-in backbone and the sub-words it takes, without making it.

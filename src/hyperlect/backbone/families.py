@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BackboneError, nearest
-from ..hypernet import AdapterWeights, LayerStacks, RowGroups, adapt, adapt_rows
+from ..hypernet import (
+    AdapterWeights,
+    LayerStacks,
+    RowGroups,
+    adapt,
+    adapt_rows,
+    low_rank,
+    low_rank_rows,
+)
+from ..hypernet.config import TARGETS
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,33 @@ class MlmNames:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """A linear map of a layer, to which LoRA adds.
+
+    Attributes:
+        path: of its module, from the layer.
+        part, parts: where one module computes several projections, which of its equal parts.
+        positions: whether it also projects relative positions, which all rows of a batch share. A
+            pass of the encoder then serves a single cell.
+    """
+
+    path: str
+    part: int = 0
+    parts: int = 1
+    positions: bool = False
+
+    def module(self, layer: nn.Module) -> nn.Linear:
+        """Return its module."""
+        module: Any = layer.get_submodule(self.path)
+        return module  # type: ignore[no-any-return]
+
+    def widths(self, layer: nn.Module) -> tuple[int, int]:
+        """Return its input and output sizes."""
+        module = self.module(layer)
+        return module.in_features, module.out_features // self.parts
+
+
+@dataclass(frozen=True)
 class Family:
     """One encoder architecture.
 
@@ -45,19 +82,23 @@ class Family:
         layer: path of layer {i} in the base model.
         feed_forward: path of the module whose output is the feed-forward block's, after dropout
             and before the residual sum.
-        mlm: where its MLM head lies.
-        pooler: whether the base model takes ``add_pooling_layer=False``.
+        mlm: where its MLM head lies; None for a head that is only a decoder.
+        pooler: whether the base model has a pooler unless ``add_pooling_layer=False`` is given.
         padded_positions: whether positions are numbered from ``pad_token_id`` + 1, so that the
             first ones of the table are never used.
+        since: the first version of transformers that has it.
+        projections: what LoRA can add to, by the names of `HypernetConfig.lora_targets`.
     """
 
     model_type: str
     title: str
     layer: str
     feed_forward: str
-    mlm: MlmNames
+    mlm: MlmNames | None
     pooler: bool = False
     padded_positions: bool = False
+    since: str = "5.0"
+    projections: Mapping[str, Projection] = field(default_factory=dict)
 
     def insertion_points(self, encoder: nn.Module, layers: int, insertion: str) -> list[nn.Module]:
         """Return the module of each layer whose output the adapter changes.
@@ -70,6 +111,16 @@ class Family:
         path = self.layer if insertion == "layer" else self.feed_forward
         return [encoder.get_submodule(path.format(i=index)) for index in range(layers)]
 
+    def targets(self, names: Sequence[str]) -> dict[str, Projection]:
+        """Return projections by name. Raises `BackboneError` that lists those that exist."""
+        if missing := [name for name in names if name not in self.projections]:
+            known = ", ".join(self.projections) or "none"
+            raise BackboneError(
+                f"LoRA cannot act on {', '.join(missing)} in {self.title}. hypernet.lora_targets "
+                f"may name: {known}."
+            )
+        return {name: self.projections[name] for name in names}
+
 
 _BERT_LAYER = "encoder.layer.{i}"
 _BERT_OUTPUT = "encoder.layer.{i}.output.dropout"
@@ -80,20 +131,91 @@ _BERT_MLM = MlmNames(
     activation="hidden_act",
 )
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
+_GTE_MLM = replace(_ROBERTA_MLM, bias="lm_head.decoder.bias")
+_NOMIC_MLM = replace(_BERT_MLM, norm="cls.predictions.transform.layer_norm")
+_ROTARY = ("layers.{i}", "layers.{i}.post_mlp_dropout")
+"""Where adapters act in BERT with rotary positions, which several families are."""
+
+
+def _projections(*paths: str) -> dict[str, Projection]:
+    """Name the paths of the six targets, in the order of `TARGETS`."""
+    return {name: Projection(path) for name, path in zip(TARGETS, paths, strict=True)}
+
+
+_BERT_ENDS = ("attention.output.dense", "intermediate.dense", "output.dense")
+_BERT_PROJECTIONS = _projections(
+    "attention.self.query", "attention.self.key", "attention.self.value", *_BERT_ENDS
+)
+_DEBERTA_PROJECTIONS = {
+    **_BERT_PROJECTIONS,
+    "query": Projection("attention.self.query_proj", positions=True),
+    "key": Projection("attention.self.key_proj", positions=True),
+    "value": Projection("attention.self.value_proj"),
+}
+_MODERNBERT_PROJECTIONS = {
+    "query": Projection("attn.Wqkv", 0, 3),
+    "key": Projection("attn.Wqkv", 1, 3),
+    "value": Projection("attn.Wqkv", 2, 3),
+    "output": Projection("attn.Wo"),
+    "up": Projection("mlp.Wi"),
+    "down": Projection("mlp.Wo"),
+}
+_DISTILBERT_PROJECTIONS = _projections(
+    *(f"attention.{name}_lin" for name in ("q", "k", "v", "out")), "ffn.lin1", "ffn.lin2"
+)
+
+
+_ROTARY_ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "o"))
+_GATED_PROJECTIONS = _projections(*_ROTARY_ATTENTION, "mlp.up_proj", "mlp.down_proj")
+_JINA_PROJECTIONS = _projections(*_ROTARY_ATTENTION, "mlp.fc1", "mlp.fc2")
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
-        Family("bert", "BERT and MiniLM", _BERT_LAYER, _BERT_OUTPUT, _BERT_MLM, pooler=True),
-        Family("xlm-roberta", "XLM-R", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, True, True),
-        Family("roberta", "RoBERTa", _BERT_LAYER, _BERT_OUTPUT, _ROBERTA_MLM, True, True),
-        Family("deberta-v2", "DeBERTa-v2 and v3", _BERT_LAYER, _BERT_OUTPUT, _BERT_MLM),
+        Family(
+            "bert",
+            "BERT and MiniLM",
+            _BERT_LAYER,
+            _BERT_OUTPUT,
+            _BERT_MLM,
+            pooler=True,
+            projections=_BERT_PROJECTIONS,
+        ),
+        Family(
+            "xlm-roberta",
+            "XLM-R",
+            _BERT_LAYER,
+            _BERT_OUTPUT,
+            _ROBERTA_MLM,
+            pooler=True,
+            padded_positions=True,
+            projections=_BERT_PROJECTIONS,
+        ),
+        Family(
+            "roberta",
+            "RoBERTa",
+            _BERT_LAYER,
+            _BERT_OUTPUT,
+            _ROBERTA_MLM,
+            pooler=True,
+            padded_positions=True,
+            projections=_BERT_PROJECTIONS,
+        ),
+        Family(
+            "deberta-v2",
+            "DeBERTa-v2 and v3",
+            _BERT_LAYER,
+            _BERT_OUTPUT,
+            _BERT_MLM,
+            projections=_DEBERTA_PROJECTIONS,
+        ),
         Family(
             "modernbert",
             "ModernBERT",
             "layers.{i}",
             "layers.{i}.mlp",
             MlmNames("head.dense", "head.norm", "decoder.bias", "classifier_activation"),
+            projections=_MODERNBERT_PROJECTIONS,
         ),
         Family(
             "distilbert",
@@ -101,6 +223,35 @@ FAMILIES: dict[str, Family] = {
             "transformer.layer.{i}",
             "transformer.layer.{i}.ffn",
             MlmNames("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"),
+            projections=_DISTILBERT_PROJECTIONS,
+        ),
+        Family("gte", "GTE", *_ROTARY, _GTE_MLM, since="5.18", projections=_GATED_PROJECTIONS),
+        Family(
+            "eurobert",
+            "EuroBERT",
+            "layers.{i}",
+            "layers.{i}.mlp",
+            None,
+            since="5.3",
+            projections=_GATED_PROJECTIONS,
+        ),
+        Family(
+            "nomic_bert",
+            "Nomic BERT",
+            *_ROTARY,
+            _NOMIC_MLM,
+            since="5.5",
+            projections=_GATED_PROJECTIONS,
+        ),
+        # Its LoRA adapters for retrieval and the like are files of their own, which are not loaded.
+        Family(
+            "jina_embeddings_v3",
+            "Jina v3",
+            *_ROTARY,
+            _ROBERTA_MLM,
+            pooler=True,
+            since="5.4",
+            projections=_JINA_PROJECTIONS,
         ),
     )
 }
@@ -140,19 +291,31 @@ class AdapterHooks:
         modules: the insertion point of each layer.
         activation: the adapters' non-linearity.
         eps: epsilon of the adapters' LayerNorms.
+
+    Attributes:
+        mixes_cells: whether a pass of the encoder can serve rows of several cells.
     """
 
+    mixes_cells = True
+
     def __init__(self, modules: Sequence[nn.Module], activation: str, eps: float) -> None:
-        self.modules = list(modules)
         self.activation = activation
         self.eps = eps
+        self._hook((module, self._adapt, (layer,)) for layer, module in enumerate(modules))
+
+    def _hook(
+        self, points: Iterable[tuple[nn.Module, Callable[..., Any], tuple[Any, ...]]]
+    ) -> None:
+        """Hook methods, each with its first arguments, into modules."""
+        points = list(points)
+        self.modules = [module for module, *_ in points]
         # With a dictionary by thread, torch.compile would compile again in every step.
         self._in_thread = _OfThread()
         # A partial of a method, not a closure: a deep copy of the model then has hooks that read
         # the copy's weights, not the original's.
         self._handles = [
-            module.register_forward_hook(functools.partial(self._adapt, layer))
-            for layer, module in enumerate(modules)
+            module.register_forward_hook(functools.partial(method, *arguments))
+            for module, method, arguments in points
         ]
 
     def remove(self) -> None:
@@ -208,3 +371,41 @@ class AdapterHooks:
         else:
             hidden = adapt_rows(hidden, layers[layer], groups, self.activation, self.eps)
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
+
+
+class LoraHooks(AdapterHooks):
+    """Hooks LoRA into projections of every layer; otherwise as `AdapterHooks`.
+
+    Args:
+        layers: those with adapters.
+        targets: the projections by name.
+        scale: what B A x is multiplied by.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], targets: Mapping[str, Projection], scale: float
+    ) -> None:
+        self.scale = scale
+        self.mixes_cells = not any(projection.positions for projection in targets.values())
+        self._hook(
+            (projection.module(layer), self._add, (index, name, projection))
+            for index, layer in enumerate(layers)
+            for name, projection in targets.items()
+        )
+
+    def _add(
+        self, layer: int, name: str, projection: Projection, _module: Any, inputs: Any, output: Any
+    ) -> Any:
+        """The hook of one projection; None leaves the output as it is."""
+        active = self._in_thread.active
+        if active is None:
+            return None
+        layers, groups = active
+        if groups is None:
+            added = low_rank(inputs[0], layers[layer], name, self.scale)
+        else:
+            added = low_rank_rows(inputs[0], layers[layer], name, groups, self.scale)
+        if projection.parts == 1:
+            return output + added
+        before = added.shape[-1] * projection.part
+        return output + F.pad(added, (before, output.shape[-1] - before - added.shape[-1]))

@@ -68,7 +68,7 @@ def _located(reference: str, revision: str | None) -> Iterator[tuple[str, dict[s
     Yields:
         The name that transformers takes, the options it is read with, and its configuration.
     """
-    from transformers import AutoConfig, PretrainedConfig
+    from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, __version__
 
     source, options = _source(reference, revision)
     try:
@@ -79,7 +79,12 @@ def _located(reference: str, revision: str | None) -> Iterator[tuple[str, dict[s
                 f'The backbone "{reference}" cannot be loaded. Its config.json is missing, or has '
                 "no model_type."
             )
-        family_of(model_type)
+        family = family_of(model_type)
+        if model_type not in CONFIG_MAPPING:
+            raise BackboneError(
+                f'The backbone "{reference}" needs transformers {family.since} or later for '
+                f"{family.title}. Version {__version__} is installed."
+            )
         yield source, options, AutoConfig.from_pretrained(source, **options)
     except HyperlectError:
         raise
@@ -115,14 +120,21 @@ def _load_encoder(
     loader: Any = AutoModelForMaskedLM if has_head else AutoModel
     family = family_of(config.model_type)
     pooler = {"add_pooling_layer": False} if family.pooler and not has_head else {}
-    with _quiet():
+    with quiet():
         model, info = loader.from_pretrained(
             source,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # named and refused below
+            # Where peft is installed, transformers also looks for an adapter, and asks the hub.
+            adapter_kwargs={"local_files_only": options.get("local_files_only", False)},
             **options,
             **pooler,
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise BackboneError(
+            f'"{source}" has an adapter of peft (adapter_config.json), which would be active. '
+            "Remove that file, or merge the adapter into the encoder."
         )
     encoder = model.base_model
     inside = f"{model.base_model_prefix}." if has_head else ""
@@ -135,8 +147,11 @@ def _load_encoder(
     heading = f'The weights of "{source}" do not fit its configuration:'
     problems.raise_if_any(BackboneError, heading)
     # A head with missing tensors (old DeBERTa files) would be random. One with a decoder of its
-    # own would change if it decoded with the word embeddings. Leave both out.
-    decoder = model.get_output_embeddings() if has_head and not info["missing_keys"] else None
+    # own would change if it decoded with the word embeddings. One that is only a decoder has no
+    # LayerNorm, which the head for `mlm` has. Leave them all out.
+    if not has_head or info["missing_keys"] or family.mlm is None:
+        return encoder, None
+    decoder = model.get_output_embeddings()
     tied = decoder is not None and decoder.weight is encoder.get_input_embeddings().weight
     return encoder, _mlm_start(model, config, family.mlm) if tied else None
 
@@ -157,7 +172,7 @@ def _mlm_start(model: nn.Module, config: Any, names: MlmNames) -> MlmStart:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the bars and remarks of transformers; problems are checked and raised here."""
     from transformers.utils import logging
 

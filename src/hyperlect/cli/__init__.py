@@ -42,7 +42,12 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that training made.")]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="The folder that training made, or a model's id on the hub."
+    ),
+]
 RunOption = Annotated[Path | None, typer.Option("--out", metavar="RUN")]
 SetOption = Annotated[
     list[str],
@@ -109,6 +114,19 @@ def grid_table(
             table.add_row(language, language_name(language), *row)
         table.add_section()
     return table
+
+
+def named_files(option: str, form: str, texts: Iterable[str]) -> dict[str, Path]:
+    """Read the values of an option like ``--labels TASK=FILE``: files by name."""
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise HyperlectError(f'{option} must be {form}, not "{text}".')
+        if name in files:
+            raise HyperlectError(f"{option} names {name} twice. Join its files.")
+        files[name] = Path(file)
+    return files
 
 
 def weights(text: str) -> dict[str, float] | str | None:

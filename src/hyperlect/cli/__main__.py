@@ -17,7 +17,9 @@ from hyperlect.cli.check import check
 from hyperlect.cli.convert_checkpoint import convert_checkpoint
 from hyperlect.cli.evaluate import evaluate
 from hyperlect.cli.experiment import experiment
+from hyperlect.cli.export import export
 from hyperlect.cli.predict import predict
+from hyperlect.cli.push import push
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
 from hyperlect.cli.serve import serve
@@ -33,8 +35,10 @@ VERBS = (
     predict,
     serve,
     add_language,
+    push,
     check,
     convert_checkpoint,
+    export,
 )
 HELP = ["-h", "--help"]
 USER_ERROR, BUG, INTERRUPTED = 2, 1, 130

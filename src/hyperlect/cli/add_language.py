@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import HyperlectError
 from ..languages import name, resolve
-from ..run_folder import require_run
-from . import DeviceOption, RunArgument, RunOption, err, libraries, out, remark, warn, weights
+from ..run_folder import MODEL, read_json, require_run
+from ..tasks import task_type
+from . import (
+    DeviceOption,
+    RunArgument,
+    RunOption,
+    err,
+    libraries,
+    named_files,
+    out,
+    remark,
+    warn,
+    weights,
+)
 
 if TYPE_CHECKING:
     from ..transfer import Added
 
-Trained = Literal["vector", "offsets", "source", "all"]
+Trained = Literal["adapter", "vector", "source", "all"]
 
 
 def add_language(
@@ -52,25 +64,25 @@ def add_language(
         like: The languages whose mean the vector starts from, as isl,dan or isl=2,dan=1; auto
             weighs the nearest. Default: what stands for any untrained language, or auto where
             there are no sentences.
-        train: vector: the language's vector alone. offsets: also an offset for each of its cells.
-            source: the vector, and the projection that all languages share. all: everything, with
-            the run's training data. Default: offsets, which leave all other cells as they are.
-        target: The run folder to make. Default: RUN-LANGUAGE.
+        train: adapter: a change of the adapter of each cell that has sentences; all other cells
+            stay as they are. vector: the language's vector alone. source: the vector, and the
+            projection that all languages share. all: everything, with the run's training data.
+            Default: adapter.
+        target: The run folder to make. Default: RUN-LANGUAGE; for a model of the hub in runs/.
         steps: The most steps of fitting.
         seed: Decides the order of the sentences.
     """
-    run = require_run(run, finished=True, recipe=False)
+    named, run = run, require_run(run, finished=True, recipe=False)
     code = resolve(language)
-    files = dict(_task_and_file(text) for text in labels)
-    if len(files) < len(labels):
-        raise HyperlectError("--labels names a task twice. Join its files.")
+    files = named_files("--labels", "TASK=FILE", labels)
     with libraries():
         from ..transfer import Settings
         from ..transfer import add_language as add
     settings = Settings(seed=seed)
     if steps:
         settings = replace(settings, steps=steps, raw_steps=steps)
-    target = target or run.with_name(f"{run.name}-{code}")
+    beside = named if run == named else Path("runs") / named.name
+    target = target or beside.with_name(f"{named.name}-{code}")
     with err().status(f"Fitting {name(code)} …"):
         added = add(
             run,
@@ -84,17 +96,10 @@ def add_language(
             device=device,
             console=err(),
         )
-    _describe(added, list(files))
+    _describe(added, list(files), text)
 
 
-def _task_and_file(text: str) -> tuple[str, Path]:
-    task, equals, file = text.partition("=")
-    if not (task and equals and file):
-        raise HyperlectError(f'--labels must be TASK=FILE, not "{text}".')
-    return task, Path(file)
-
-
-def _describe(added: Added, tasks: list[str]) -> None:
+def _describe(added: Added, tasks: list[str], text: Path | None) -> None:
     """Say what the new run holds, what it is worth, and what to do next."""
     for note in added.notes:
         warn(note)
@@ -109,5 +114,12 @@ def _describe(added: Added, tasks: list[str]) -> None:
         console.print(f"  {kept}{fit.reason} ({fit.seconds:.0f} seconds).", markup=False)
     for cell, (before, after) in added.dev.items():
         console.print(f"  {cell}, development data: {before:.1f} → {after:.1f}", markup=False)
-    task = tasks[0] if tasks else "TASK"
-    remark(f"Next: hyperlect predict {added.run} --task {task} --language {added.language} FILE")
+    tasks += [
+        task["name"]
+        for task in read_json(added.run / MODEL)["tasks"]
+        if task_type(task["type"]).reads in ("words", "text")
+    ]
+    if tasks:  # without a file, predict reads what is typed
+        file = [] if text is None else [str(text)]
+        words = [str(added.run), "--task", tasks[0], "--language", added.language, *file]
+        remark(f"Next: hyperlect predict {shlex.join(words)}")

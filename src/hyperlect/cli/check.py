@@ -27,9 +27,12 @@ from ..run_folder import (
     TRAINING,
     TRUST,
     VERSIONS,
+    WEIGHTS,
     RunState,
     checkpoint_folder,
+    is_yaml,
     load_tensors,
+    local_run,
     read_json,
     require_run,
     run_state,
@@ -69,6 +72,8 @@ def check(
         expect: Of a run, also say what score to expect in cells without test data, by the model's
             confidence in sentences that the recipe has in the language. Runs the model.
     """
+    if not is_yaml(place):
+        place = local_run(place)
     if not place.is_dir():
         if expect:
             raise HyperlectError("--expect goes with a run folder, not with a recipe.")
@@ -332,9 +337,8 @@ def _metrics(path: Path) -> str:
 
 
 def _checkpoint(path: Path) -> str:
-    import torch
+    from torch import nn, optim
 
-    from ..model import HyperX
     from ..training.checkpoint import FILES, load_checkpoint
 
     run = path.parent
@@ -342,9 +346,9 @@ def _checkpoint(path: Path) -> str:
     if folder is None:
         return ""
     if (run / MODEL).is_file():
-        parameters = HyperX.from_pretrained(run).own_parameters().items()
-        trained = {name: value for name, value in parameters if value.requires_grad}
-        load_checkpoint(run, dict(parameters), torch.optim.AdamW(trained.values()))
+        weights = load_tensors(run / WEIGHTS).items()  # which MODEL was checked to fit
+        parameters = {name: nn.Parameter(tensor) for name, tensor in weights}
+        load_checkpoint(run, parameters, optim.AdamW(parameters.values()))
     else:
         for name in FILES:
             load_tensors(folder / name)

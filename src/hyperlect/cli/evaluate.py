@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -22,6 +21,7 @@ from . import (
     err,
     grid_table,
     libraries,
+    named_files,
     out,
     remark,
 )
@@ -65,34 +65,31 @@ def evaluate(
         split: Which part of the data.
         as_json: Print the results as JSON instead of a table.
     """
-    run = require_run(run, finished=True)
+    named, run = run, require_run(run, finished=True)
     # The parser gives an option one value: the cells after the first come as arguments.
     texts = [text for group in [*cells, *more_cells] for text in group.split(",") if text]
     chosen = [Cell.parse(text) for text in texts]
-    files = dict(_cell_and_file(text) for text in test)
+    tested = named_files("--test", "TASK:LANGUAGE=FILE", test)
+    parsed = ((Cell.parse(cell), file) for cell, file in tested.items())
+    files = {Cell(task, resolve(language)): file for (task, language), file in parsed}
     if files and (chosen or split != "test"):
         raise HyperlectError("--test names the cells itself; remove --cells and --split.")
     with libraries():
         from ..evaluation import evaluate_run
         from ..recipe import load_recipe
     recipe = load_recipe(run / RECIPE, overrides, check_files=False)
-    results = evaluate_run(run, chosen or None, split, device, err(), recipe, files or None)
+    from_hub = run != named  # what lies in the client's cache is not to be changed
+    results = evaluate_run(
+        run, chosen or None, split, device, err(), recipe, files or None, save=not from_hub
+    )
     if as_json:
         typer.echo(results.model_dump_json(indent=1))
         return
     out().print(results_table(results))
-    if chosen or files or split != "test":
+    if chosen or files or from_hub or split != "test":
         remark(f"({RESULTS} keeps the test scores of all cells and was not changed)")
     else:
         remark(f"Saved in {run / RESULTS}. As a page: hyperlect report {run}")
-
-
-def _cell_and_file(text: str) -> tuple[Cell, Path]:
-    cell, equals, file = text.partition("=")
-    if not (equals and file):
-        raise HyperlectError(f'--test must be TASK:LANGUAGE=FILE, not "{text}".')
-    task, language = Cell.parse(cell)
-    return Cell(task, resolve(language)), Path(file)
 
 
 def results_table(results: Results) -> Group:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -22,7 +22,7 @@ from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, counted
 from ..grid import Kind
 from ..languages import name, resolve
-from ..run_folder import is_hub_id, require_run, writing
+from ..run_folder import is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, weights
 
@@ -44,6 +44,7 @@ _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a
 Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
 Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
 """How predictions are written; the last three are formats of the input, as in a recipe."""
+Arithmetic = Literal["auto", "fp32", "tf32", "bf16"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")
 WORD_FORMS = ("conll", "conllu")
@@ -61,16 +62,21 @@ _READS = {
     "conllu": "CoNLL-U",
     **{layout: f"{layout}, from column {{columns}} (--field)" for layout in TABLES},
 }
+_INPUTS = {"words": "words", "text": "texts", "pair": "pairs of texts", "raw": "raw text"}
+_COMMON = ("language", "language_source", "text", "words", "offsets")
+"""What the predictions of several tasks for one input share."""
 _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a tab between"}
 
 
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN")],
-    task: Annotated[str, typer.Option(metavar="TASK")],
+    task: Annotated[str, typer.Option(metavar="TASK[,TASK…]")],
     language: Annotated[str, typer.Option(metavar="LANGUAGE")],
     file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
     target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
-    form: Annotated[Form, typer.Option("--format", metavar="text|conll|conllu|jsonl")] = "text",
+    form: Annotated[
+        Form | None, typer.Option("--format", metavar="text|conll|conllu|jsonl")
+    ] = None,
     layout: Annotated[Layout, typer.Option("--input")] = "auto",
     word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
@@ -80,8 +86,9 @@ def predict(
     like: Annotated[str, typer.Option(metavar="LANGUAGES")] = "",
     adapt: bool = False,
     device: DeviceOption = "auto",
+    precision: Annotated[Arithmetic, typer.Option()] = "auto",
 ) -> None:
-    """Label sentences with one task in one language.
+    """Label sentences with one task, or several, in one language.
 
     Files are read as training reads them. Raw sentences are split into words and
     signs. Tasks over whole texts read a text a line; tasks over pairs two texts a
@@ -93,15 +100,18 @@ def predict(
       hyperlect predict runs/mine --task ner --language Faroese   (type, or pipe)
       hyperlect predict runs/mine --task pos --language fo words.tsv --word 2
       hyperlect predict runs/a --task pos --language fo b.conllu --format conllu
+      hyperlect predict runs/a --task pos,ner,dep --language fo text.txt
 
     Args:
         run: The folder that training made, or a model's id on the hub.
-        task: A task of the run, such as ner.
+        task: A task of the run, such as ner; or several with commas, as pos,ner,dep. They share
+            what they can, so that one call is faster than several.
         language: Any language, trained or not: fao, fo or Faroese.
         file: What to read. Default: stdin.
         target: Where to write. Default: stdout.
         form: text is for reading. conll has a word and its label on a line. conllu fills in the
-            predicted column and keeps the rest. jsonl has one object a sentence.
+            predicted columns and keeps the rest. jsonl has one object a sentence. Several tasks
+            go into conllu (the default for words) or jsonl. Default: text.
         layout: raw: a sentence a line. words: a word a line, a blank line after each sentence.
             columns: the same with columns. auto looks at the file's name and its first lines, and
             says what it took.
@@ -113,10 +123,12 @@ def predict(
         like: A language without a vector gets the mean of these, as isl,dan or isl=2,dan=1; auto
             weighs the nearest ones.
         adapt: First fit the language's vector to the sentences themselves, for at most a minute.
+        precision: The arithmetic. auto is bf16 on processors that are fast in it, which moves
+            scores a little, else fp32, in which runs are evaluated.
     """
     if form in ("columns", "tsv", "csv"):
         layout = form
-        form = "conll" if layout == "columns" else "text"
+        form = "conll" if layout == "columns" else None
     resolve(language)  # a misspelt one is an error before the model is loaded
     if " " in file and not Path(file).exists():
         hint = f'To label a sentence: echo "{file}" | hyperlect predict …'
@@ -126,15 +138,17 @@ def predict(
     numbered = lines(Source("text", file), problems)
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
+    run = str(local_run(Path(run)))
     model = load(run, device)
-    chosen = model.task(task)
+    tasks = choose(model, task)
+    chosen = tasks[0]
     first = [line for _, line in head]
     guessed = layout == "auto"
     if guessed:
         layout = "columns" if word else recognise(file, first, chosen, comment)
     if not chosen.type.reads_words and (layout in WORD_FILES or form in WORD_FORMS):
         forms = "--input raw, tsv, csv or jsonl, and --format text or jsonl"
-        raise HyperlectError(f'The task "{task}" labels texts, not words: use {forms}.')
+        raise HyperlectError(f'The task "{chosen.name}" labels texts, not words: use {forms}.')
     values = (word, comment, strip_prefix, fields, quoted)
     for value, (option, layouts) in zip(values, _OPTIONS.items(), strict=True):
         if value and layout not in layouts:
@@ -162,14 +176,34 @@ def predict(
     )
     blocks = read(source, layout, chosen, problems, guessed=not word)
     if adapt and chosen.type.reads == "pair":
-        raise HyperlectError(f"--adapt reads single sentences; the task {task} has pairs.")
+        raise HyperlectError(f"--adapt reads single sentences; the task {chosen.name} has pairs.")
     if like or adapt:
-        blocks = prepare(model, blocks, problems, Path(run), task, language, weights(like), adapt)
+        names = [task.name for task in tasks]
+        blocks = prepare(model, blocks, problems, Path(run), names, language, weights(like), adapt)
     # Confidence after adaptation is no measure: that is what it makes larger.
     trusted = None if adapt else Path(run)
     with _written(target, file) as console:
-        writer = Writer(form, layout, chosen, console, comment)
-        label(model, blocks, problems, writer, language, 1 if typed else CHUNK, trusted)
+        writer = Writer(form, layout, tasks, console, comment)
+        chunk = 1 if typed else CHUNK
+        label(model, blocks, problems, writer, language, chunk, trusted, precision=precision)
+
+
+def choose(model: HyperX, names: str) -> list[Task]:
+    """Return the tasks of ``--task``.
+
+    Raises:
+        UnknownNameError: the model lacks one.
+        HyperlectError: they read different inputs.
+    """
+    tasks = [model.task(name.strip()) for name in dict.fromkeys(names.split(","))]
+    reads = {task.type.reads: task.name for task in tasks}
+    if len(reads) > 1:
+        listed = ", ".join(f"{name} reads {_INPUTS[kind]}" for kind, name in reads.items())
+        raise HyperlectError(
+            f"--task names tasks with different inputs: {listed}. Predict them in calls of their "
+            "own."
+        )
+    return tasks
 
 
 def prepare(
@@ -177,7 +211,7 @@ def prepare(
     blocks: Iterator[Block],
     problems: Problems,
     run: Path,
-    task: str,
+    tasks: list[str],
     language: str,
     like: dict[str, float] | str | None,
     adapt: bool,
@@ -209,9 +243,10 @@ def prepare(
                 "--adapt learns from tags; the run has no task of type tagging, or there are no "
                 "sentences."
             )
-        predictions = model.predict(values[:EXPECTED], task, code)
-        if note := expectation(model, predictions, run):
-            remark(f"Before adaptation: {note}")
+        predictions = model.predict(values[:EXPECTED], tasks, code)
+        for task in tasks:
+            if note := expectation(model, [of_input[task] for of_input in predictions], run):
+                remark(f"Before adaptation: {note}")
         with err().status(f"Fitting {name(code)} …"):
             result = fit(model, code, {}, raw, Settings(seconds=ADAPT_SECONDS))
         remark(f"{name(code)} fitted to {counted(len(values), 'sentence')}: {result.reason}.")
@@ -341,29 +376,30 @@ def label(
     language: str,
     chunk: int = CHUNK,
     run: Path | None = None,
+    **options: Any,
 ) -> None:
     """Predict chunk by chunk, so that files of any size pass through.
 
     Of a cell without training data, the score to expect by the first chunk is printed; the run
-    holds what that rests on.
+    holds what that rests on. Options are those of `HyperX.predict`.
 
     Raises:
         DataError: lines cannot be read; names all of a chunk. Or there are none.
     """
     first = True
+    tasks = [task.name for task in writer.tasks]
     while some := list(islice(blocks, chunk)):
         problems.raise_if_any(DataError, "The input cannot be read:")
         values = [block.value for block in some if block.value is not None]
-        predictions = model.predict(values, writer.task.name, language)
-        if first and predictions:
-            remark(explained(predictions[0]))
-            if note := expectation(model, predictions, run):
+        predictions = model.predict(values, tasks, language, **options)
+        for task in tasks if first and predictions else ():
+            remark(explained(predictions[0][task]))
+            if note := expectation(model, [of_input[task] for of_input in predictions], run):
                 remark(note)
-            first = False
+        first = first and not predictions
         following = iter(predictions)
         for block in some:
-            prediction = None if block.value is None else next(following)
-            writer.write(block, prediction)
+            writer.write(block, {} if block.value is None else next(following))
         writer.console.file.flush()
     problems.raise_if_any(DataError, "The input cannot be read:")
     if first:
@@ -389,39 +425,59 @@ def explained(prediction: Prediction) -> str:
 
 
 class Writer:
-    """Writes predictions of one task in one form; in colour on a terminal.
+    """Writes predictions in one form; in colour on a terminal.
 
     Where words go into a word file and lines into lines, blank lines and comments are written too,
     so that the output aligns with the input.
+
+    Raises:
+        HyperlectError: the form has no place for several tasks.
     """
 
     def __init__(
-        self, form: Form, layout: Layout, task: Task, console: Console, comment: str = ""
+        self,
+        form: Form | None,
+        layout: Layout,
+        tasks: Sequence[Task],
+        console: Console,
+        comment: str = "",
     ) -> None:
-        trees = task.type is TaskType.PARSING and form in ("text", "conll")
-        self.form = "conllu" if trees else form
-        self.layout, self.task, self.console, self.comment = layout, task, console, comment
-        self.column = "misc"
-        if set(task.labels) <= set(UPOS):
-            self.column = "upos"
-        elif all(_FEATURES.fullmatch(label) for label in task.labels):
-            self.column = "feats"
+        several, words = len(tasks) > 1, tasks[0].type.reads_words
+        trees = tasks[0].type is TaskType.PARSING and form in (None, "text", "conll")
+        if several and form in ("text", "conll"):
+            raise HyperlectError(
+                f"--format {form} shows one task. Use "
+                f"{'conllu or jsonl' if words else 'jsonl'} for several."
+            )
+        if several and form is None:
+            form = "conllu" if words else "jsonl"
+        self.form = "conllu" if trees and not several else form or "text"
+        self.layout, self.tasks, self.console, self.comment = layout, tasks, console, comment
+        columns: dict[str, str] = {}
+        for task in tasks if self.form == "conllu" else ():
+            other = columns.setdefault(_column(task), task.name)
+            if other != task.name:
+                raise HyperlectError(
+                    f"The tasks {other} and {task.name} fill the same column of CoNLL-U, "
+                    f"{_column(task).upper()}. Use --format jsonl."
+                )
 
-    def write(self, block: Block, prediction: Prediction | None) -> None:
-        """Write one block of the input, with its prediction if it has one."""
+    def write(self, block: Block, predictions: Mapping[str, Prediction]) -> None:
+        """Write one block of the input, with its predictions by task if it has any."""
         lines: Iterable[str] = [line for _, line in block.lines]
         if self.form in WORD_FORMS:
             if self.layout in WORD_FILES:
-                lines = self._filled(block, prediction)
+                lines = self._filled(block, predictions)
             else:
-                lines = self._word_lines(prediction) if prediction else []
-        elif prediction is None:
+                lines = self._word_lines(block, predictions) if predictions else []
+        elif not predictions:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
-            record = {"line": block.line, **prediction.to_dict()}
+            record = {"line": block.line, **_record(predictions)}
             lines = [json.dumps(record, ensure_ascii=False)]
         else:
-            text = readable(prediction, self.task)
+            (task,) = self.tasks
+            text = readable(predictions[task.name], task)
             if self.console.is_terminal:
                 self.console.print(text)
                 return
@@ -429,22 +485,33 @@ class Writer:
         # rich would widen tabs and drop control characters
         self.console.file.write("".join(f"{line}\n" for line in lines))
 
-    def _word_lines(self, prediction: Prediction) -> Iterator[str]:
+    def _metadata(self, block: Block, prediction: Prediction) -> Iterator[str]:
+        """Yield the comments that CoNLL-U must have, unless they stand in a word file already."""
+        values = {"sent_id": str(block.line), "text": " ".join(prediction.text.split())}
+        comments = [line for _, line in block.lines] if self.layout in WORD_FILES else []
+        for key, value in values.items():
+            if not any(re.match(rf"#\s*{key}\s*=", comment) for comment in comments):
+                yield f"# {key} = {value}"
+
+    def _word_lines(self, block: Block, predictions: Mapping[str, Prediction]) -> Iterator[str]:
         """Yield a line for each word of an input of another layout, and a blank line."""
+        prediction = predictions[self.tasks[0].name]
         if self.form == "conllu":
-            yield f"# text = {' '.join(prediction.text.split())}"
+            yield from self._metadata(block, prediction)
         for number, word in enumerate(prediction.words):
-            yield self._word_line(prediction, number, word)
+            yield self._word_line(predictions, number, word)
         yield ""
 
-    def _filled(self, block: Block, prediction: Prediction | None) -> Iterator[str]:
+    def _filled(self, block: Block, predictions: Mapping[str, Prediction]) -> Iterator[str]:
         """Yield the lines of a word file as they stand, each word with its prediction."""
         conllu, number = self.layout == "conllu", 0
         for _, line in block.lines:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
-            if prediction and (begin.isdigit() if conllu else line.strip() and not comment):
-                yield self._word_line(prediction, number, line)
+            if predictions and (begin.isdigit() if conllu else line.strip() and not comment):
+                if self.form == "conllu" and not (conllu or number):
+                    yield from self._metadata(block, predictions[self.tasks[0].name])
+                yield self._word_line(predictions, number, line)
                 number += 1
             elif conllu and self.form == "conll" and begin[:1].isdigit():
                 continue  # a range or an empty node
@@ -452,28 +519,52 @@ class Writer:
                 yield f"# {line}"
             else:
                 yield line
-        if self.form == "conllu" and prediction and line.strip():
+        if self.form == "conllu" and predictions and line.strip():
             yield ""  # at the end of a file, where it was missing
 
-    def _word_line(self, prediction: Prediction, number: int, line: str) -> str:
+    def _word_line(self, predictions: Mapping[str, Prediction], number: int, line: str) -> str:
+        prediction = predictions[self.tasks[0].name]
         word = re.sub(r"[\t\r\n]", " ", prediction.words[number])
-        label = prediction.labels[number]
         if self.form == "conll":
-            return f"{word}\t{label}"
+            return f"{word}\t{prediction.labels[number]}"
         cells = line.split("\t")
         if self.layout != "conllu":
             end = prediction.offsets[number][1]
             glued = prediction.text[end : end + 1].strip()
             cells = [str(number + 1), word, *"_" * 7, "SpaceAfter=No" if glued else "_"]
-        if prediction.heads:
-            cells[6:8] = str(prediction.heads[number]), label
-        elif self.column != "misc":
-            cells[COLUMNS.index(self.column)] = label
-        else:
-            key = "NER" if self.task.type is TaskType.SPANS else self.task.name
-            others = [e for e in cells[9].split("|") if e != "_" and not e.startswith(f"{key}=")]
-            cells[9] = "|".join([*others, f"{key}={label}"])
+        for task in self.tasks:
+            label, column = predictions[task.name].labels[number], _column(task)
+            if column == "head":
+                cells[6:8] = str(predictions[task.name].heads[number]), label
+            elif column in COLUMNS:
+                cells[COLUMNS.index(column)] = label
+            else:
+                key = column.removeprefix("misc ")
+                others = [e for e in cells[9].split("|") if e != "_" and e.partition("=")[0] != key]
+                cells[9] = "|".join([*others, f"{key}={label}"])
         return "\t".join(cells)
+
+
+def _column(task: Task) -> str:
+    """Return the column of CoNLL-U that a task fills, or ``misc`` and the key there."""
+    if task.type is TaskType.PARSING:
+        return "head"
+    if set(task.labels) <= set(UPOS):
+        return "upos"
+    if all(_FEATURES.fullmatch(label) for label in task.labels):
+        return "feats"
+    return f"misc {'NER' if task.type is TaskType.SPANS else task.name}"
+
+
+def _record(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Return the predictions for one input for JSON: that of one task, or those of several."""
+    records = {name: prediction.to_dict() for name, prediction in predictions.items()}
+    first = next(iter(records.values()))
+    if len(records) == 1:
+        return first
+    common = {key: first[key] for key in _COMMON if key in first}
+    tasks = {n: {k: v for k, v in r.items() if k not in common} for n, r in records.items()}
+    return {**common, "tasks": tasks}
 
 
 def readable(prediction: Prediction, task: Task) -> Text:

@@ -31,7 +31,7 @@ def report(
       hyperlect report runs/a runs/b --format latex --out tables
 
     Args:
-        runs: A run folder, several, or an experiment's.
+        runs: A run folder, several, or an experiment's; or the id of a model on the hub.
         page: The HTML file to write; for tables of several systems, the folder. Default:
             report.html in the run folder; for several runs, comparison.html in the first; an
             experiment's own folder.
@@ -49,6 +49,8 @@ def report(
         wanted = "a folder for the tables" if tables else f"a file: --out {page / 'report.html'}"
         raise HyperlectError(f"{page} is a {'file' if tables else 'folder'}. Name {wanted}")
     folders = runs if is_experiment else [require_run(run) for run in runs]
+    if page is None and folders[0] != runs[0]:
+        raise HyperlectError(f"{runs[0]} is on the hub. Name the file to write with --out.")
     with libraries():
         from ..report import FORMATS, write_comparison, write_report
     if not tables:

@@ -104,6 +104,8 @@ class Batch:
         indices: the index of each row among the encoded ones. The windows of a long sentence to
             parse are rows in sequence, with the same index.
         tokens: how many sub-words the rows have.
+        distinct, copies: (U,) and (B,), int64: the first of all rows with the same sub-words, and
+            which of these U each row has. None if no two rows have the same ones.
     """
 
     cells: list[Cell]
@@ -113,6 +115,8 @@ class Batch:
     token_type_ids: Tensor | None = None
     indices: tuple[int, ...] = ()
     tokens: int = 0
+    distinct: Tensor | None = None
+    copies: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
@@ -165,6 +169,13 @@ def collate(
     by_task: dict[str, list[int]] = {}
     for number, source in enumerate(sources):
         by_task.setdefault(cells[source].task, []).append(number)
+    # Of one tokenizer all rows have token types or none has.
+    firsts: dict[tuple[int, ...], int] = {}
+    same = [
+        firsts.setdefault((*row["input_ids"], *row.get("token_type_ids", ())), number)
+        for number, row in enumerate(flat)
+    ]
+    distinct = torch.tensor(list(firsts.values())) if len(firsts) < len(flat) else None
     return Batch(
         cells=[cells[source] for source in sources],
         input_ids=input_ids,
@@ -176,6 +187,8 @@ def collate(
         token_type_ids=types,
         indices=tuple(source if indices is None else indices[source] for source in sources),
         tokens=int(lengths.sum()),
+        distinct=distinct,
+        copies=None if distinct is None else torch.searchsorted(distinct, torch.tensor(same)),
     )
 
 

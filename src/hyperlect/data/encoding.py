@@ -120,11 +120,23 @@ def encode_inputs(inputs: Sequence[Any], task: Task, tokenizer: Any, max_length:
     Returns:
         Rows with empty ``labels`` (and ``heads``). A sentence without words has no row.
     """
+    (rows,) = encode_for_tasks(inputs, [task], tokenizer, max_length)
+    return rows
+
+
+def encode_for_tasks(
+    inputs: Sequence[Any], tasks: Sequence[Task], tokenizer: Any, max_length: int
+) -> list[list[Row]]:
+    """Encode the same inputs for several tasks that read alike, as `encode_inputs` for each.
+
+    The inputs are split into sub-words once.
+    """
     subwords, types = Subwords(tokenizer, max_length), makes_types(tokenizer)
-    rows: list[Row] = []
+    rows: list[list[Row]] = [[] for _ in tasks]
     for start in range(0, len(inputs), BATCH):
-        windows = _windows(inputs[start : start + BATCH], task.type, subwords)
-        rows += _rows(windows, task.type, start, types)
+        windows = _windows(inputs[start : start + BATCH], tasks[0].type, subwords)
+        for of_task, task in zip(rows, tasks, strict=True):
+            of_task += _rows(windows, task.type, start, types)
     return rows
 
 

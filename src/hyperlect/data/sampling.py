@@ -25,6 +25,16 @@ LEAST_FILLED = 0.75
 SMALL_BATCH = 512
 
 
+def evenly(rows: int, count: int) -> list[int]:
+    """Return the indices of at most `count` rows, evenly spaced from the first one on.
+
+    Evenly, since files begin with one document or even one class. Not at random, so that it is
+    always the same ones.
+    """
+    count = min(count, rows)
+    return [number * rows // count for number in range(count)]
+
+
 def by_length(
     lengths: Sequence[int] | NDArray[np.int64],
     tokens: int | None,

@@ -148,6 +148,11 @@ class Subwords:
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[Window]]:
         """Encode sentences given as words; each word is in exactly one window of its sentence.
 
+        Every word gets the sub-words that it has after a space inside running text. So does the
+        first one, as if the sentence followed another; a tokenizer that adds no space by itself
+        would write the first word of a text without one. Punctuation too is encoded as after a
+        space, since words do not say whether there was one.
+
         A word without any sub-word (a lone control character) becomes the unknown token, for it
         must be scored like every other. A word longer than a window keeps its first sub-words.
         """
@@ -273,8 +278,8 @@ def _cut(lengths: Iterable[int], capacity: int) -> Iterator[int]:
 def _word_prefix(backend: Any) -> str:
     """Return what a word given alone needs before it to be split as it is inside a sentence.
 
-    WordPiece and most Unigram tokenizers need nothing. Byte-level BPE (RoBERTa, ModernBERT)
-    writes the space before a word into its first sub-word, and adds none by itself.
+    WordPiece and most Unigram tokenizers need nothing. The BPE of RoBERTa, ModernBERT, EuroBERT
+    and mmBERT writes the space before a word into its first sub-word, and adds none by itself.
     """
 
     def ids(text: Any, pretokenized: bool = False) -> list[int]:

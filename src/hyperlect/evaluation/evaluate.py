@@ -18,6 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
 from ..data.readers import SPLITS, Split
+from ..data.sampling import evenly
 from ..errors import DataError, HyperlectError, UnknownNameError, unknown
 from ..grid import Cell, Kind
 from ..hardware import Precision, choose_device
@@ -45,10 +46,7 @@ ANCHORED = 100
 
 
 def subsample(encoded: Dataset, examples: int | None) -> Dataset:
-    """Keep at most `examples` examples, evenly spaced from first to last, with all their rows.
-
-    Evenly, since files begin with one document or even one class. Not at random, so that every
-    run is scored on the same ones.
+    """Keep at most `examples` examples, evenly spaced, with all their rows.
 
     Args:
         encoded: the encoded rows of a cell.
@@ -60,7 +58,7 @@ def subsample(encoded: Dataset, examples: int | None) -> Dataset:
     distinct = np.unique(owners)
     if len(distinct) <= examples:
         return encoded
-    chosen = distinct[np.arange(examples) * len(distinct) // examples]
+    chosen = distinct[evenly(len(distinct), examples)]
     return encoded.select(np.flatnonzero(np.isin(owners, chosen)))
 
 
@@ -206,6 +204,7 @@ def evaluate_run(
     console: Console | None = None,
     recipe: Recipe | None = None,
     files: Mapping[Cell, Path] | None = None,
+    save: bool = True,
 ) -> Results:
     """Score a run on every cell of its recipe that has data of a split, and write results.json.
 
@@ -218,6 +217,7 @@ def evaluate_run(
         recipe: the run's, if its data has moved; by default the one in the folder.
         files: other files to score, by cell, in the format of the recipe's data for the task.
             Nothing else is then scored, and results.json is left as it is.
+        save: whether results.json is written otherwise.
 
     Returns:
         The results.
@@ -254,7 +254,7 @@ def evaluate_run(
         date=datetime.date.today().isoformat(),
         cells=tuple(scored),
     )
-    if cells is None and split == "test" and not files:
+    if save and cells is None and split == "test" and not files:
         write_results(run, results)
     return results
 
@@ -313,8 +313,7 @@ def expect_untested(
         place = min(of_language, key=lambda p: model.task(p[1].task).type.reads_words != as_words)
         if place not in sentences:
             data = read_corpora(recipe, [place[0]], model.tasks, [place[1]]).examples[place]
-            count = min(examples, len(data))
-            rows = data.select(np.arange(count) * len(data) // max(count, 1))
+            rows = data.select(evenly(len(data), examples))
             inputs = [row["words"] or row["text"] for row in rows]
             sentences[place] = [x for x in inputs if not isinstance(x, str) or split_words(x)]
         if sentences[place]:

@@ -24,7 +24,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -296,9 +296,12 @@ def withheld(model: Any, language: str) -> Iterator[None]:
     tables = {name: table for name, table in tables.items() if table.requires_grad}
     kept = {name: table.detach()[index].clone() for name, table in tables.items()}
     base = getattr(getattr(model.adapters, "source", None), "base", None)
+    config = model.config
+    changed = tuple(c for c in config.changed if config.language_index(c.language) != index)
+    model.config = replace(config, changed=changed)
     with torch.no_grad():
-        for name, table in tables.items():
-            if model.config.untrained_is_zero or name.endswith("offsets"):
+        for table in tables.values():
+            if model.config.untrained_is_zero:
                 table[index] = 0.0
             elif base is not None:
                 place = torch.tensor([index], device=table.device)
@@ -309,6 +312,7 @@ def withheld(model: Any, language: str) -> Iterator[None]:
     try:
         yield
     finally:
+        model.config = config
         with torch.no_grad():
             for name, table in tables.items():
                 table[index] = kept[name]

@@ -142,11 +142,13 @@ def fail(run: Run, message: str, output: str = "") -> Ended:
 def on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Handle SIGINT and SIGTERM inside the block, which works in the main thread alone.
 
-    SIGHUP, sent when the terminal closes, is passed on as SIGTERM, which training understands.
+    SIGHUP, sent when the terminal closes, is passed on as SIGTERM, which training understands; it
+    stays ignored where it is, as under nohup.
     """
     handlers: dict[int, Any] = {signal.SIGINT: handler, signal.SIGTERM: handler}
-    if hasattr(signal, "SIGHUP"):  # Windows has none
-        handlers[signal.SIGHUP] = lambda *_: signal.raise_signal(signal.SIGTERM)
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        handlers[hangup] = lambda *_: signal.raise_signal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         handlers = {}
     before = {number: signal.signal(number, new) for number, new in handlers.items()}

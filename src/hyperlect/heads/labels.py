@@ -127,8 +127,10 @@ def best_sequence(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
     """
     if not len(scores):
         return []
-    allowed = _transitions(tuple(labels))
-    can_start = np.array([not label.startswith("I-") for label in labels])
+    allowed, can_start = _transitions(tuple(labels))
+    greedy = scores.argmax(axis=1)
+    if can_start[greedy[0]] and allowed[greedy[:-1], greedy[1:]].all():
+        return [int(label) for label in greedy]
     best = np.where(can_start, scores[0], -np.inf)
     back = np.zeros(scores.shape, dtype=np.int64)
     for word in range(1, len(scores)):
@@ -142,13 +144,14 @@ def best_sequence(scores: np.ndarray, labels: Sequence[str]) -> list[int]:
 
 
 @functools.lru_cache
-def _transitions(labels: tuple[str, ...]) -> np.ndarray:
-    """Return (labels, labels), true where the second may follow the first."""
+def _transitions(labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (labels, labels), true where the second may follow the first; and which may begin."""
 
     def may_follow(before: str, after: str) -> bool:
         return not after.startswith("I-") or (before != OUTSIDE and before[2:] == after[2:])
 
-    return np.array([[may_follow(before, after) for after in labels] for before in labels])
+    pairs = np.array([[may_follow(before, after) for after in labels] for before in labels])
+    return pairs, np.array([not label.startswith("I-") for label in labels])
 
 
 def iob2_spans(labels: Sequence[str]) -> Iterator[tuple[str, int, int]]:

@@ -1,26 +1,31 @@
-"""The adapter: a small bottleneck network that is handed its weights.
+"""The adapter: a small network that is handed its weights. It is a bottleneck, or LoRA.
 
 The weights of many cells and all layers travel together as :class:`AdapterWeights`. :func:`adapt`
 applies one layer of one cell. :func:`adapt_rows` does the same for a batch whose rows belong to
-many cells, with one matrix product for each weight.
+many cells, with one matrix product for each weight. For LoRA these are :func:`low_rank` and
+:func:`low_rank_rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
 class AdapterWeights:
     """Adapter weights with any leading dimensions: (cells, layers, …), (layers, …) or none.
 
     Where adapters are stacked on each other, one more leading dimension, the last, holds them in
-    the order in which they act. With hidden size h and bottleneck b, the trailing shapes are:
+    the order in which they act. LoRA has for each target, say "query", `query_a` (r, in) and
+    `query_b` (out, r), and nothing else. Bottleneck adapters have, with hidden size h and
+    bottleneck b:
+
+    Args:
+        tensors: every weight by its name; None for one that the adapter lacks.
 
     Attributes:
         down_weight: (b, h). down_bias: (b).
@@ -39,12 +44,12 @@ class AdapterWeights:
     before_weight: Tensor | None = None
     before_bias: Tensor | None = None
 
+    def __init__(self, **tensors: Tensor | None) -> None:
+        vars(self).update({name: tensor for name, tensor in tensors.items() if tensor is not None})
+
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the name and tensor of every weight that the adapter has."""
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            if tensor is not None:
-                yield field.name, tensor
+        yield from vars(self).items()
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> AdapterWeights:
         """Apply a function to every tensor."""
@@ -74,7 +79,7 @@ class AdapterWeights:
         Args:
             leading: the number of leading dimensions besides that of stacked adapters.
         """
-        is_stacked = self.down_weight.dim() > leading + 2
+        is_stacked = max(tensor.dim() for _, tensor in self.items()) > leading + 2
         return self.unbind(leading) if is_stacked else [self]
 
     @property
@@ -191,6 +196,16 @@ class RowGroups:
             None if in_order else torch.tensor(back).to(device, non_blocking=True),
         )
 
+    def gather(self, x: Tensor) -> Tensor:
+        """Gather the rows of each group: (B, T, i) → (G, n T, i)."""
+        moved = x if self.back is None else x.index_select(0, self.rows.flatten())
+        return moved.reshape(len(self.rows), -1, x.shape[2])
+
+    def put_back(self, x: Tensor, length: int) -> Tensor:
+        """Undo `gather`: (G, n T, o) → (B, T, o), T being `length`."""
+        moved = x.view(-1, length, x.shape[2])
+        return moved if self.back is None else moved.index_select(0, self.back)
+
 
 def adapt_rows(
     z: Tensor, weights: AdapterWeights, groups: RowGroups, activation: str, eps: float
@@ -220,13 +235,12 @@ def adapt_rows(
 def _adapt_groups(
     z: Tensor, weights: AdapterWeights, groups: RowGroups, activation: str, eps: float
 ) -> Tensor:
-    moved = z if groups.back is None else z.index_select(0, groups.rows.flatten())
-    inner = moved.reshape(len(groups.rows), -1, z.shape[2])
+    inner = groups.gather(z)
     inner = _group_norm(inner, weights.before_weight, weights.before_bias, eps)
     inner = _affine(inner, weights.down_weight, weights.down_bias)
     inner = _affine(ACTIVATIONS[activation](inner), weights.up_weight, weights.up_bias)
-    inner = _group_norm(inner, weights.after_weight, weights.after_bias, eps).view(moved.shape)
-    return z + (inner if groups.back is None else inner.index_select(0, groups.back))
+    inner = _group_norm(inner, weights.after_weight, weights.after_bias, eps)
+    return z + groups.put_back(inner, z.shape[1])
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -238,3 +252,46 @@ def _group_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: floa
     if weight is None or bias is None:
         return x
     return torch.addcmul(bias[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), weight[:, None])
+
+
+def low_rank(
+    x: Tensor, weights: AdapterWeights, target: str, scale: float, leading: int = 0
+) -> Tensor:
+    """Return what LoRA adds to a projection of x: s B A x (Hu et al. 2022, section 4.1).
+
+    Args:
+        x: (…, in), what the projection reads.
+        weights: of one layer of one cell; of stacked adapters, each adds its own.
+        target: the projection.
+        scale: s.
+        leading: the number of leading dimensions of the weights, which x has too.
+
+    Returns:
+        (…, out).
+    """
+    added: list[Tensor] = []
+    for single in weights.in_sequence(leading):
+        a, b = getattr(single, f"{target}_a"), getattr(single, f"{target}_b")
+        added.append(scale * (x @ a.mT) @ b.mT)
+    return torch.stack(added).sum(dim=0) if len(added) > 1 else added[0]
+
+
+def low_rank_rows(
+    x: Tensor, weights: AdapterWeights, target: str, groups: RowGroups, scale: float
+) -> Tensor:
+    """Return what LoRA of several cells adds; equal to `low_rank` on each row with its cell's.
+
+    Args:
+        x: (B, T, in), what the projection reads.
+        weights: of one layer, leading dimension (C,), or (C, n) where n adapters are stacked.
+        groups: which rows belong to which cell.
+        target, scale: as for `low_rank`.
+
+    Returns:
+        (B, T, out).
+    """
+    owners, names = groups.owners, (f"{target}_a", f"{target}_b")
+    factors = AdapterWeights(**{name: getattr(weights, name) for name in names})
+    if owners is not None:
+        factors = factors.apply(lambda tensor: tensor.index_select(0, owners))
+    return groups.put_back(low_rank(groups.gather(x), factors, target, scale, 1), x.shape[1])

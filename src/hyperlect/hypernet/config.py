@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+AdapterKind = Literal["bottleneck", "lora"]
+Target = Literal["query", "key", "value", "output", "up", "down"]
 Start = Literal["published", "adapter"]
 LayerNormKind = Literal["none", "ordinary", "generated"]
 Insertion = Literal["feed_forward", "layer"]
@@ -14,10 +16,12 @@ LanguageBaseKind = Literal["none", "features", "neighbours"]
 Activation = Literal["relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
+TARGETS: tuple[Target, ...] = get_args(Target)
 RENAMED = {"norm_before": "pre_norm", "norm_after": "post_norm"}
 """Old names of fields, which recipes and saved models may still have."""
 
 _CHOICES = {
+    "adapter": get_args(AdapterKind),
     "pre_norm": get_args(LayerNormKind),
     "post_norm": get_args(LayerNormKind),
     "insertion": get_args(Insertion),
@@ -27,9 +31,14 @@ _CHOICES = {
 }
 _FRACTIONS = (
     "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout",
-    "base_temperature", "norm_eps",
+    "base_temperature", "norm_eps", "lora_alpha",
 )  # fmt: skip
 """The fields that hold real numbers. All other numbers count something."""
+_UNREAD: dict[AdapterKind, tuple[str, ...]] = {
+    "bottleneck": ("lora_rank", "lora_alpha", "lora_targets"),
+    "lora": ("pre_norm", "post_norm", "insertion", "activation"),
+}
+"""What cannot be set for each kind of adapter. Sizes and epsilon of bottlenecks may be."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,14 @@ class HypernetConfig:
     The defaults are the published "base" model; ``projection=32`` is its "small" one.
 
     Attributes:
-        bottleneck: the adapters' inner size b.
+        adapter: the kind of adapter: bottleneck, the published one, or lora: to projections W x of
+            every layer it adds (lora_alpha / lora_rank) B A x, with A and B generated (Hu et al.
+            2022). It has no LayerNorm, activation or insertion of its own and no bottleneck.
+        lora_rank: rank r of A (r, in) and B (out, r).
+        lora_alpha: B A x is multiplied by lora_alpha / lora_rank.
+        lora_targets: the projections that lora changes: query, key, value and output (of the
+            attention), up and down (of the feed-forward block).
+        bottleneck: the bottleneck adapters' inner size b.
         projection: size p of the projected source embedding that the generator reads; None for
             no projection: the generator then reads the concatenated embeddings.
         embedding: size e of each task, language and layer embedding, unless one of the next three
@@ -79,12 +95,9 @@ class HypernetConfig:
         base_dropout: its dropout.
         base_temperature: of "neighbours": what cosines are divided by before the softmax; the
             lower, the fewer neighbours count.
-        cell_offsets: whether each cell also has an offset for each layer, added to the source
-            embedding. It starts at zero. A language's vector changes what the generator reads only
-            through the projection, which was trained for other languages; an offset changes it
-            directly, and for no other cell.
         start: the first generated weights: near zero, since all biases start there ("published"),
-            or those of an ordinary adapter ("adapter"), which learns sooner.
+            or those of an ordinary adapter ("adapter"), which learns sooner. With lora "adapter"
+            starts A at random and B at zero in all cells, as LoRA does.
         top_layers: how many layers, counted from the top, have adapters; None for all.
         skip_last_layer: whether the last of them has no adapter, as in MAD-X 2.0 (Pfeiffer et al.
             2021).
@@ -94,6 +107,10 @@ class HypernetConfig:
         ValueError: fields do not fit; the message names all of them.
     """
 
+    adapter: AdapterKind = "bottleneck"
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_targets: tuple[Target, ...] = ("query", "value")
     bottleneck: int = 256
     projection: int | None = 192
     embedding: int = 64
@@ -116,7 +133,6 @@ class HypernetConfig:
     base_hidden: int = 64
     base_dropout: float = 0.1
     base_temperature: float = 0.2
-    cell_offsets: bool = False
     start: Start = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
@@ -124,6 +140,7 @@ class HypernetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
         if problems := "; ".join(self._problems()):
             raise ValueError(problems)
 
@@ -143,10 +160,16 @@ class HypernetConfig:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
         if self.base_temperature == 0:
             yield "base_temperature must be above 0"
-        if self.cell_offsets and not {"task", "language"} <= set(self.sources):
-            yield "cell_offsets needs task and language among the sources"
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
+        targets = set(self.lora_targets)
+        if not targets or not targets <= set(TARGETS) or len(targets) != len(self.lora_targets):
+            yield f"lora_targets must be distinct names among {', '.join(TARGETS)}"
+        if self.lora_alpha == 0:
+            yield "lora_alpha must be above 0"
+        for name in _UNREAD.get(self.adapter, ()):
+            if getattr(self, name) != getattr(type(self), name):
+                yield f"{name} is not read with adapter: {self.adapter}; remove it"
 
     @property
     def has_base(self) -> bool:
@@ -156,7 +179,14 @@ class HypernetConfig:
     @property
     def norms(self) -> dict[str, LayerNormKind]:
         """The kind of the LayerNorm at each place, by the start of its weights' names."""
+        if self.adapter == "lora":
+            return {}
         return {"after": self.post_norm, "before": self.pre_norm}
+
+    @property
+    def lora_scale(self) -> float:
+        """What B A x is multiplied by."""
+        return self.lora_alpha / self.lora_rank
 
     def size_of(self, source: Source) -> int:
         """Return the embedding size of one source."""
@@ -191,9 +221,12 @@ class HypernetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "sources": list(self.sources)}
+        lists = {"sources": list(self.sources), "lora_targets": list(self.lora_targets)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
         """Read the output of `to_dict`, of earlier versions too."""
-        return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
+        # Before any release, cells could have offsets; no model that is kept has them.
+        current = {name: value for name, value in data.items() if name != "cell_offsets" or value}
+        return cls(**{RENAMED.get(name, name): value for name, value in current.items()})

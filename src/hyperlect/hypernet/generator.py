@@ -6,7 +6,7 @@ The hypernetwork makes a source embedding of task, language and layer, and from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,9 +23,22 @@ identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 
 add noise as large as the activations."""
 
 
-def adapter_shapes(config: HypernetConfig, hidden: int) -> dict[str, tuple[int, ...]]:
+Widths = Mapping[str, tuple[int, int]]
+"""The input and output size of each target of LoRA; those that are not listed have h and h."""
+
+
+def adapter_shapes(
+    config: HypernetConfig, hidden: int, widths: Widths | None = None
+) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight that the adapters of a configuration have, by its name."""
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: dict[str, tuple[int, ...]] = {}
+    if config.adapter == "lora":
+        for target in config.lora_targets:
+            inputs, outputs = (widths or {}).get(target, (hidden, hidden))
+            shapes[f"{target}_a"] = (config.lora_rank, inputs)
+            shapes[f"{target}_b"] = (outputs, config.lora_rank)
+        return shapes
+    shapes = {
         "down_weight": (config.bottleneck, hidden),
         "down_bias": (config.bottleneck,),
         "up_weight": (hidden, config.bottleneck),
@@ -42,11 +55,11 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
     """Start tensors, each with its name, as those of an ordinary adapter.
 
     Down and up weights are drawn from N(0, std²). The scale after the adapter starts at
-    `POST_NORM_SCALE`, one before it at 1, biases at 0.
+    `POST_NORM_SCALE`, one before it at 1, biases at 0. Of LoRA, A is drawn, and B starts at 0.
     """
     scales = {"after_weight": POST_NORM_SCALE, "before_weight": 1.0}
     for name, weight in weights:
-        if name in ("down_weight", "up_weight"):
+        if name in ("down_weight", "up_weight") or name.endswith("_a"):
             nn.init.normal_(weight, std=std)
         else:
             nn.init.constant_(weight, scales.get(name, 0.0))
@@ -54,8 +67,6 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 
 class SourceEmbedding(nn.Module):
     """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
-
-    With offsets o of each cell and layer, it is s + o_{l,t,i} or s / |s| + o_{l,t,i}.
 
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
@@ -76,10 +87,6 @@ class SourceEmbedding(nn.Module):
             {s: torch.empty(counts[s], config.size_of(s)) for s in config.sources}
         )
         self.base = LanguageBase(config, languages) if config.has_base else None
-        self.offsets: nn.Parameter | None = None
-        if config.cell_offsets:
-            size = (languages, tasks, layers, config.source_size)
-            self.offsets = nn.Parameter(torch.zeros(size))
         self.project: nn.Sequential | None = None
         if config.projection is not None:
             inner = config.source_hidden or config.concatenated
@@ -151,9 +158,6 @@ class SourceEmbedding(nn.Module):
         embedding: Tensor = joined if self.project is None else self.project(joined)
         if self.unit:
             embedding = F.normalize(embedding, dim=-1)
-        if self.offsets is not None:
-            offsets = self.offsets[languages.clamp(min=0), tasks]
-            embedding = embedding + offsets.masked_fill((languages < 0)[:, None, None], 0.0)
         return embedding
 
 
@@ -195,14 +199,17 @@ class Generator(nn.Module):
         config: sizes and variants.
         hidden: the backbone's hidden size h.
         layers: the number of its layers L.
+        widths: of LoRA's targets.
     """
 
-    def __init__(self, config: HypernetConfig, hidden: int, layers: int) -> None:
+    def __init__(
+        self, config: HypernetConfig, hidden: int, layers: int, widths: Widths | None = None
+    ) -> None:
         super().__init__()
         separate = None if "layer" in config.sources else layers
         self.layers = layers
         self.norms, self.maps = nn.ParameterDict(), nn.ModuleDict()
-        for name, shape in adapter_shapes(config, hidden).items():
+        for name, shape in adapter_shapes(config, hidden, widths).items():
             place, _, end = name.partition("_")
             if config.norms.get(place) == "ordinary":
                 initial = torch.ones if end == "weight" else torch.zeros
@@ -211,9 +218,31 @@ class Generator(nn.Module):
                 self.maps[name] = AffineMap(config.source_size, shape, separate)
 
     def start_as_adapter(self, std: float) -> None:
-        """Start the biases as an ordinary adapter's weights, which the source then modulates."""
+        """Start the biases as an ordinary adapter's weights, which the source then modulates.
+
+        The maps to B of LoRA start at zero, so that it adds nothing at first. The maps to A are
+        not zero, so B gets a gradient at once, and A as soon as B has moved.
+        """
         start_as_adapter(((name, affine.bias) for name, affine in self.maps.items()), std)
+        for name, affine in self.maps.items():
+            if name.endswith("_b"):
+                nn.init.zeros_(affine.get_parameter("weight"))
         start_as_adapter(self.norms.items(), std)
+
+    def shift(self, offset: Tensor) -> dict[str, Tensor]:
+        """Return what an offset o of the source embedding adds to each weight: G o, by its name.
+
+        Args:
+            offset: (L, p).
+
+        Returns:
+            Tensors with leading dimension (L,). Ordinary LayerNorms do not depend on the source.
+        """
+        shifts = {}
+        for name, affine in self.maps.items():
+            zero: Tensor = affine(torch.zeros_like(offset)[None])
+            shifts[name] = (affine(offset[None]) - zero)[0]
+        return shifts
 
     def forward(self, source: Tensor) -> AdapterWeights:
         """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
@@ -230,18 +259,26 @@ class Hypernet(nn.Module):
         hidden: the backbone's hidden size h.
         layers: the number of its layers L.
         tasks, languages: how many there are of each.
+        widths: of LoRA's targets.
 
     At h = 768, L = 12 and the default configuration there are 76,460,288 parameters with two
     tasks and eight languages ("base"); with ``projection=32``, 13,105,248 ("small").
     """
 
     def __init__(
-        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int
+        self,
+        config: HypernetConfig,
+        *,
+        hidden: int,
+        layers: int,
+        tasks: int,
+        languages: int,
+        widths: Widths | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.source = SourceEmbedding(config, tasks, languages, layers)
-        self.generator = Generator(config, hidden, layers)
+        self.generator = Generator(config, hidden, layers, widths)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -303,16 +340,23 @@ class OrdinaryAdapters(nn.Module):
 
     Args:
         config: sizes and variants; the fields of the source embedding are not used.
-        hidden, layers, tasks: as for `Hypernet`.
+        hidden, layers, tasks, widths: as for `Hypernet`.
         languages: no adapter depends on them.
     """
 
     def __init__(
-        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int = 0
+        self,
+        config: HypernetConfig,
+        *,
+        hidden: int,
+        layers: int,
+        tasks: int,
+        languages: int = 0,
+        widths: Widths | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        shapes = adapter_shapes(config, hidden)
+        shapes = adapter_shapes(config, hidden, widths)
         self.weights = nn.ParameterDict(
             {name: torch.empty(tasks, layers, *shape) for name, shape in shapes.items()}
         )
@@ -326,22 +370,31 @@ class OrdinaryAdapters(nn.Module):
 class StackedAdapters(nn.Module):
     """An adapter for each language, and on it one for each task (MAD-X: Pfeiffer et al. 2020).
 
-    A layer computes T(L(z)), each adapter with a residual connection of its own. A language or a
+    A layer computes T(L(z)), each adapter with a residual connection of its own; with LoRA, a
+    projection computes W x + L(x) + T(x). A language or a
     task without an adapter leaves the other to act alone. There are no invertible adapters at the
     embeddings.
 
     Args:
         config: sizes and variants; the fields of the source embedding are not used.
-        hidden, layers: as for `Hypernet`.
+        hidden, layers, widths: as for `Hypernet`.
         tasks, languages: how many adapters there are of each.
     """
 
     def __init__(
-        self, config: HypernetConfig, *, hidden: int, layers: int, tasks: int, languages: int
+        self,
+        config: HypernetConfig,
+        *,
+        hidden: int,
+        layers: int,
+        tasks: int,
+        languages: int,
+        widths: Widths | None = None,
     ) -> None:
         super().__init__()
-        self.languages = OrdinaryAdapters(config, hidden=hidden, layers=layers, tasks=languages)
-        self.tasks = OrdinaryAdapters(config, hidden=hidden, layers=layers, tasks=tasks)
+        sizes: Any = {"hidden": hidden, "layers": layers, "widths": widths}
+        self.languages = OrdinaryAdapters(config, tasks=languages, **sizes)
+        self.tasks = OrdinaryAdapters(config, tasks=tasks, **sizes)
 
     def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Select the weights of C cells.

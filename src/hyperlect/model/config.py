@@ -52,6 +52,7 @@ class HyperXConfig:
         text_tasks: raw-text tasks of `trained` that are no longer among `tasks`.
         added: the languages whose vector did not come from training with all others, and where it
             comes from.
+        changed: the cells with a change of their adapter weights; see `HyperX.change_cell`.
         language_features: where the features of languages come from, if their vectors have a base.
 
     Languages may come in any usual form and are kept as ISO 639-3. With the method "task-hypernet"
@@ -75,6 +76,7 @@ class HyperXConfig:
     max_length: int | None = None
     text_tasks: tuple[str, ...] = ()
     added: Mapping[str, str] = field(default_factory=dict)
+    changed: tuple[Cell, ...] = ()
     language_features: FeatureSource | None = None
 
     def __post_init__(self) -> None:
@@ -173,7 +175,7 @@ class HyperXConfig:
         whether the language has an adapter of its own.
         """
         trained = self.language_index(language) != UNTRAINED
-        if not self.reads("language"):
+        if not self._rows[3]:  # asked for every input
             return "not used"
         if source := self.added.get(self.language_code(language)):
             return source
@@ -289,6 +291,7 @@ class HyperXConfig:
             "trained": tuple(Cell(*cell) for cell in data["trained"]),
             "hypernet": HypernetConfig.from_dict(data["hypernet"]),
             "text_tasks": tuple(data.get("text_tasks", ())),
+            "changed": tuple(Cell(*cell) for cell in data.get("changed", ())),
             "language_features": features and FeatureSource(**features),
         }
         return cls(**{**data, **changes})

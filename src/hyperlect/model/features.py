@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..data.encoding import each_window
-from ..data.sampling import by_length
+from ..data.sampling import by_length, evenly
 from ..data.typology import Typology
 from ..errors import RunError
 
@@ -123,8 +123,7 @@ def spread(texts: Sequence[Sequence[Row]], count: int) -> list[Row]:
     share = math.ceil(count / max(len(texts), 1))
     rows: list[Row] = []
     for text in texts:
-        chosen = min(share, len(text))
-        rows += [text[number * len(text) // chosen] for number in range(chosen)]
+        rows += [text[index] for index in evenly(len(text), share)]
     return rows
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import AdapterHooks, Backbone
+from ..backbone import AdapterHooks, Backbone, LoraHooks, Shared
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
+from ..hardware import Precision
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
 from ..hypernet.generator import SourceEmbedding
 from ..hypernet.language import LanguageBase
 from ..methods import METHODS
-from ..predict import Prediction, predict
+from ..predict import Inputs, Prediction, predict
 from ..run_folder import (
     MODEL,
     WEIGHTS,
@@ -45,7 +47,13 @@ GENERATED_TOGETHER = 4
 while that of many is new pages each time, whose first touch costs more than the arithmetic."""
 
 
-def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
+Changes = Mapping[Index, Mapping[str, Tensor]]
+"""What is added to the weights of some cells, each by its name and with leading dimension (L,)."""
+
+
+def generate(
+    adapters: nn.Module, cells: Sequence[Index], changes: Changes | None = None
+) -> AdapterWeights:
     """Generate the weights of some cells in one product, leading dimensions (C, L).
 
     It always computes in fp32: in bf16 the gradients of several micro-batches would be summed in
@@ -54,7 +62,15 @@ def generate(adapters: nn.Module, cells: Sequence[Index]) -> AdapterWeights:
     device = next(adapters.parameters()).device
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
-        return adapters(index[:, 0], index[:, 1])  # type: ignore[no-any-return]
+        weights: AdapterWeights = adapters(index[:, 0], index[:, 1])
+    if not changes or changes.keys().isdisjoint(cells):
+        return weights
+    rows = weights.unbind()
+    for row, cell in enumerate(cells):
+        if change := changes.get(cell):
+            tensors = {name: tensor + change[name] for name, tensor in rows[row].items()}
+            rows[row] = AdapterWeights(**tensors)
+    return AdapterWeights.stack(rows)
 
 
 def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
@@ -62,16 +78,25 @@ def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
     return torch.stack([table[index] * weight for index, weight in mixture]).sum(dim=0)
 
 
+def _change_name(cell: Cell) -> str:
+    """Name the change of a cell among the parameters. No code of a language has a hyphen."""
+    return f"{cell.language}-{cell.task}"
+
+
 class WeightCache:
     """Generated weights of the cells that were used last. Threads may share it.
 
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
+        changes: as for `generate`.
         limit: how many bytes it may hold.
     """
 
-    def __init__(self, adapters: nn.Module, limit: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, adapters: nn.Module, changes: Changes | None = None, limit: int = CACHE_BYTES
+    ) -> None:
         self.adapters = adapters
+        self.changes = changes
         self.limit = limit
         self._lock = threading.Lock()
         self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
@@ -85,7 +110,7 @@ class WeightCache:
             missing = [cell for cell in cells if cell not in self._weights]
             for start in range(0, len(missing), GENERATED_TOGETHER):
                 some = missing[start : start + GENERATED_TOGETHER]
-                generated = generate(self.adapters, some)
+                generated = generate(self.adapters, some, self.changes)
                 for number, cell in enumerate(some):
                     # A copy: a view would keep the weights of all the others in memory.
                     self._weights[cell] = generated[number].apply(Tensor.clone)
@@ -108,7 +133,6 @@ LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
     "adapters.source.base.features",
     "adapters.source.base.anchors",
-    "adapters.source.offsets",
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
@@ -178,13 +202,24 @@ class HyperX(nn.Module):
             layers = config.hypernet.layers(backbone.layers)
         except ValueError as error:
             raise BackboneError(f"hypernet.{error}.") from None
+        hypernet, family, widths = config.hypernet, backbone.family, None
+        place = "layer" if hypernet.adapter == "lora" else hypernet.insertion
+        points = family.insertion_points(backbone.encoder, backbone.layers, place)
+        points = [points[layer] for layer in layers]
+        if hypernet.adapter == "lora":
+            targets = family.targets(hypernet.lora_targets)
+            widths = {name: target.widths(points[0]) for name, target in targets.items()}
+            self.hooks: AdapterHooks = LoraHooks(points, targets, hypernet.lora_scale)
+        else:
+            self.hooks = AdapterHooks(points, hypernet.activation, hypernet.norm_eps)
         make = METHODS[config.method].adapters
         self.adapters = make and make(
-            config.hypernet,
+            hypernet,
             hidden=backbone.hidden_size,
             layers=len(layers),
             tasks=len(config.adapted_tasks),
             languages=len(config.languages),
+            widths=widths,
         )
         self.features: LanguageFeatures | None = None
         if config.has_base and config.language_features:
@@ -194,11 +229,9 @@ class HyperX(nn.Module):
         self.latents: Latents | None = None
         if config.method == "factorised":
             self.latents = Latents(len(config.tasks), len(config.languages))
-        points = backbone.family.insertion_points(
-            backbone.encoder, backbone.layers, config.hypernet.insertion
-        )
-        activation, eps = config.hypernet.activation, config.hypernet.norm_eps
-        self.hooks = AdapterHooks([points[layer] for layer in layers], activation, eps)
+        self.changes = nn.ModuleDict({_change_name(c): self._no_change(c) for c in config.changed})
+        self._offsets: dict[Cell, nn.Parameter] = {}
+        self._first_adapted = backbone.layers if self.adapters is None else layers[0]
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -258,7 +291,7 @@ class HyperX(nn.Module):
             UnknownNameError: there is no such task, or no such language.
         """
         index = [self.config.index(Cell(*cell)) for cell in cells]
-        return None if self.adapters is None else generate(self.adapters, index)
+        return None if self.adapters is None else generate(self.adapters, index, self._changes)
 
     @torch.no_grad()
     def adapter_weights(self, task: str, language: str) -> AdapterWeights:
@@ -327,7 +360,7 @@ class HyperX(nn.Module):
         for name, table in tables.items():
             if mixture:
                 rows[name] = _mixed(table, mixture)
-            elif self.config.untrained_is_zero or name.endswith("offsets"):
+            elif self.config.untrained_is_zero:
                 rows[name] = torch.zeros_like(table[0])
             else:
                 rows[name] = table.mean(dim=0)
@@ -468,26 +501,87 @@ class HyperX(nn.Module):
         return list(source.project.parameters()) if source and source.project else []
 
     @property
-    def can_have_offsets(self) -> bool:
-        """Whether a hypernetwork reads task and language, so that cells can have offsets."""
+    def can_change_cells(self) -> bool:
+        """Whether each cell has adapter weights of its own, which `change_cell` can change."""
         reads = self.config.reads("task") and self.config.reads("language")
-        return isinstance(self.adapters, Hypernet) and reads
+        return self.adapters is not None and reads
 
-    def give_offsets(self) -> None:
-        """Give cells offsets (`HypernetConfig.cell_offsets`), all zero, if they lack them.
+    def change_cell(self, task: str, language: str) -> dict[str, nn.Parameter]:
+        """Give a cell a change, zero at first, which is added to the weights of its adapter.
+
+        It can hold what the generator cannot write, and it changes no other cell.
+
+        Args:
+            task, language: of the cell. The language needs a vector of its own.
+
+        Returns:
+            The change of each weight by its name, leading dimension (layers,), to be trained.
 
         Raises:
-            HyperlectError: no hypernetwork reads task and language.
+            UnknownNameError: there is no such task, or the language has no vector.
+            HyperlectError: the method has no adapters, or they depend on less than the cell.
         """
-        adapters = self.adapters
-        if not (isinstance(adapters, Hypernet) and self.can_have_offsets):
-            raise HyperlectError(f"The method {self.config.method} has no offsets of cells.")
-        if adapters.source.offsets is None:
-            tasks, languages = len(self.config.adapted_tasks), len(self.languages)
-            size = (languages, tasks, adapters.source.layers, self.config.hypernet.source_size)
-            adapters.source.offsets = nn.Parameter(torch.zeros(size, device=self.device))
-            hypernet = replace(self.config.hypernet, cell_offsets=True)
-            self.config = replace(self.config, hypernet=hypernet)
+        if not self.can_change_cells:
+            raise HyperlectError(f"The method {self.config.method} has no adapters of cells.")
+        cell = Cell(task, self.config.language_code(language))
+        if self.config.language_index(language) == UNTRAINED:
+            raise unknown("trained language", language, self.languages)
+        if cell not in self.config.changed:
+            self.changes[_change_name(cell)] = self._no_change(cell)
+            self.config = replace(self.config, changed=(*self.config.changed, cell))
+        return dict(self.changes[_change_name(cell)].named_parameters())
+
+    def unchange_cells(self, cells: Collection[Cell]) -> None:
+        """Remove the changes of cells."""
+        for cell in cells:
+            del self.changes[_change_name(cell)]
+        kept = tuple(cell for cell in self.config.changed if cell not in cells)
+        self.config = replace(self.config, changed=kept)
+
+    @torch.no_grad()
+    def _no_change(self, cell: Cell) -> nn.ParameterDict:
+        assert self.adapters is not None
+        weights = generate(self.adapters, [self.config.index(cell)])[0]
+        return nn.ParameterDict({n: torch.zeros_like(tensor) for n, tensor in weights.items()})
+
+    @contextmanager
+    def offset_cells(self, tasks: Iterable[str], language: str) -> Iterator[list[nn.Parameter]]:
+        """Give cells offsets of their source embeddings inside the block, zero at first.
+
+        An offset has far fewer numbers than a change of the adapter. At the end of the block it
+        becomes one (see `change_cell`, which also says what is raised).
+
+        Yields:
+            The offset of each task's cell, (layers, p), to be trained.
+        """
+        for task in tasks:
+            (size, *_), *_ = (tensor.shape for tensor in self.change_cell(task, language).values())
+            offset = torch.zeros(size, self.config.hypernet.source_size, device=self.device)
+            cell = Cell(task, self.config.language_code(language))
+            self._offsets[cell] = nn.Parameter(offset)
+        try:
+            yield list(self._offsets.values())
+            with torch.no_grad():
+                for cell in self._offsets:
+                    change = self._changes[self.config.index(cell)]
+                    for name, tensor in self.change_cell(*cell).items():
+                        tensor.copy_(change[name])
+        finally:
+            self._offsets.clear()
+
+    @property
+    def _changes(self) -> Changes:
+        """The changes by the rows of their cells, of cells that the configuration lists."""
+        changes: dict[Index, dict[str, Tensor]] = {}
+        for cell in self.config.changed:
+            change: Any = self.changes[_change_name(cell)]
+            changes[self.config.index(cell)] = dict(change.items())
+        for cell, offset in self._offsets.items():
+            assert isinstance(self.adapters, Hypernet)
+            change = changes[self.config.index(cell)]
+            for name, shift in self.adapters.generator.shift(offset).items():
+                change[name] = change[name] + shift
+        return changes
 
     @contextmanager
     def cached_weights(self, limit: int = CACHE_BYTES) -> Iterator[None]:
@@ -502,7 +596,7 @@ class HyperX(nn.Module):
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters, limit)
+        self._cache = WeightCache(self.adapters, self._changes, limit)
         try:
             yield
         finally:
@@ -520,7 +614,8 @@ class HyperX(nn.Module):
             yield
             return
         distinct = list(dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells))
-        generated = generate(self.adapters, distinct).unbind() if distinct else []
+        changes = self._changes
+        generated = generate(self.adapters, distinct, changes).unbind() if distinct else []
         leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in generated]
         thread = threading.get_ident()
         self._shared[thread] = dict(zip(distinct, leaves, strict=True))
@@ -543,7 +638,7 @@ class HyperX(nn.Module):
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
             weights = cache.get(cells)
         else:
-            generated = generate(self.adapters, cells)
+            generated = generate(self.adapters, cells, self._changes)
             return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
         return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
 
@@ -618,32 +713,84 @@ class HyperX(nn.Module):
         return TaskRows(index, positions=index[places[:, 0]] * width + places[:, 1])
 
     def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
-        """Encode a collated batch, and score the rows of each task with its head."""
+        """Encode a collated batch, and score the rows of each task with its head.
+
+        Without gradients, rows with the same sub-words are one row below the lowest adapter.
+        """
         cells = [self.config.index(cell) for cell in batch.cells]
-        with self._adapted(cells):
-            hidden, states = self.backbone(
-                batch.input_ids, batch.attention_mask, batch.token_type_ids, output_hidden_states
-            )
+        hidden, states = self._encode(batch, cells, output_hidden_states)
         latents = None if self.latents is None else self.latents.of_rows(cells)
-        vocabulary = self.backbone.output_embeddings
+        vocabulary = self.backbone.word_embeddings
+        if self.grid.text_tasks & batch.tasks.keys():  # else a copy in bf16 would be for nothing
+            vocabulary = self.backbone.output_embeddings
         encoded = Encoded(hidden, batch.attention_mask, vocabulary, latents)
         scores = {name: self.head(name).read(encoded, rows) for name, rows in batch.tasks.items()}
         return HyperXOutput(hidden, scores, states)
+
+    def _encode(
+        self, batch: Batch, cells: Sequence[Index], output_hidden_states: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Encode with the adapters of each row's cell, in one pass or in one for each cell."""
+        inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        distinct = list(dict.fromkeys(cells))
+        if self.hooks.mixes_cells or len(distinct) == 1:
+            distinct_rows, copies, shared = batch.distinct, batch.copies, None
+            if not (distinct_rows is None or copies is None or torch.is_grad_enabled()):
+                shared = Shared(self._first_adapted, distinct_rows, copies)
+            with self._adapted(cells):
+                return self.backbone(*inputs, output_hidden_states, shared)  # type: ignore[no-any-return]
+        owners = torch.tensor([distinct.index(cell) for cell in cells], device=self.device)
+        passes = []
+        for number, cell in enumerate(distinct):
+            chosen = (None if tensor is None else tensor[owners == number] for tensor in inputs)
+            with self._adapted([cell]):
+                last, states = self.backbone(*chosen, output_hidden_states)
+            passes.append((last, *(states or ())))
+        back = owners.argsort(stable=True).argsort()
+        hidden, *joined = (torch.cat(several)[back] for several in zip(*passes, strict=True))
+        return hidden, tuple(joined) if output_hidden_states else None
 
     def head(self, task: str) -> Head:
         """Return the head of a task."""
         head: Any = self.heads[task]
         return head  # type: ignore[no-any-return]
 
+    @overload
+    def predict(
+        self, inputs: Inputs, task: str, language: str | Sequence[str], **options: Any
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self, inputs: Inputs, task: list[str] | tuple[str, ...], language: str, **options: Any
+    ) -> list[dict[str, Prediction]]: ...
+
+    @overload
+    def predict(
+        self, inputs: Inputs, task: Sequence[str], language: Sequence[str], **options: Any
+    ) -> list[Prediction]: ...
+
     def predict(
         self,
-        inputs: Iterable[str | Sequence[str]],
+        inputs: Inputs,
         task: str | Sequence[str],
         language: str | Sequence[str],
+        *,
+        precision: Precision | Literal["auto"] | None = None,
         **options: Any,
-    ) -> list[Prediction]:
-        """Predict for sentences given as strings or as lists of words; see `predict.predict`."""
-        return predict(self, inputs, task, language, **options)
+    ) -> list[Prediction] | list[dict[str, Prediction]]:
+        """Predict for sentences given as strings or as lists of words; see `predict.predict`.
+
+        Args:
+            inputs, task, language: as there.
+            precision: of the arithmetic: "fp32", "tf32", "bf16", or "auto", which is bf16 where
+                the hardware is fast in it, else fp32. By default that of a block around the call
+                (`Backbone.arithmetic`), or fp32.
+            options: as there.
+        """
+        block = nullcontext() if precision is None else self.backbone.fast_arithmetic(precision)
+        with block:
+            return predict(self, inputs, task, language, **options)
 
     def checkpoint_activations(self) -> None:
         """In training, recompute activations in the backward pass instead of keeping them.
@@ -696,6 +843,25 @@ class HyperX(nn.Module):
         write_config(folder / MODEL, self.backbone, self.config)
         save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
 
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Put the model on the hub, with a card. For a run with results: `hyperlect.push_to_hub`.
+
+        Args:
+            repository: namespace/name.
+            options: of `export.push_to_hub`, as ``private=True``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HyperlectError: as `export.push_to_hub` and `save_pretrained`.
+        """
+        from .. import push_to_hub
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_to_hub(folder, repository, **options)
+
     @classmethod
     def from_pretrained(
         cls, source: str | Path, *, revision: str | None = None, device: str | None = None
@@ -747,13 +913,23 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
         for name, tensor in load_tensors(folder / WEIGHTS).items()
         if name.startswith(prefix)
     }
-    bias = tensors["generator.maps.up_bias.bias"]  # (h,), or (L, h) with a generator a layer
+    rank, lora = config.hypernet.lora_rank, config.hypernet.adapter == "lora"
+    # Each bias holds a whole weight, or (L, …) with a generator a layer.
+    sizes = {
+        name.removeprefix("generator.maps.").removesuffix(".bias"): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith("generator.maps.") and name.endswith(".bias")
+    }
+    targets: tuple[str, ...] = config.hypernet.lora_targets if lora else ()
+    widths = {n: (sizes[f"{n}_a"][-1] // rank, sizes[f"{n}_b"][-1] // rank) for n in targets}
+    first = next(iter(sizes.values()))
     hypernet = Hypernet(
         config.hypernet,
-        hidden=bias.shape[-1],
-        layers=len(tensors.get("source.embeddings.layer", bias)),
+        hidden=0 if lora else sizes["up_bias"][-1],
+        layers=len(tensors.get("source.embeddings.layer", first)),
         tasks=len(config.adapted_tasks),
         languages=len(config.languages),
+        widths=widths,
     )
     load_exactly(dict(hypernet.named_parameters()), tensors)
     return config, hypernet.eval()

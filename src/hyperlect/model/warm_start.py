@@ -26,7 +26,6 @@ from .hyperx import LANGUAGE_ROWS, HyperX
 
 _LANGUAGE_VECTORS = "adapters.source.embeddings.language"
 _TASK_VECTORS = "adapters.source.embeddings.task"
-_OFFSETS = "adapters.source.offsets"
 # Tensors with a row for each task or language, by the start of their names.
 _ROWS = {
     **dict.fromkeys(LANGUAGE_ROWS, "language"),
@@ -91,6 +90,7 @@ class Start:
             trained=tuple(sorted({*old.trained, *config.trained})),
             text_tasks=tuple(sorted({*text, *old.text_tasks} - names)),
             added={c: s for c, s in old.added.items() if c not in config.languages},
+            changed=tuple(cell for cell in old.changed if cell.task in names),
         )
 
     def _differences(self, backbone: tuple[str, str | None], config: HyperXConfig) -> Iterator[str]:
@@ -147,7 +147,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
     state = load_tensors(locate(start.source, None, (MODEL, WEIGHTS)) / WEIGHTS)
     old, parameters = start.config, model.own_parameters()
     dropped = [name for name in old.task_names if name not in model.tasks]
-    values = {name: tensor for name, tensor in state.items() if _head_of(name) not in dropped}
+    values = {name: tensor for name, tensor in state.items() if _task_of(name) not in dropped}
     copied, new = 0, dict[str, list[str]]()
     for name, parameter in parameters.items():
         if name in values:
@@ -164,14 +164,16 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
     ]
 
 
-def _head_of(name: str) -> str:
-    """Return the task whose head a tensor belongs to; empty if it belongs to none."""
+def _task_of(name: str) -> str:
+    """Return the task whose head or cell a tensor belongs to; empty if it belongs to none."""
+    if name.startswith("changes."):
+        return name.split(".")[1].partition("-")[2]
     return name.split(".")[1] if name.startswith("heads.") else ""
 
 
 def _new_owner(name: str, old: HyperXConfig, model: HyperX) -> str:
     """Say what a tensor that a run lacks belongs to; empty if the run should have it."""
-    task = _head_of(name)
+    task = _task_of(name)
     if task and task not in old.task_names:
         return f"the task {task}, as in a new model"
     norms = {f"backbone.encoder.{norm}" for norm, _ in model.backbone.layer_norms()}
@@ -192,12 +194,6 @@ def _matched(
 
     New rows are noted in `new`. If shapes do not fit, the run's tensor is returned as it is.
     """
-    if name == _OFFSETS and len(state) == len(old.languages):  # rows of rows: by language, by task
-        tasks = parameter[0].detach().clone()
-        rows = [
-            _matched("adapters.source.embeddings.task", tasks, s, old, config, {}) for s in state
-        ]
-        state = torch.stack(rows)
     kind = next((kind for prefix, kind in _ROWS.items() if name.startswith(prefix)), None)
     if kind is None:
         return state

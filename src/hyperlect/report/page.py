@@ -54,9 +54,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     runs_read = [read_run(folder) for folder in folders]
     names = run_names([(run.folder, run.results) for run in runs_read])
     title = names[0] if len(folders) == 1 else f"Comparison of {len(folders)} runs"
-    chapters = chapters_of(gather_runs(folders, by_seed=False)) if len(folders) > 1 else []
+    systems = gather_runs(folders, by_seed=False)
+    cells = systems.cells
+    chapters = chapters_of(systems) if len(folders) > 1 else []
     views = [
-        {"name": run_name, "run": run, "rows": summarise(gather_runs([run.folder]).cells)[0]}
+        {"name": run_name, "run": run, "rows": summarise(cells[cells["method"] == run_name])[0]}
         for run_name, run in zip(names, runs_read, strict=True)
     ]
     scores: dict[bool, list[float]] = {False: [], True: []}

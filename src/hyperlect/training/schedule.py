@@ -31,6 +31,7 @@ _PARTS: dict[str, tuple[Part, ...]] = {
     "adapters.source.": ("source",),
     "adapters.generator.": ("generator",),
     "adapters.": ("adapters",),
+    "changes.": ("adapters",),
     "latents.": ("latents", "heads"),
     "heads.": ("heads",),
     "backbone.": ("backbone",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from ..errors import counted
 from ..evaluation.evaluate import mean_loss
 from ..grid import Cell
 from ..heads import ParseScores
+from ..hypernet import Hypernet
 from ..model import HyperX
 from ..predict import Row, check_inputs, forward_rows
 from ..tasks import OUTSIDE, TaskType
@@ -31,7 +32,7 @@ from ..training.trainer import batch_losses, task_weights
 Rows = Mapping[str, Sequence[Row]]
 """Encoded rows by task, as `encode` and `encode_inputs` return them."""
 T = TypeVar("T")
-Trained = Literal["vector", "offsets", "source"]
+Trained = Literal["vector", "adapter", "source"]
 State = list[Tensor]
 USED, LOOKED_AT = 250, 60
 """How many raw rows of a task are used (more than the steps take), and how many are looked at."""
@@ -42,16 +43,17 @@ class Settings:
     """How a language is fitted.
 
     Attributes:
-        trained: "vector", the language's row alone; "offsets", also an offset for each of its
-            cells that has sentences (see `HypernetConfig.cell_offsets`); or "source", the row and
-            the projection of all source embeddings, which changes every language. None for offsets
-            where the method can have them, else the vector.
+        trained: "adapter", a change of the adapter of each cell that has sentences, see
+            `HyperX.change_cell`; with raw sentences alone, one that an offset of the cell's source
+            embedding makes, if a hypernetwork reads one. "vector", the language's row alone.
+            "source", the row and the projection of all source embeddings, which changes every
+            language. None for the adapter where a hypernetwork writes one, else the vector.
         steps: the most steps with labelled sentences.
-        raw_steps, raw_offset_rate: the same, and `offset_rate`, with raw sentences alone.
+        raw_steps: the same with raw sentences alone.
         batch_size: sentences in a step.
         learning_rate: of the language's row, with Adam.
-        offset_rate, adapter_rate, source_rate: the same for offsets, for the language's adapter of
-            mad-x, and for the projection.
+        adapter_rate, offset_rate, source_rate: the same for changes of adapters (and with "vector"
+            for the language's adapter of mad-x), for offsets, and for the projection.
         caution: k, as many labelled sentences as the vector before counts for.
         folds: into how many parts labelled sentences are split; each is held out once.
         look_every: steps between two looks at sentences that are held out; at raw ones, half as
@@ -68,9 +70,8 @@ class Settings:
     raw_steps: int = 18
     batch_size: int = 8
     learning_rate: float = 0.02
-    offset_rate: float = 0.03
-    raw_offset_rate: float = 0.01
-    adapter_rate: float = 1e-3
+    adapter_rate: float = 3e-3
+    offset_rate: float = 0.01
     source_rate: float = 1e-3
     caution: float = 4.0
     folds: int = 3
@@ -128,37 +129,56 @@ def unlabelled_rows(
 
 
 @contextmanager
-def only_language(model: HyperX, language: str, trained: Trained) -> Iterator[list[dict[str, Any]]]:
+def only_language(
+    model: HyperX, language: str, trained: Trained, tasks: Iterable[str], raw: bool
+) -> Iterator[list[dict[str, Any]]]:
     """Let gradients reach one language alone inside the block.
 
-    It is a row of tables whose other rows get a gradient of exactly zero, so that Adam leaves them
-    as they are.
+    Its vector is a row of tables whose other rows get a gradient of exactly zero, so that Adam
+    leaves them as they are.
+
+    Args:
+        model: the model.
+        language: it has a vector.
+        trained: as in `Settings`.
+        tasks: those whose cells change, with "adapter".
+        raw: whether there are only raw sentences.
 
     Yields:
         Groups for the optimiser, with the names of the `Settings` of their rates.
     """
+    whole: dict[str, list[nn.Parameter]] = {}
+    end = ExitStack()
+    if trained == "adapter" and raw and isinstance(model.adapters, Hypernet):
+        whole["offset_rate"] = end.enter_context(model.offset_cells(tasks, language))
+    elif trained == "adapter":
+        changes = [model.change_cell(task, language).values() for task in tasks]
+        whole["adapter_rate"] = [parameter for change in changes for parameter in change]
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     row = model.config.language_index(language)
     rates: dict[str, list[nn.Parameter]] = {}
     handles = []
     for name, table in model.language_parameters().items():
-        is_offset = name.endswith("offsets")
-        is_adapter = name.startswith("adapters.languages.")
-        if not required[table] or (is_offset and trained != "offsets"):
+        if not required[table] or trained == "adapter":
             continue
         mask = torch.zeros(len(table), *(1,) * (table.dim() - 1), device=table.device)
         mask[row] = 1.0
         table.requires_grad_(True)
         handles.append(table.register_hook(mask.mul))  # type: ignore[no-untyped-call]
-        rate = "offset_rate" if is_offset else "adapter_rate" if is_adapter else "learning_rate"
-        rates.setdefault(rate, []).append(table)
+        is_adapter = name.startswith("adapters.languages.")
+        rates.setdefault("adapter_rate" if is_adapter else "learning_rate", []).append(table)
+    groups = [{"params": tables, "rate": rate, "row": row} for rate, tables in rates.items()]
     if trained == "source":
-        rates["source_rate"] = model.source_projection()
-        for parameter in rates["source_rate"]:
+        whole["source_rate"] = model.source_projection()
+    for rate, parameters in whole.items():
+        for parameter in parameters:
             parameter.requires_grad_(True)
+        if parameters:
+            groups.append({"params": parameters, "rate": rate, "row": slice(None)})
     try:
-        yield [{"params": parameters, "rate": name} for name, parameters in rates.items()]
+        with end:
+            yield groups
     finally:
         for handle in handles:
             handle.remove()
@@ -239,7 +259,6 @@ class Fitter:
 
     def __init__(self, model: HyperX, language: str, settings: Settings) -> None:
         self.model, self.language, self.settings = model, language, settings
-        self.row = model.config.language_index(language)
         self.started = time.monotonic()
 
     def seconds(self) -> float:
@@ -252,12 +271,8 @@ class Fitter:
         return limit is not None and self.seconds() > limit
 
     def state(self, groups: Sequence[Mapping[str, Any]]) -> State:
-        """Copy what is fitted: the language's rows, and whole tensors that all share."""
-        return [
-            (p if group["rate"] == "source_rate" else p[self.row]).detach().clone()
-            for group in groups
-            for p in group["params"]
-        ]
+        """Copy what is fitted: the language's rows, and whole tensors."""
+        return [p[group["row"]].detach().clone() for group in groups for p in group["params"]]
 
     @torch.no_grad()
     def restore(self, groups: Sequence[Mapping[str, Any]], state: State) -> None:
@@ -265,8 +280,7 @@ class Fitter:
         tensors = iter(state)
         for group in groups:
             for parameter in group["params"]:
-                whole = group["rate"] == "source_rate"
-                (parameter if whole else parameter[self.row]).copy_(next(tensors))
+                parameter[group["row"]] = next(tensors)
 
     def batches(self, rows: Rows, seed: int) -> Iterator[Batch]:
         """Yield shuffled batches without end, each of one task, the tasks in turn."""
@@ -433,7 +447,6 @@ class Fitter:
             settings,
             steps=settings.raw_steps,
             look_every=max(1, settings.look_every // 2),
-            offset_rate=settings.raw_offset_rate,
         )
         for step in self.steps(groups, losses, gentle):
             changed = _changed(here, self.predicted(looked_at), self.model)
@@ -481,7 +494,7 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
 
 
 def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
-    """Take at most `count` rows, evenly spaced."""
+    """Take every k-th row, so that at most `count` are taken."""
     return rows[:: -(-len(rows) // count)] if rows else rows
 
 
@@ -539,18 +552,23 @@ def adapt(
         What became of it. The vector stays what it was where the sentences held out say so.
     """
     settings = settings or Settings()
-    trained = settings.trained or ("offsets" if model.can_have_offsets else "vector")
-    if trained == "offsets":
-        model.give_offsets()
+    by_hypernet = isinstance(model.adapters, Hypernet) and model.can_change_cells
+    trained = settings.trained or ("adapter" if by_hypernet else "vector")
+    tasks = [task for task, rows in {**raw, **labelled}.items() if rows]
     modes = model.training, model.backbone.training
+    changed = model.config.changed
     model.eval()
     fitter = Fitter(model, model.config.language_code(language), settings)
     try:
-        frozen = only_language(model, language, trained)
+        frozen = only_language(model, language, trained, tasks, not any(labelled.values()))
         with frozen as groups, model.backbone.fast_arithmetic():
             if any(labelled.values()):
-                return fitter.fit_to_labels(groups, labelled, raw)
-            return fitter.fit_to_text(groups, raw)
+                adaptation = fitter.fit_to_labels(groups, labelled, raw)
+            else:
+                adaptation = fitter.fit_to_text(groups, raw)
+        if adaptation.steps == 0:
+            model.unchange_cells(set(model.config.changed).difference(changed))
+        return adaptation
     finally:
         model.train(modes[0])
         model.backbone.train(modes[1])
