@@ -9,7 +9,14 @@ import torch
 
 import hyperlect
 from hyperlect.errors import HyperlectError, UnknownNameError
-from hyperlect.hardware import arithmetic, choose_device, processor, version_changes, versions
+from hyperlect.hardware import (
+    arithmetic,
+    choose_device,
+    free_memory,
+    processor,
+    version_changes,
+    versions,
+)
 
 
 def set_available(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
@@ -109,3 +116,7 @@ def test_earlier_versions_called_fp32_no() -> None:
     now = versions("cpu", "fp32")
     assert version_changes({**now, "precision": "no"}, now) is None
     assert version_changes({**now, "precision": "no"}, {**now, "precision": "bf16"})
+
+
+def test_free_memory_is_some_of_the_machine() -> None:
+    assert 2**20 < free_memory("cpu") < 2**50

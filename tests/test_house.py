@@ -14,7 +14,7 @@ ROOT = TESTS.parent
 PACKAGE = ROOT / "src" / "hyperlect"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".css", ".html", ".js", ".txt", ".cfg")
-MOST_FILES = 102
+MOST_FILES = 109
 
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [
@@ -34,6 +34,7 @@ TESTED_ELSEWHERE = {
     "cli/__init__.py": "cli/test_main.py",
     "heads/base.py": "heads/test_labels.py",
     "recipe/schema.py": "recipe/test_load.py",
+    "serving/schemas.py": "serving/test_app.py",
 }
 
 

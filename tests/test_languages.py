@@ -198,6 +198,30 @@ def test_importing_the_module_loads_no_tables() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "autonym", "right_to_left"),
+    [
+        ("isl", "íslenska", False),
+        ("heb", "עברית", True),
+        ("arb", "العربية", True),
+        ("div", "Divehi", True),
+        ("zho", "中文", False),
+        ("qaf", "qaf", False),
+    ],
+)
+def test_names_in_the_language_itself_and_their_direction(
+    code: str, autonym: str, right_to_left: bool
+) -> None:
+    assert languages.autonym(code) == autonym
+    assert languages.is_right_to_left(code) == right_to_left
+
+
+def test_common_languages_are_codes_as_they_are_used_inside() -> None:
+    codes = languages.common()
+    assert len(codes) > 500
+    assert all(languages.resolve(code) == code for code in codes)
+
+
+@pytest.mark.parametrize(
     ("code", "public"),
     [
         *(("isl", "is"), ("ind", "id"), ("heb", "he"), ("arb", "ar"), ("zho", "zh"), ("tgl", "tl")),

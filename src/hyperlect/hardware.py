@@ -71,6 +71,26 @@ def fast_precision(device: str) -> Precision:
     return "bf16" if device == "cpu" and has_bf16 and has_bf16() else "fp32"
 
 
+def free_memory(device: str) -> int:
+    """Return how many bytes of memory are free on a device; a guess, 1 GiB, where nobody says.
+
+    In a container on Linux, that is what its limit leaves.
+    """
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    info = Path("/proc/meminfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit.is_file() and used.is_file():
+        most = limit.read_text(encoding="utf-8").strip()
+        if most.isdigit():  # "max" is no limit
+            free.append(max(0, int(most) - int(used.read_text(encoding="utf-8"))))
+    return min(free, default=2**30)
+
+
 def processor() -> str:
     """Return the name of the processor."""
     info = Path("/proc/cpuinfo")  # of Linux, where the platform module knows no name

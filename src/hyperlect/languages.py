@@ -55,6 +55,10 @@ _KEPT_APART = {"cnr": "cnr", "hbs": "sh", "prs": "prs", "swc": "swc", "tgl": "tl
 # Codes for the absence or the mixture of languages: no row of a grid.
 _NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
 
+# Scripts in Unicode that run from right to left and are in use.
+_RIGHT_TO_LEFT = ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc",
+                  "Thaa", "Yezi")  # fmt: skip
+
 # Codes of ISO 639-1 that were replaced; the tables still hold them.
 _WITHDRAWN = frozenset({"bh", "in", "iw", "ji", "jw", "mo", "sh"})
 
@@ -141,6 +145,33 @@ def name(code: str) -> str:
     # The tables tell a member apart from its macro-language by this remark, which says nothing
     # to a reader who sees only one of the two.
     return str(language.language_name()).removesuffix(" (individual language)")
+
+
+def autonym(code: str) -> str:
+    """Return the name of a language in itself; its English name where no other is known."""
+    from langcodes import Language
+
+    native = str(Language.get(_KEPT_APART.get(code, code)).autonym())
+    return name(code) if native == str(Language.get(code).language_name()) else native
+
+
+def is_right_to_left(code: str) -> bool:
+    """Whether a language is usually written from right to left."""
+    from langcodes import Language
+
+    return Language.get(code).maximize().script in _RIGHT_TO_LEFT
+
+
+@lru_cache(maxsize=1)
+def common() -> tuple[str, ...]:
+    """Return the codes of the languages whose speakers CLDR counts: about 600, sorted."""
+    from language_data.population_data import (  # type: ignore[import-untyped,unused-ignore]
+        LANGUAGE_SPEAKING_POPULATION,
+    )
+
+    languages = {_from_tag(tag.partition("-")[0]) for tag in LANGUAGE_SPEAKING_POPULATION}
+    codes = languages - {None, *_NO_LANGUAGE, *_GROUPS.split()}
+    return tuple(sorted({_ONE_LANGUAGE.get(str(code), str(code)) for code in codes}))
 
 
 def _from_tag(tag: str) -> str | None:

@@ -16,7 +16,7 @@ from .conftest import Call
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 VERBS = (
-    "quickstart", "train", "evaluate", "experiment", "report", "predict", "push", "check",
+    "quickstart", "train", "evaluate", "experiment", "report", "predict", "serve", "push", "check",
     "convert-checkpoint",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hyperlect.hypernet import AdapterWeights
-from hyperlect.model import HyperX
+from hyperlect.model import HyperX, hyperx
 from hyperlect.model.hyperx import WeightCache, generate
 
 from .models import IDS, LANGUAGES, MASK, TASKS, loss, tiny_model
@@ -161,6 +161,19 @@ def test_weights_beyond_the_limit_are_returned_and_not_kept():
         for of_cell, cell in zip(weights, cells, strict=True):
             expected = generate(adapters, [cell])[0]
             torch.testing.assert_close(of_cell.up_weight, expected.up_weight)
+
+
+@torch.no_grad()
+def test_many_missing_weights_are_generated_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model()
+    cells = [(task, language) for task in range(2) for language in range(3)]
+    expected = generate(model.adapters, cells)
+    monkeypatch.setattr(hyperx, "GENERATED_TOGETHER", 4)
+    counted = CountGenerated(model)
+    weights = WeightCache(model.adapters).get(cells)
+    assert counted.forward == [4, 2]
+    for number, of_cell in enumerate(weights):
+        torch.testing.assert_close(of_cell.up_weight, expected[number].up_weight)
 
 
 @torch.no_grad()

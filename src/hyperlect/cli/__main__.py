@@ -22,6 +22,7 @@ from hyperlect.cli.predict import predict
 from hyperlect.cli.push import push
 from hyperlect.cli.quickstart import quickstart
 from hyperlect.cli.report import report
+from hyperlect.cli.serve import serve
 from hyperlect.cli.train import train
 from hyperlect.errors import HyperlectError, Interrupted
 
@@ -32,6 +33,7 @@ VERBS = (
     experiment,
     report,
     predict,
+    serve,
     add_language,
     push,
     check,

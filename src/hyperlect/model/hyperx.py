@@ -42,6 +42,9 @@ Index = tuple[int, int]
 """The rows of a cell's task and language."""
 
 CACHE_BYTES = 2**28
+GENERATED_TOGETHER = 4
+"""For how many cells weights are generated at a time to be kept. The memory of few is used again,
+while that of many is new pages each time, whose first touch costs more than the arithmetic."""
 
 
 Changes = Mapping[Index, Mapping[str, Tensor]]
@@ -104,9 +107,11 @@ class WeightCache:
     def get(self, cells: Sequence[Index]) -> list[AdapterWeights]:
         """Return the weights of each cell, leading dimension (layers,); generate missing ones."""
         with self._lock:
-            if missing := [cell for cell in cells if cell not in self._weights]:
-                generated = generate(self.adapters, missing, self.changes)
-                for number, cell in enumerate(missing):
+            missing = [cell for cell in cells if cell not in self._weights]
+            for start in range(0, len(missing), GENERATED_TOGETHER):
+                some = missing[start : start + GENERATED_TOGETHER]
+                generated = generate(self.adapters, some, self.changes)
+                for number, cell in enumerate(some):
                     # A copy: a view would keep the weights of all the others in memory.
                     self._weights[cell] = generated[number].apply(Tensor.clone)
             for cell in cells:
@@ -579,16 +584,19 @@ class HyperX(nn.Module):
         return changes
 
     @contextmanager
-    def cached_weights(self) -> Iterator[None]:
+    def cached_weights(self, limit: int = CACHE_BYTES) -> Iterator[None]:
         """Keep the weights of cells inside the block, so that each is generated once.
 
         For inference: do not change parameters inside the block. Blocks inside the block, and
         other threads during it, share the cache.
+
+        Args:
+            limit: how many bytes of weights are kept; those used longest ago are dropped first.
         """
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters, self._changes)
+        self._cache = WeightCache(self.adapters, self._changes, limit)
         try:
             yield
         finally:

@@ -1,0 +1,1 @@
+"""The HTTP service: requests of many clients, answered in mixed batches of all cells."""

@@ -1,0 +1,231 @@
+"""The settings of the service, and the data that goes in and comes out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+
+from ..grid import Kind
+from ..hardware import Precision
+
+
+class Settings(BaseModel):
+    """How a model is served.
+
+    Attributes:
+        items: the most items of a request, each counted once for every task.
+        characters: the most characters of an item.
+        request_bytes: the most bytes of a request.
+        timeout: how many seconds a request may take.
+        gather: for how many milliseconds a request waits for others to share its batch.
+        batch_tokens: the most sub-words of a batch; by default 1,024, on a GPU 16,384.
+        queue_tokens: the most sub-words that wait; by default 8 batches.
+        cache_bytes: how much memory adapter weights may take; by default a quarter of what is free,
+            4 GiB at most.
+        precision: of the arithmetic. "bf16" is faster on some hardware, and rounds.
+        token: what clients must send as ``Authorization: Bearer …``; None for no check.
+        origins: web sites whose pages may call the service from a browser (CORS).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: PositiveInt = 64
+    characters: PositiveInt = 10_000
+    request_bytes: PositiveInt = 2**20
+    timeout: PositiveFloat = 30.0
+    gather: Annotated[float, Field(ge=0)] = 5.0
+    batch_tokens: PositiveInt | None = None
+    queue_tokens: PositiveInt | None = None
+    cache_bytes: Annotated[int, Field(ge=0)] | None = None
+    precision: Precision = "fp32"
+    token: Annotated[SecretStr, Field(min_length=1)] | None = None
+    origins: tuple[str, ...] = ()
+
+
+class Item(BaseModel):
+    """One text, or one sentence in words, and what is asked of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[
+        str | None,
+        Field(description="A raw text. For tasks over words it is split into words and signs."),
+    ] = None
+    words: Annotated[
+        list[str] | None, Field(description="In place of a text: the words of a sentence.")
+    ] = None
+    pair: Annotated[
+        str | None, Field(description="The second text, for tasks over pairs of texts.")
+    ] = None
+    task: Annotated[
+        str | list[str], Field(description="A task of the model, or several.", examples=["ner"])
+    ]
+    language: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description="ISO 639-3 or 639-1 code, BCP 47 tag or English name, trained or not.",
+            examples=["isl"],
+        ),
+    ]
+
+
+class PredictRequest(BaseModel):
+    """Items of any tasks and languages, in any order."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {"text": "Anna býr í Reykjavík.", "task": "ner", "language": "isl"},
+                        {"words": ["Ali", "geldi", "."], "task": ["pos", "ner"], "language": "tr"},
+                    ]
+                }
+            ]
+        },
+    )
+
+    items: Annotated[list[Item], Field(min_length=1)]
+
+
+class SpanAnswer(BaseModel):
+    """An entity or another span of words."""
+
+    label: str
+    start: Annotated[int, Field(description="Its first word, counted from 0.")]
+    end: Annotated[int, Field(description="The word after its last.")]
+    text: str
+    start_char: Annotated[int, Field(description="Where it begins in the text, in code points.")]
+    end_char: int
+    confidence: Annotated[float, Field(description="The lowest probability of its labels.")]
+
+
+class Expectation(BaseModel):
+    """The score to expect of a cell without training data, in percent.
+
+    The range from `low` to `high` should hold the true score in four of five languages.
+    """
+
+    metric: str
+    score: float
+    low: float
+    high: float
+    source: Annotated[
+        Literal["evaluation", "request"],
+        Field(description="From which sentences: the run's test data, or those of this request."),
+    ]
+
+
+class PredictionAnswer(BaseModel):
+    """What the model says about one item for one task; what does not apply is left out."""
+
+    task: str
+    language: Annotated[str, Field(description="ISO 639-3 code.")]
+    kind: Annotated[Kind, Field(description="How the cell relates to the training data.")]
+    language_source: Annotated[str, Field(description="Whose vector represents the language.")]
+    expected: Expectation | None = None
+    text: str
+    words: list[str] | None = None
+    offsets: Annotated[
+        list[tuple[int, int]] | None, Field(description="Where each word is in the text.")
+    ] = None
+    labels: Annotated[list[str] | None, Field(description="One for each word.")] = None
+    confidences: list[float] | None = None
+    heads: Annotated[
+        list[int] | None,
+        Field(description="Of trees: the head of each word, counted from 1; 0 for the root."),
+    ] = None
+    spans: Annotated[list[SpanAnswer] | None, Field(description="Of entities.")] = None
+    label: Annotated[str | None, Field(description="Of whole texts.")] = None
+    scores: Annotated[
+        dict[str, float] | None, Field(description="The probability of every label of a text.")
+    ] = None
+
+
+class ItemAnswer(BaseModel):
+    """The predictions for one item, in the order of its tasks."""
+
+    predictions: list[PredictionAnswer]
+
+
+class PredictAnswer(BaseModel):
+    """One answer for each item, in their order."""
+
+    items: list[ItemAnswer]
+
+
+class TaskAnswer(BaseModel):
+    """A task of the model."""
+
+    name: str
+    type: str
+    metric: str
+    labels: list[str]
+
+
+class CellAnswer(BaseModel):
+    """A cell, with the score that it had on test data and the one to expect, in percent."""
+
+    task: str
+    language: str
+    kind: Kind
+    score: float | None = None
+    examples: int | None = None
+    expected: Expectation | None = None
+
+
+class GridAnswer(BaseModel):
+    """Tasks × languages, as far as anything was trained or measured."""
+
+    name: str
+    method: str
+    backbone: str
+    tasks: list[TaskAnswer]
+    languages: list[str]
+    kinds: Annotated[dict[str, str], Field(description="What each kind of cell means.")]
+    cells: list[CellAnswer]
+
+
+class LanguageAnswer(BaseModel):
+    """A language that can be asked for."""
+
+    code: Annotated[str, Field(description="ISO 639-3 code.")]
+    name: Annotated[str, Field(description="In English.")]
+    autonym: Annotated[str, Field(description="In the language itself, where that is known.")]
+    direction: Literal["ltr", "rtl"]
+    language_source: Annotated[str, Field(description="Whose vector represents it.")]
+    kinds: Annotated[dict[str, Kind], Field(description="The kind of its cell, by task.")]
+
+
+class LanguagesAnswer(BaseModel):
+    """The languages of the run, and on request all others."""
+
+    languages: list[LanguageAnswer]
+
+
+class StatusAnswer(BaseModel):
+    """Whether the service is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: Annotated[str, Field(description="Where, as a JSON pointer.")]
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: Annotated[
+        list[Fault] | None, Field(description="Everything that is wrong with the request.")
+    ] = None

@@ -1,0 +1,309 @@
+"""What is served: one model, its grid and languages, without HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..data.subwords import plain_backend
+from ..errors import HyperlectError
+from ..evaluation import CellResult, Evidence, Results, Trust, read_results
+from ..evaluation.trust import is_fitted
+from ..grid import Cell, Kind
+from ..hardware import free_memory
+from ..hypernet import UNTRAINED
+from ..languages import autonym, common, is_right_to_left, name
+from ..model import HyperX
+from ..predict import Prediction, check_inputs, predict
+from ..run_folder import RESULTS
+from ..tasks import TaskType
+from .batching import Entry
+from .schemas import (
+    CellAnswer,
+    Expectation,
+    Fault,
+    GridAnswer,
+    Item,
+    LanguageAnswer,
+    Settings,
+    TaskAnswer,
+)
+
+BATCH_TOKENS = {"cpu": 1024}
+GPU_BATCH_TOKENS = 16_384
+MOST_CACHE = 2**32
+MOST_FAULTS = 20
+
+
+class Invalid(HyperlectError):
+    """A request that cannot be answered as it stands.
+
+    Attributes:
+        faults: everything that is wrong, the first `MOST_FAULTS`.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The request is not valid.")
+        self.faults = list(faults)
+
+
+class Service:
+    """One model with what its run says about it.
+
+    Args:
+        model: in evaluation mode.
+        settings: limits and precision.
+        run: its folder, for scores and expectations; None for none.
+
+    Raises:
+        RunError: a file of the run is malformed.
+    """
+
+    def __init__(self, model: HyperX, settings: Settings, run: Path | None = None) -> None:
+        self.model, self.settings = model, settings
+        self.trust = Trust.read(run) if run else Trust()
+        self.results: Results | None = None
+        if run and (run / RESULTS).is_file():
+            self.results = read_results(run)
+        self.scores = {result.cell: result for result in self.results.cells} if self.results else {}
+        self.tasks = [t for t in model.tasks.values() if t.type is not TaskType.MLM]
+        self.name = self.results.name if self.results else run.name if run else "model"
+        self._backend = plain_backend(model.tokenizer)
+        default = BATCH_TOKENS.get(model.device.type, GPU_BATCH_TOKENS)
+        self.batch_tokens = settings.batch_tokens or default
+        self.queue_tokens = settings.queue_tokens or 8 * self.batch_tokens
+
+    @contextmanager
+    def warm(self) -> Iterator[None]:
+        """Keep adapter weights for the time of the block, and run the model once."""
+        limit = self.settings.cache_bytes
+        if limit is None:
+            limit = min(free_memory(self.model.device.type) // 4, MOST_CACHE)
+        with self.model.cached_weights(limit):
+            for task in self.tasks[:1]:
+                pair = task.type.reads == "pair"
+                cells = [cell for cell in self.model.grid.trained if cell.task == task.name]
+                if cells:
+                    value: Any = ("a", "a") if pair else "a"
+                    self.answer([Entry(value, task.name, min(cells).language, 3)])
+            yield
+
+    # --- predictions
+
+    def entries(self, items: Sequence[Item]) -> list[list[Entry]]:
+        """Check the items of a request, and count their sub-words.
+
+        Returns:
+            The entries of each item, one for each of its tasks.
+
+        Raises:
+            Invalid: names everything that is wrong.
+        """
+        faults: list[Fault] = []
+        entries = []
+        total = sum(1 if isinstance(item.task, str) else len(item.task) for item in items)
+        if total > self.settings.items:
+            detail = f"There are {total} items, each counted once for every task; send at most "
+            raise Invalid([Fault(pointer="/items", detail=f"{detail}{self.settings.items}.")])
+        for number, item in enumerate(items):
+            place = f"/items/{number}"
+            try:
+                entries.append(self._entries(item))
+            except _Faulty as fault:
+                faults.append(Fault(pointer=place + fault.pointer, detail=str(fault)))
+                if len(faults) == MOST_FAULTS:
+                    break
+        if faults:
+            raise Invalid(faults)
+        return entries
+
+    def _entries(self, item: Item) -> list[Entry]:
+        value = self._value(item)
+        config = self.model.config
+        with _at("/language"):
+            language = config.language_code(item.language)
+        names = [item.task] if isinstance(item.task, str) else item.task
+        if not names:
+            raise _Faulty("/task", "Name a task.")
+        entries = []
+        for task_name in names:
+            with _at("/task"):
+                task = config.task(task_name)
+                if task.type is TaskType.MLM:
+                    raise HyperlectError(f'The task "{task_name}" has no labels to predict.')
+                config.require_applicable([Cell(task_name, language)])
+            if (task.type.reads == "pair") != (item.pair is not None):
+                needs = "needs two texts: give text and pair"
+                takes = needs if task.type.reads == "pair" else "takes one text, without a pair"
+                raise _Faulty("/pair", f'The task "{task_name}" {takes}.')
+            with _at("/words" if item.words is not None else "/text"):
+                (checked,) = check_inputs([value], [task])
+            entries.append(Entry(value, task_name, language, self._count(checked.content)))
+        return entries
+
+    def _value(self, item: Item) -> Any:
+        """Return an item's content in the form that `predict` takes."""
+        if (item.text is None) == (item.words is None):
+            raise _Faulty("", "Give either text or words.")
+        if item.pair is not None and item.text is None:
+            raise _Faulty("/pair", "A pair is two texts: give text beside it.")
+        texts = [item.text or "", item.pair or "", *(item.words or ())]
+        if (length := sum(map(len, texts))) > self.settings.characters:
+            most = self.settings.characters
+            raise _Faulty("", f"It has {length} characters; send at most {most}.")
+        if item.words is not None:
+            return item.words
+        return item.text if item.pair is None else (item.text, item.pair)
+
+    def _count(self, content: Any) -> int:
+        """Count the sub-words of an input, special ones included, however it is cut."""
+        pieces = [content] if isinstance(content, str) else list(content)
+        options = {"is_pretokenized": True, "add_special_tokens": True}
+        return len(self._backend.encode(pieces, **options).ids)
+
+    def answer(self, entries: Sequence[Entry]) -> list[Prediction | Exception]:
+        """Predict for the entries of many requests together.
+
+        Where a batch fails, each entry is predicted alone, so that only the faulty one fails.
+        """
+        # What is read off the sentences themselves must not depend on other clients' sentences.
+        alone = {
+            place
+            for place, entry in enumerate(entries)
+            if self.model.features is not None
+            and self.model.config.language_index(entry.language) == UNTRAINED
+        }
+        together = [place for place in range(len(entries)) if place not in alone]
+        answers: dict[int, Prediction | Exception] = {}
+        with self.model.backbone.arithmetic(self.settings.precision):
+            try:
+                predictions = self._predict([entries[place] for place in together])
+                answers.update(zip(together, predictions, strict=True))
+            except Exception:
+                alone.update(together)
+            for place in alone:
+                try:
+                    (answers[place],) = self._predict([entries[place]])
+                except Exception as error:
+                    answers[place] = error
+        return [answers[place] for place in range(len(entries))]
+
+    def _predict(self, entries: Sequence[Entry]) -> list[Prediction]:
+        if not entries:
+            return []
+        return predict(
+            self.model,
+            [entry.value for entry in entries],
+            [entry.task for entry in entries],
+            [entry.language for entry in entries],
+            tokens_per_batch=self.batch_tokens,
+        )
+
+    def expectations(self, predictions: Sequence[Prediction]) -> dict[Cell, Expectation]:
+        """Say what score to expect of cells without training data.
+
+        It is that of the run's evaluation, else what these predictions let expect, if enough of
+        them are of the cell.
+        """
+        by_cell: dict[Cell, list[Prediction]] = {}
+        for prediction in predictions:
+            by_cell.setdefault(Cell(prediction.task, prediction.language), []).append(prediction)
+        expected = {}
+        for cell, of_cell in by_cell.items():
+            known = self._expectation(self.scores.get(cell))
+            fitted = is_fitted(self.model, cell.language)
+            if known is None and of_cell[0].kind != Kind.SUPERVISED and not fitted:
+                task = self.model.task(cell.task)
+                evidence = Evidence.of([prediction.promised for prediction in of_cell])
+                if score := self.trust.expect(task, evidence):
+                    metric = task.type.metric
+                    known = Expectation(**score.model_dump(), metric=metric, source="request")
+            if known:
+                expected[cell] = known
+        return expected
+
+    def _expectation(self, result: CellResult | None) -> Expectation | None:
+        if result is None or result.expected is None:
+            return None
+        score = result.expected.model_dump()
+        return Expectation(**score, metric=result.metric, source="evaluation")
+
+    # --- what can be asked for
+
+    def grid(self) -> GridAnswer:
+        """Return the tasks, and every cell whose language was trained or tested."""
+        config, grid = self.model.config, self.model.grid
+        tested = {cell.language for cell in self.scores}
+        languages = sorted({*self.model.languages, *grid.languages, *tested}, key=name)
+        cells = []
+        for task in self.tasks:
+            for language in languages:
+                cell = Cell(task.name, language)
+                if config.not_applicable(cell):
+                    continue
+                result = self.scores.get(cell)
+                cells.append(
+                    CellAnswer(
+                        task=task.name,
+                        language=language,
+                        kind=grid.kind(cell),
+                        score=result.score if result else None,
+                        examples=result.examples if result else None,
+                        expected=self._expectation(result),
+                    )
+                )
+        return GridAnswer(
+            name=self.name,
+            method=config.method,
+            backbone=self.model.backbone.reference,
+            tasks=[
+                TaskAnswer(
+                    name=task.name,
+                    type=task.type,
+                    metric=task.type.metric,
+                    labels=list(task.labels),
+                )
+                for task in self.tasks
+            ],
+            languages=languages,
+            kinds={kind: kind.meaning for kind in Kind},
+            cells=cells,
+        )
+
+    def languages(self, every: bool = False) -> list[LanguageAnswer]:
+        """Return the languages of the grid by their English names; with `every`, all common ones.
+
+        Any other language with a code can be asked for too.
+        """
+        codes = {*self.grid().languages, *(common() if every else ())}
+        return [
+            LanguageAnswer(
+                code=code,
+                name=name(code),
+                autonym=autonym(code),
+                direction="rtl" if is_right_to_left(code) else "ltr",
+                language_source=self.model.language_source(code),
+                kinds={t.name: self.model.grid.kind(Cell(t.name, code)) for t in self.tasks},
+            )
+            for code in sorted(codes, key=name)
+        ]
+
+
+class _Faulty(Exception):
+    """A fault of one item; `pointer` leads to it from there."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+@contextmanager
+def _at(pointer: str) -> Iterator[None]:
+    """Turn an error of the user's into a fault at a place of the item."""
+    try:
+        yield
+    except HyperlectError as error:
+        details = "; ".join(problem.message for problem in error.problems)
+        raise _Faulty(pointer, details or str(error)) from None
