@@ -41,7 +41,7 @@ from ..heads import HEADS, Encoded, Head, HeadOptions, ParseScores
 from ..heads.parsing import PairScores, PairTable
 from ..hypernet import UNTRAINED, RowGroups
 from ..model import HyperX, HyperXConfig
-from ..model.hyperx import HyperXOutput
+from ..model.hyperx import HyperXOutput, add_changes
 from ..predict import predict
 from ..run_folder import ONNX, ONNX_GRAPH, read_json, write_json
 from ..tasks import Task, TaskType
@@ -119,7 +119,9 @@ class _Graph(nn.Module):
             cells = [keys // count, keys % count + UNTRAINED]
             if model.adapters is not None:
                 groups = RowGroups(rows[:, None], owners, None)
-                active = model.hooks.active(model.adapters(*cells).unbind(1), groups)
+                weights: Any = model.adapters(*cells)
+                weights = add_changes(weights, cells[0], cells[1], model.cell_changes)
+                active = model.hooks.active(weights.unbind(1), groups)
         with active:
             hidden, _ = model.backbone(input_ids, attention_mask, token_type_ids)
         latents = None if model.latents is None else (model.latents(*cells), owners)

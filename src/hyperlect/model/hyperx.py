@@ -63,14 +63,28 @@ def generate(
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
         weights: AdapterWeights = adapters(index[:, 0], index[:, 1])
-    if not changes or changes.keys().isdisjoint(cells):
-        return weights
-    rows = weights.unbind()
-    for row, cell in enumerate(cells):
-        if change := changes.get(cell):
-            tensors = {name: tensor + change[name] for name, tensor in rows[row].items()}
-            rows[row] = AdapterWeights(**tensors)
-    return AdapterWeights.stack(rows)
+    wanted = {cell: change for cell, change in (changes or {}).items() if cell in cells}
+    return add_changes(weights, index[:, 0], index[:, 1], wanted)
+
+
+def add_changes(
+    weights: AdapterWeights, tasks: Tensor, languages: Tensor, changes: Changes
+) -> AdapterWeights:
+    """Add the changes of cells to generated weights, leading dimensions (C, L).
+
+    Args:
+        weights: what was generated.
+        tasks, languages: (C,), the rows of the cells.
+        changes: of any cells.
+    """
+    for (task, language), change in changes.items():
+        chosen = ((tasks == task) & (languages == language)).float()
+        tensors = {
+            name: tensor + chosen.view(-1, *(1,) * (tensor.dim() - 1)) * change[name]
+            for name, tensor in weights.items()
+        }
+        weights = AdapterWeights(**tensors)
+    return weights
 
 
 def _mixed(table: Tensor, mixture: Sequence[tuple[int, float]]) -> Tensor:
@@ -291,7 +305,7 @@ class HyperX(nn.Module):
             UnknownNameError: there is no such task, or no such language.
         """
         index = [self.config.index(Cell(*cell)) for cell in cells]
-        return None if self.adapters is None else generate(self.adapters, index, self._changes)
+        return None if self.adapters is None else generate(self.adapters, index, self.cell_changes)
 
     @torch.no_grad()
     def adapter_weights(self, task: str, language: str) -> AdapterWeights:
@@ -563,14 +577,14 @@ class HyperX(nn.Module):
             yield list(self._offsets.values())
             with torch.no_grad():
                 for cell in self._offsets:
-                    change = self._changes[self.config.index(cell)]
+                    change = self.cell_changes[self.config.index(cell)]
                     for name, tensor in self.change_cell(*cell).items():
                         tensor.copy_(change[name])
         finally:
             self._offsets.clear()
 
     @property
-    def _changes(self) -> Changes:
+    def cell_changes(self) -> Changes:
         """The changes by the rows of their cells, of cells that the configuration lists."""
         changes: dict[Index, dict[str, Tensor]] = {}
         for cell in self.config.changed:
@@ -596,7 +610,7 @@ class HyperX(nn.Module):
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters, self._changes, limit)
+        self._cache = WeightCache(self.adapters, self.cell_changes, limit)
         try:
             yield
         finally:
@@ -614,7 +628,7 @@ class HyperX(nn.Module):
             yield
             return
         distinct = list(dict.fromkeys(self.config.index(Cell(*cell)) for cell in cells))
-        changes = self._changes
+        changes = self.cell_changes
         generated = generate(self.adapters, distinct, changes).unbind() if distinct else []
         leaves = [w.apply(lambda tensor: tensor.detach().requires_grad_()) for w in generated]
         thread = threading.get_ident()
@@ -638,7 +652,7 @@ class HyperX(nn.Module):
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
             weights = cache.get(cells)
         else:
-            generated = generate(self.adapters, cells, self._changes)
+            generated = generate(self.adapters, cells, self.cell_changes)
             return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
         return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
 
