@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from ..model import HyperX
 
 PAGE = Path(__file__).with_name("page")
-PAGE_TYPES = {".css": "text/css", ".js": "text/javascript"}
+PAGE_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -440,7 +440,7 @@ def page() -> FileResponse:
 
 @router.get("/page/{name}", include_in_schema=False)
 def page_file(name: str) -> FileResponse:
-    """Send a style sheet or script of the page."""
+    """Send a style sheet, a script or the icon of the page."""
     file = PAGE / name
     if file.suffix not in PAGE_TYPES or file.parent != PAGE or not file.is_file():
         raise HTTPException(404)

@@ -3,7 +3,7 @@
 import { count, directionOf, el, english, hidden, kindOf, nameOf, percent, scroller, tagOf } from "./dom.js";
 import { tree } from "./tree.js";
 
-const HUES = 8, MOST_LABELS = 6;
+const HUES = 8, MOST_LABELS = 5;
 
 /** Hues by what words do, for the tags of Universal Dependencies. */
 const UPOS_HUES = {

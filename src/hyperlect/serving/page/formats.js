@@ -6,7 +6,7 @@ const UPOS = new Set("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PU
 function* sentences(answer) {
   for (const place of answer.texts.keys()) {
     for (const at of answer.languages.keys()) {
-      yield answer.tasks.map((task) => ({ task, ...answer.predictions[task.name][place][at] }));
+      yield answer.tasks.map((task) => ({ ...answer.predictions[task.name][place][at], task }));
     }
   }
 }
