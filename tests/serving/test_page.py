@@ -99,7 +99,13 @@ class Tab:
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self.heard)
         self.page.goto(url)
+
+    def heard(self, message: Any) -> None:
+        """Keep what the browser complains of, but for statuses, which the page explains."""
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.errors.append(message.text)
 
     def ready(self) -> Tab:
         self.page.wait_for_selector("#cells table")
@@ -383,7 +389,7 @@ def test_words_and_confidences_can_be_read_as_a_table(tab: Tab) -> None:
     rows = tab.page.locator("details[open] tbody tr")
     rows.first.wait_for()
     assert rows.count() == len(WORDS)
-    assert re.fullmatch(r"\d+ %", rows.first.locator("td").last.inner_text())
+    assert re.fullmatch(r"\d+\s%", rows.first.locator("td").last.inner_text())
 
 
 def test_failures_are_said_in_sentences(tab: Tab) -> None:

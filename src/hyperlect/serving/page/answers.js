@@ -41,7 +41,7 @@ export function showAnswer(answer, grid) {
     const rows = answer.texts.map((_, place) => {
       const predictions = answer.predictions[task.name][place];
       const bodies = predictions.map((prediction, at) =>
-        el("div", { class: "body" }, body(task, prediction, columns > 1 ? predictions[1 - at] : null, answer, place, at)));
+        el("div", { class: "body" }, columns > 1 ? el("p", { class: "whose" }, answer.languages[at].name) : null, body(task, prediction, columns > 1 ? predictions[1 - at] : null, answer, place, at)));
       return el("div", { class: "row" }, bodies);
     });
     const heads = answer.languages.map((language, at) =>
@@ -119,7 +119,7 @@ function tagged(task, prediction, other, differs, frame, elsewhere) {
     return el("li", { class: differs(place) ? "word differs" : "word", "data-hue": hueOf(task, label), title: `${label}, ${percent(confidence)}` },
       el("bdi", {}, word), " ",
       english("span", { class: "tag" }, difference(differs(place), `${elsewhere}: ${other?.labels[place]}`), label),
-      el("i", { class: "bar", "aria-hidden": "true", "--share": percent(confidence).replace(" ", "") }));
+      el("i", { class: "bar", "aria-hidden": "true", "--share": `${100 * confidence}%` }));
   });
   return el("ul", { ...frame, class: "words" }, items);
 }
@@ -142,7 +142,7 @@ function entities(task, prediction, other, differs, frame, elsewhere) {
     const others = [...new Set(places.map((at) => other?.labels[at].replace(/^[BI]-/, "")))].join(", ").replace("O", "no entity");
     if (span) {
       pieces.push(el("mark", { class: different ? "entity differs" : "entity", "data-hue": hueOf(task, span.label), title: `${span.label}, ${percent(span.confidence)}` },
-        el("bdi", {}, text(from, to)), " ",
+        el("bdi", {}, text(from, to)), "\u00a0",
         english("span", { class: "tag" }, difference(different, `${elsewhere}: ${others === span.label ? "other words" : others}`), span.label, " ", el("small", {}, percent(span.confidence)))));
     } else if (different) {
       pieces.push(el("span", { class: "missed" }, text(from, to), difference(true, `${elsewhere}: ${others}`)));
@@ -172,7 +172,7 @@ function labelled(prediction, differs) {
   const row = ([label, score]) => {
     const best = label === prediction.label;
     return el("tr", { class: best ? "best" : null },
-      el("th", { scope: "row" }, best && differs ? [el("b", { class: "not", "aria-hidden": "true" }, "≠ "), hidden("differs: ")] : null, label),
+      el("th", { scope: "row" }, best && differs ? [el("b", { class: "not", "aria-hidden": "true" }, "≠"), "\u00a0", hidden("differs: ")] : null, label),
       el("td", { class: "meter", "aria-hidden": "true" }, el("i", { "--share": `${100 * score}%` })),
       el("td", {}, percent(score)));
   };
@@ -195,7 +195,7 @@ function asTable(prediction, differs) {
       const head = heads && (heads[place] ? `${heads[place]} ${words[heads[place] - 1]}` : "root");
       return el("tr", { class: differs(place) ? "differs" : null },
         el("td", {}, place + 1), el("th", { scope: "row" }, el("bdi", { lang: tagOf(prediction.language) }, word)),
-        el("td", {}, differs(place) ? "≠ " : null, labels[place]), heads ? el("td", {}, el("bdi", {}, head)) : null,
+        el("td", {}, differs(place) ? el("b", { class: "not" }, "≠") : null, labels[place]), heads ? el("td", {}, el("bdi", {}, head)) : null,
         el("td", {}, percent(confidences[place])));
     });
     details.append(scroller("Words", el("table", { class: "data" },

@@ -81,7 +81,7 @@ export class LanguageBox {
     const attributes = {
       role: "option",
       id: `${this.list.id}-${place}`,
-      "aria-selected": String((language?.code ?? null) === (this.value?.code ?? null)),
+      class: language?.code === this.value?.code ? "chosen" : null,
     };
     if (!language) return el("li", attributes, "no other language");
     if (language.asTyped) return el("li", attributes, `Use “${language.code}” as it is`);
@@ -98,7 +98,7 @@ export class LanguageBox {
   activate(place) {
     this.active = place;
     const options = [...this.list.children];
-    options.forEach((option, at) => option.classList.toggle("active", at === place));
+    options.forEach((option, at) => option.setAttribute("aria-selected", String(at === place)));
     if (options[place]) {
       this.input.setAttribute("aria-activedescendant", options[place].id);
       options[place].scrollIntoView({ block: "nearest" });

@@ -45,7 +45,7 @@ export function directionOf(text, language) {
   return { 0: "ltr", 1: "rtl" }[share] ?? language.direction;
 }
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 /** The sign of a kind, a disc as full as training was. */

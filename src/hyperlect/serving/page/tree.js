@@ -17,7 +17,7 @@ function widthOf(text, size, weight = 400) {
  * @param rightToLeft whether the first word is at the right.
  */
 export function tree({ words, heads, relations, tags, differs, rightToLeft }) {
-  const labels = relations.map((relation, place) => (differs(place) ? `≠ ${relation}` : relation));
+  const labels = relations.map((relation, place) => (differs(place) ? `≠\u2002${relation}` : relation));
   const labelWidths = labels.map((label) => widthOf(label, 12) + 8);
   const xs = positions(words, tags, heads, labelWidths);
   const width = xs.total;
