@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -41,7 +41,16 @@ if TYPE_CHECKING:
 
     from ..model import HyperX
 
-PAGE = Path(__file__).with_name("page.html")
+PAGE = Path(__file__).with_name("page")
+PAGE_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 PROBLEM = "application/problem+json"
 PROTECTED = ("/v1", "/metrics")
 """Which paths need the token; the page, the description and the probes do not."""
@@ -424,6 +433,15 @@ def metrics(request: Request) -> Response:
 
 
 @router.get("/", response_class=HTMLResponse, tags=["operation"])
-def page() -> HTMLResponse:
+def page() -> FileResponse:
     """The page."""
-    return HTMLResponse(PAGE.read_bytes())
+    return FileResponse(PAGE / "page.html", media_type="text/html", headers=PAGE_HEADERS)
+
+
+@router.get("/page/{name}", include_in_schema=False)
+def page_file(name: str) -> FileResponse:
+    """Send a style sheet, a script or the icon of the page."""
+    file = PAGE / name
+    if file.suffix not in PAGE_TYPES or file.parent != PAGE or not file.is_file():
+        raise HTTPException(404)
+    return FileResponse(file, media_type=PAGE_TYPES[file.suffix], headers=PAGE_HEADERS)
