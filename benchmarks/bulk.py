@@ -92,7 +92,7 @@ def peak(process: int) -> float:
 def carry_out(
     command: list[str], output: Path, until: int | None, watch: Callable[[int, int], None]
 ) -> float:
-    """Run the command, perhaps until so many shards are done; return the seconds it took."""
+    """Run the command, perhaps until some shards are done; return the seconds it took."""
     began = time.monotonic()
     with (output.with_suffix(".log")).open("a", encoding="utf-8") as log:
         process = subprocess.Popen([*command, "--output", str(output)], stdout=log, stderr=log)

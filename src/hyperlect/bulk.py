@@ -16,9 +16,11 @@ import math
 import os
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -33,7 +35,7 @@ from .hardware import Precision, choose_device
 from .model import HyperX
 from .model.config import HyperXConfig, read_config
 from .predict import Prediction, split_words
-from .run_folder import MODEL, WEIGHTS, locked, read_json, replacing, write_json
+from .run_folder import LOCK, MODEL, WEIGHTS, locked, read_json, replacing, write_json
 from .tasks import Task, TaskType
 
 FORMAT_VERSION = 1
@@ -235,7 +237,7 @@ def _open_job(
             rows, offsets = _cut(path, settings, config, problems)
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             problems.add(f"it cannot be read ({error})", file=str(path))
             continue
         files[str(path)] = {"rows": rows, "sha256": digest}
@@ -252,7 +254,7 @@ def _open_job(
     path = output / ABOUT / JOB
     if path.is_file():
         _compare(read_json(path, version=FORMAT_VERSION), job, output)
-    elif any(entry.name != ".lock" for entry in output.iterdir()):
+    elif any(entry.name != LOCK for entry in output.iterdir()):
         raise RunError(f"{output} holds something else than a job. Name a new folder (--output).")
     else:
         write_json(path, {"format_version": FORMAT_VERSION, **job})
@@ -290,11 +292,10 @@ def _cut(
         import pyarrow.parquet as pq
 
         try:
-            file = pq.ParquetFile(path)
+            names, rows = pq.read_schema(path).names, pq.read_metadata(path).num_rows
         except pyarrow.ArrowInvalid as error:
             problems.add(f"it is not Parquet ({error})", file=str(path))
             return 0, []
-        names = file.schema_arrow.names
         needed = [settings.language_column] if settings.language_column else []
         needed += _columns(settings, config.task(settings.tasks[0]), names).values()
         for name in needed:
@@ -303,7 +304,6 @@ def _cut(
                 problems.add(f'there is no column "{name}".{known}', file=str(path))
         for name in set(ADDED) & set(names):
             problems.add(f'the output has a column "{name}" too; rename it', file=str(path))
-        rows = file.metadata.num_rows
         return rows, [0] * math.ceil(rows / settings.shard_rows)
     if settings.language_column and format_of(path) != "jsonl":
         problems.add("it has no columns; use --language", file=str(path))
@@ -362,9 +362,9 @@ def _read(shard: Shard) -> tuple[Any, list[dict[str, Any] | str]]:
     records: list[dict[str, Any] | str] = []
     with _opened(shard.path) as stream:
         stream.seek(shard.offset)
-        for _, (_, line) in zip(range(shard.rows), _pieces(stream, form), strict=False):
+        for offset, line in islice(_pieces(stream, form), shard.rows):
             try:
-                text = line.removeprefix(_BOM).decode().rstrip("\r\n")
+                text = line.removeprefix(b"" if offset else _BOM).decode().rstrip("\r\n")
                 row = json.loads(text) if form == "jsonl" else {form: text}
                 if not isinstance(row, dict):
                     raise ValueError("this is not a JSON object")
@@ -381,7 +381,7 @@ def _read(shard: Shard) -> tuple[Any, list[dict[str, Any] | str]]:
 def _sentence(block: str) -> dict[str, Any] | str:
     """Read a sentence of CoNLL-U; return its words and text, or what is wrong."""
     problems = Problems()
-    lines = iter(list(enumerate(block.splitlines(), start=1)))
+    lines = enumerate(block.replace("\r\n", "\n").split("\n"), start=1)  # at no other line end
     for example, _ in conllu_sentences(Source("conllu", lines), False, problems):
         if example and not problems:
             return {"words": list(example.words), "text": example.text}
@@ -601,19 +601,17 @@ def _is_done(output: Path, shard: Shard) -> bool:
 
 def _summary(output: Path, shards: Sequence[Shard]) -> Summary:
     """Add up the records of all shards."""
-    summary = Summary(0, 0, [], {}, [])
-    rows = errors = 0
-    for shard in shards:
-        record = read_json(output / ABOUT / shard.record)
-        rows += record["rows"]
-        errors += record["errors"]
-        summary.examples.extend(record["examples"][: _EXAMPLES - len(summary.examples)])
-        summary.warnings.extend(record["warnings"][: _EXAMPLES - len(summary.warnings)])
-        for *cell, count in record["cells"]:
-            key = (cell[0], cell[1], cell[2], cell[3])
-            summary.cells[key] = summary.cells.get(key, 0) + count
-    cells = dict(sorted(summary.cells.items()))
-    return Summary(rows, errors, summary.examples, cells, summary.warnings)
+    records = [read_json(output / ABOUT / shard.record) for shard in shards]
+    cells: Counter[tuple[str, str, str, str]] = Counter()
+    for record in records:
+        cells.update({tuple(cell): rows for *cell, rows in record["cells"]})
+    return Summary(
+        rows=sum(record["rows"] for record in records),
+        errors=sum(record["errors"] for record in records),
+        examples=[text for record in records for text in record["examples"]][:_EXAMPLES],
+        cells=dict(sorted(cells.items())),
+        warnings=[text for record in records for text in record["warnings"]][:_EXAMPLES],
+    )
 
 
 class _Worker:
