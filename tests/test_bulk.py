@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -336,14 +338,37 @@ def test_options_of_the_other_form_are_refused(
 
 
 @pytest.mark.slow
-def test_two_ray_workers_do_every_row_once(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_ray_workers_do_every_row_once_and_one_may_die(run: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    path = write(tmp_path / "a.parquet")
-    here = predict_files(run, [str(path)], tmp_path / "here", SETTINGS)
-    there = predict_files(run, [str(path)], tmp_path / "there", SETTINGS, ray="local", workers=2)
+    path = write(tmp_path / "a.parquet", TEXTS * 40)
+    settings = replace(SETTINGS, shard_rows=20)
+    here = predict_files(run, [str(path)], tmp_path / "here", settings)
+    killed: list[psutil.Process] = []
+
+    def kill_one() -> None:
+        while not list((tmp_path / "there" / ABOUT).glob("0*.json")):
+            time.sleep(0.01)
+        children = psutil.Process().children(recursive=True)
+        workers = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
+        killed.append(workers[0])
+        workers[0].kill()
+
+    thread = threading.Thread(target=kill_one, daemon=True)
+    thread.start()
+    there = predict_files(run, [str(path)], tmp_path / "there", settings, ray="local", workers=2)
+    thread.join(10)
+    assert killed
     assert there == here
     assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_what_a_ray_worker_cannot_do_is_said(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    path = write(tmp_path / "a.txt")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(HyperlectError, match="no device"):
+        predict_files(
+            run, [str(path)], tmp_path / "out", SETTINGS, ray="local", device="mps", workers=1
+        )

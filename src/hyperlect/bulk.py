@@ -12,6 +12,7 @@ import glob
 import gzip
 import hashlib
 import json
+import logging
 import math
 import os
 import time
@@ -55,6 +56,8 @@ ADDED = ("input_file", "input_row", "prediction", "error")
 """The columns that are added to those of the input."""
 _SHARED = ("language", "language_source", "words", "offsets")
 """What the predictions of several tasks for one row share."""
+RETRIES = 3
+"""How often a worker on Ray, and the shard that it was at, is tried again after a death."""
 _EXAMPLES = 5
 _BOM = b"\xef\xbb\xbf"
 
@@ -173,11 +176,11 @@ def predict_files(
         for partial in output.rglob("*.partial"):  # of a process that was killed
             partial.unlink()
         missing = [shard for shard in shards if not _is_done(output, shard)]
-        work = functools.partial(_Worker, str(run.absolute()), str(output.absolute()), settings)
+        work = (str(run.absolute()), str(output.absolute()), settings, device)
         if ray is None:
-            results = _here(work, missing, device)
+            results: Iterator[int] = map(_Worker(*work).tag, missing)
         else:
-            results = _on_ray(work, missing, ray, workers, device)
+            results = _on_ray(work, missing, ray, workers)
         total, left = (sum(shard.rows for shard in some) for some in (shards, missing))
         _follow(results if missing else iter(()), total, left, console)
         return _summary(output, shards)
@@ -615,41 +618,37 @@ def _summary(output: Path, shards: Sequence[Shard]) -> Summary:
 
 
 class _Worker:
-    """A process with a model that tags shards; on Ray, an actor."""
+    """What tags shards one by one with a model that it loads for the first; on Ray, an actor."""
 
     def __init__(self, run: str, output: str, settings: Settings, device: str) -> None:
-        self.output, self.settings = Path(output), settings
-        self.model = HyperX.from_pretrained(run, device=choose_device(device))
+        self.run, self.output, self.settings, self.device = run, Path(output), settings, device
+        self.model: HyperX | None = None
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Tag shards; as Ray Data hands them over, in columns."""
-        rows = []
-        for text in batch["shard"]:
-            shard = Shard(**json.loads(str(text)))
-            rows.append(tag(self.model, shard, self.output, self.settings)["rows"])
-        return {"rows": rows}
+    def tag(self, shard: Shard) -> int:
+        """Tag a shard; return its number of rows."""
+        if self.model is None:
+            self.model = HyperX.from_pretrained(self.run, device=choose_device(self.device))
+        return int(tag(self.model, shard, self.output, self.settings)["rows"])
 
-
-def _here(work: functools.partial[_Worker], shards: list[Shard], device: str) -> Iterator[int]:
-    """Tag shards in this process; yield the number of rows of each when it is done."""
-    worker = work(device)
-    for shard in shards:
-        yield from worker({"shard": [json.dumps(asdict(shard))]})["rows"]
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Tag a shard as Ray Data wants it: a column of one row, returned with one of errors."""
+        (text,) = batch["shard"]
+        try:
+            return {"rows": [self.tag(Shard(**json.loads(str(text))))], "error": [""]}
+        except Exception as error:  # Ray would bury it in its own tracebacks
+            name = "" if isinstance(error, HyperlectError) else f"{type(error).__name__}: "
+            return {"rows": [0], "error": [f"{name}{error}"]}
 
 
 def _on_ray(
-    work: functools.partial[_Worker],
-    shards: list[Shard],
-    address: str,
-    workers: int | None,
-    device: str,
+    work: tuple[str, str, Settings, str], shards: list[Shard], address: str, workers: int | None
 ) -> Iterator[int]:
     """Tag shards on a Ray cluster; yield the number of rows of each when it is done.
 
     Ray Data moves descriptions of shards. Workers read and write the files themselves, so Ray may
     try a shard again whose worker died.
     """
-    ray, gpus = start_ray(address, None, device, {})
+    ray, gpus = start_ray(address, None, work[-1], {})
     try:
         from ray import data
 
@@ -665,21 +664,26 @@ def _on_ray(
         cpus = max(1, int(min(least, available["CPU"] // workers)))
         if gpus:
             gpus = 1 / math.ceil(workers / available["GPU"])
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         data.DataContext.get_current().enable_progress_bars = False
         items = [{"shard": json.dumps(asdict(shard))} for shard in shards]
         rows = data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Worker,
-            fn_constructor_args=(*work.args, device),
+            fn_constructor_args=work,
             batch_size=1,
             compute=data.ActorPoolStrategy(size=workers),
             num_cpus=cpus,
             num_gpus=gpus,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
         for row in rows.iter_rows():
+            if row["error"]:
+                raise HyperlectError(f"A worker on Ray failed: {row['error']}")
             yield int(row["rows"])
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise HyperlectError(f"A worker failed: {reason}. The same command continues.") from error
+        reason = f"{type(error).__name__}. Is there enough memory? The same command continues."
+        raise HyperlectError(f"Ray gave up after {RETRIES} deaths of a worker: {reason}") from error
     finally:
         ray.shutdown()
 
