@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -19,12 +19,12 @@ from rich.text import Text
 
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
 from ..data.readers.conllu import COLUMNS
-from ..errors import DataError, HyperlectError, Problems, RunError, counted
+from ..errors import DataError, HyperlectError, Problems, RunError, counted, listed
 from ..grid import Kind
 from ..languages import name, resolve
 from ..run_folder import ONNX, is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
-from . import Device, DeviceOption, err, libraries, out, remark, weights
+from . import Device, DeviceOption, err, libraries, out, remark, warn, weights
 
 if TYPE_CHECKING:
     from ..model import HyperX
@@ -72,13 +72,13 @@ _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a ta
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN")],
     task: Annotated[str, typer.Option(metavar="TASK[,TASK…]")],
-    language: Annotated[str, typer.Option(metavar="LANGUAGE")],
     file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
+    language: Annotated[str, typer.Option(metavar="LANGUAGE")] = "",
     target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
     form: Annotated[
         Form | None, typer.Option("--format", metavar="text|conll|conllu|jsonl")
     ] = None,
-    layout: Annotated[Layout, typer.Option("--input")] = "auto",
+    inputs: Annotated[list[str], typer.Option("--input", metavar="LAYOUT|FILES")] = [],  # noqa: B006
     word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
     strip_prefix: bool = False,
@@ -89,6 +89,11 @@ def predict(
     device: DeviceOption = "auto",
     precision: Annotated[Arithmetic, typer.Option()] = "auto",
     engine: Engine = "auto",
+    output: Annotated[Path | None, typer.Option(metavar="DIR")] = None,
+    language_column: Annotated[str, typer.Option(metavar="COLUMN")] = "",
+    shard_rows: Annotated[int, typer.Option(metavar="N", min=1)] = 2000,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS|local|auto")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
 ) -> None:
     """Label sentences with one task, or several, in one language.
 
@@ -103,6 +108,7 @@ def predict(
       hyperlect predict runs/mine --task pos --language fo words.tsv --word 2
       hyperlect predict runs/a --task pos --language fo b.conllu --format conllu
       hyperlect predict runs/a --task pos,ner,dep --language fo text.txt
+      hyperlect predict runs/a --task pos --language fo --input 'a/*.jsonl' --output b
 
     Args:
         run: The folder that training made, or a model's id on the hub.
@@ -114,9 +120,10 @@ def predict(
         form: text is for reading. conll has a word and its label on a line. conllu fills in the
             predicted columns and keeps the rest. jsonl has one object a sentence. Several tasks
             go into conllu (the default for words) or jsonl. Default: text.
-        layout: raw: a sentence a line. words: a word a line, a blank line after each sentence.
-            columns: the same with columns. auto looks at the file's name and its first lines, and
-            says what it took.
+        inputs: How FILE is laid out. raw: a sentence a line. words: a word a line, a blank line
+            after each sentence. columns: the same with columns. conllu, tsv, csv, jsonl. auto, the
+            default, looks at the file's name and its first lines, and says what it took. With
+            --output, the files to read, as 'data/*.parquet'; repeatable.
         word: columns: the number of the one with the words, as 2.
         comment: words, columns: how comments begin, as "# ".
         strip_prefix: columns: strip en: and the like from words.
@@ -129,10 +136,46 @@ def predict(
             scores a little, else fp32, in which runs are evaluated.
         engine: onnx runs a folder that hyperlect export made with onnxruntime; torch runs a run.
             auto takes the one that RUN is for.
+        output: A new folder for the output of many files (Parquet, jsonl, txt, conllu), in
+            shards. The same command continues a job that was stopped.
+        language_column: With --output, the column with each row's language.
+        shard_rows: With --output, how many rows are done at a time.
+        ray: With --output, the Ray cluster to run on; local starts one here.
+        workers: With --ray, how many processes. Default: one a GPU, else one a machine.
     """
+    if output is not None:
+        plain = (file != "-", target, form, word, comment, strip_prefix, quoted, like, adapt)
+        if any(plain) or engine != "auto" or not inputs:
+            raise HyperlectError(
+                "--output takes its files from --input. Of the other options, --language, "
+                "--field, --device and --precision go with it."
+            )
+        _predict_files(
+            local_run(Path(run)),
+            inputs,
+            output,
+            device,
+            ray,
+            workers,
+            tasks=tuple(dict.fromkeys(name.strip() for name in task.split(","))),
+            language=language and resolve(language),
+            language_column=language_column,
+            fields=dict(field.partition("=")[::2] for field in fields),
+            shard_rows=shard_rows,
+            precision=precision,
+        )
+        return
+    if language_column or ray or workers:
+        raise HyperlectError("--language-column, --ray and --workers need --output.")
+    layout: Any = inputs[-1] if inputs else "auto"
+    if layout not in get_args(Layout):
+        hint = "To read files by their names, name a folder with --output"
+        raise HyperlectError(f"--input must be one of {listed(get_args(Layout))}. {hint}.")
     if form in ("columns", "tsv", "csv"):
         layout = form
         form = "conll" if layout == "columns" else None
+    if not language:
+        raise HyperlectError("Name the language: --language fao")
     resolve(language)  # a misspelt one is an error before the model is loaded
     if " " in file and not Path(file).exists():
         hint = f'To label a sentence: echo "{file}" | hyperlect predict …'
@@ -198,6 +241,40 @@ def predict(
         chunk = 1 if typed else CHUNK
         options = {} if exported else {"precision": precision}
         label(model, blocks, problems, writer, language, chunk, trusted, **options)
+
+
+def _predict_files(
+    run: Path,
+    inputs: list[str],
+    output: Path,
+    device: Device,
+    ray: str | None,
+    workers: int | None,
+    **settings: Any,
+) -> None:
+    """Carry out a big job, and say what it did."""
+    require_run(run, finished=True, recipe=False)
+    with libraries():
+        from ..bulk import Settings, predict_files
+    summary = predict_files(
+        run,
+        inputs,
+        output,
+        Settings(**settings),
+        device=device,
+        ray=ray,
+        workers=workers,
+        console=err(),
+    )
+    for (task, code, kind, source), rows in summary.cells.items():
+        meaning = f"{kind} ({Kind(kind).meaning}); language vector: {source}"
+        remark(f"{task} in {name(code)} ({code}): {counted(rows, 'row')}; {meaning}.")
+    for message in summary.warnings:
+        warn(message)
+    if summary.errors:
+        first = "".join(f"\n  - {example}" for example in summary.examples)
+        warn(f"{counted(summary.errors, 'row')} could not be predicted, among them:{first}")
+    remark(f"{counted(summary.rows, 'row')} in {output}.")
 
 
 def choose(model: HyperX, names: str) -> list[Task]:

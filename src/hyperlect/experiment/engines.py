@@ -250,6 +250,43 @@ def _obey(orders: Connection) -> None:
     os._exit(1)
 
 
+def start_ray(
+    address: str, gpus: float | None, device: str, variables: Mapping[str, str]
+) -> tuple[Any, float]:
+    """Enter a Ray cluster.
+
+    Args:
+        address, gpus, device, variables: as for `RayCluster`.
+
+    Returns:
+        The module of Ray, and how many GPUs a run or worker gets.
+
+    Raises:
+        HyperlectError: Ray is not installed, or there is no cluster at the address, or it has
+            fewer GPUs.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise HyperlectError(
+            "Ray is not installed. Install it in your clone: "
+            'pip install -e ".[cluster]" -c constraints.txt'
+        ) from None
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address, runtime_env={"env_vars": dict(variables)}, **options)
+    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+        hint = "If it wants a token, set RAY_AUTH_MODE=token."
+        raise HyperlectError(f"No Ray cluster at {address}: {error}. {hint}") from error
+    available = ray.cluster_resources().get("GPU", 0.0)
+    if gpus is None:
+        gpus = min(available, 1.0) if device != "cpu" else 0.0
+    if gpus > available:  # Ray would wait for ever
+        ray.shutdown()
+        raise HyperlectError(f"The Ray cluster has {available:g} GPUs; a run needs {gpus:g}.")
+    return ray, gpus
+
+
 class RayCluster(Engine):
     """Carries out runs on the machines of a Ray cluster, as many at a time as have room there.
 
@@ -272,25 +309,7 @@ class RayCluster(Engine):
     def __init__(
         self, address: str, gpus: float | None, device: str, variables: Mapping[str, str]
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise HyperlectError(
-                "Ray is not installed. Install it in your clone: "
-                'pip install -e ".[cluster]" -c constraints.txt'
-            ) from None
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            ray.init(address, runtime_env={"env_vars": dict(variables)}, **options)
-        except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-            hint = "If it wants a token, set RAY_AUTH_MODE=token."
-            raise HyperlectError(f"No Ray cluster at {address}: {error}. {hint}") from error
-        available = ray.cluster_resources().get("GPU", 0.0)
-        if gpus is None:
-            gpus = min(available, 1.0) if device != "cpu" else 0.0
-        if gpus > available:  # Ray would wait for ever
-            ray.shutdown()
-            raise HyperlectError(f"The Ray cluster has {available:g} GPUs; a run needs {gpus:g}.")
+        ray, gpus = start_ray(address, gpus, device, variables)
         self._ray, self.device = ray, device
         self._work = ray.remote(work).options(num_gpus=gpus)
         self._refs: list[Any] = []
