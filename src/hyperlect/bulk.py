@@ -701,6 +701,7 @@ def _follow(results: Iterator[int], total: int, left: int, console: Console) -> 
         MofNCompleteColumn(),
         TextColumn("rows, {task.fields[speed]} a second,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
     )
     began = time.monotonic()
