@@ -58,6 +58,10 @@ _SHARED = ("language", "language_source", "words", "offsets")
 """What the predictions of several tasks for one row share."""
 RETRIES = 3
 """How often a worker on Ray, and the shard that it was at, is tried again after a death."""
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS = "64"
+"""In bf16 on a CPU, torch keeps a kernel for each shape of a batch: by default 1,024 of them, which
+take gigabytes after some ten thousand sentences."""
 _EXAMPLES = 5
 _BOM = b"\xef\xbb\xbf"
 
@@ -627,6 +631,8 @@ class _Worker:
     def tag(self, shard: Shard) -> int:
         """Tag a shard; return its number of rows."""
         if self.model is None:
+            for name in KERNEL_CACHES:  # torch reads them when it first computes in bf16
+                os.environ.setdefault(name, KERNELS)
             self.model = HyperX.from_pretrained(self.run, device=choose_device(self.device))
         return int(tag(self.model, shard, self.output, self.settings)["rows"])
 
@@ -695,6 +701,7 @@ def _follow(results: Iterator[int], total: int, left: int, console: Console) -> 
         MofNCompleteColumn(),
         TextColumn("rows, {task.fields[speed]} a second,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
     )
     began = time.monotonic()

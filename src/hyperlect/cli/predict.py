@@ -108,7 +108,7 @@ def predict(
       hyperlect predict runs/mine --task pos --language fo words.tsv --word 2
       hyperlect predict runs/a --task pos --language fo b.conllu --format conllu
       hyperlect predict runs/a --task pos,ner,dep --language fo text.txt
-      hyperlect predict runs/a --task pos --language fo --input 'a/*.jsonl' --output b
+      hyperlect predict runs/a --task pos --language fo --input 'a/*' --output b
 
     Args:
         run: The folder that training made, or a model's id on the hub.
