@@ -348,7 +348,9 @@ def write_config(path: Path, backbone: Backbone, config: HyperXConfig) -> None:
     encoder = EncoderReference(reference, backbone.revision, backbone.digest)
     data = {"format_version": FORMAT_VERSION, "backbone": encoder._asdict(), **config.to_dict()}
     features = config.language_features
-    if features is None:  # as before there were any
+    if not config.changed:  # as before there were any
+        del data["changed"]
+    if features is None:
         del data["language_features"]
     elif features.typology not in (None, URIEL):
         file = relative(Path(str(features.typology)).absolute(), path.parent)
