@@ -28,6 +28,7 @@ from speed import FILES
 
 from hyperlect.cli import quiet_libraries
 from hyperlect.data.encoding import encode_inputs
+from hyperlect.errors import counted
 from hyperlect.evaluation.evaluate import fill, subsample
 from hyperlect.grid import Cell
 from hyperlect.model import HyperX, HyperXConfig
@@ -94,7 +95,8 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     """Return the mean with its 95 % interval (Student's t)."""
     mean, n = statistics.fmean(values), len(values)
     half = float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
-    return {"mean": significant(mean), "low": significant(mean - half), "high": mean + half}
+    bounds = {"mean": mean, "low": mean - half, "high": mean + half}
+    return {name: significant(value) for name, value in bounds.items()}
 
 
 def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
@@ -123,14 +125,15 @@ def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
         }
         print(name, json.dumps(rows[name]), flush=True)
     about = {
-        "adapters_in_layers": len(model.config.hypernet.layers(model.backbone.layers)),
         "sentences": sum(map(len, texts.values())),
         "words": words,
         "languages": list(texts),
         "repetitions": repetitions,
         "machine": machine(),
     }
-    return {f"{about['adapters_in_layers']} layers, {threads} threads": {**about, "rows": rows}}
+    layers = model.backbone.layers
+    title = f"adapters in {len(model.config.hypernet.layers(layers))} of {layers} layers"
+    return {f"{title}, {counted(threads, 'thread')}": {**about, "rows": rows}}
 
 
 def scores(runs: Sequence[Path], examples: int) -> dict[str, Any]:
