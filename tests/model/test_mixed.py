@@ -212,7 +212,7 @@ def test_rows_of_the_same_sub_words_are_one_below_the_lowest_adapter(
         mine = model.run(replace(plain, distinct=distinct, copies=copies))
     for handle in handles:
         handle.remove()
-    lowest = 0 if top is None else 1
+    lowest = 0 if top is None else 1  # whose output is that of all rows
     assert [len(output) for output in outputs] == [3] * lowest + [9] * (2 - lowest)
     for output, state in zip(outputs[:lowest], states[1:], strict=False):
         assert torch.equal(output, state)  # to the last bit
