@@ -181,12 +181,17 @@ def test_the_hidden_states_of_a_mixed_batch():
 # --- rows of the same sub-words
 
 
-@pytest.mark.parametrize("top", [None, 1])
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize(
+    ("family", "top", "adapter"),
+    [
+        *((family, top, "bottleneck") for family in FAMILY_NAMES for top in (None, 1)),
+        *((family, 1, "lora") for family in ("bert", "modernbert")),
+    ],
+)
 def test_rows_of_the_same_sub_words_are_one_below_the_lowest_adapter(
-    family: str, top: int | None
+    family: str, top: int | None, adapter: str
 ) -> None:
-    model = mixed_model(family, hypernet={"top_layers": top})
+    model = mixed_model(family, hypernet={"top_layers": top, "adapter": adapter})
     distinct, copies = torch.tensor([0, 2, 3]), torch.tensor([0, 0, 1, 2, 2, 0, 1, 1, 2])
     plain = batch_of(model)
     rows = torch.tensor([0, 2, 6])[copies]  # of 10, 7 and 3 sub-words
@@ -207,7 +212,7 @@ def test_rows_of_the_same_sub_words_are_one_below_the_lowest_adapter(
         mine = model.run(replace(plain, distinct=distinct, copies=copies))
     for handle in handles:
         handle.remove()
-    lowest = 0 if top is None else 1
+    lowest = 0 if top is None else 1  # whose output is that of all rows
     assert [len(output) for output in outputs] == [3] * lowest + [9] * (2 - lowest)
     for output, state in zip(outputs[:lowest], states[1:], strict=False):
         assert torch.equal(output, state)  # to the last bit

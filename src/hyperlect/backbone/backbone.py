@@ -72,11 +72,14 @@ class Shared:
 
     Attributes:
         layer: the first one, from 0, whose output differs; the number of layers if none does.
+        until_output: whether its attention and the first half of its feed-forward block do not,
+            since an adapter acts on the output of that block.
         distinct: (U,), int64, the first of all rows with the same input.
         copies: (B,), int64, which of these U each row has.
     """
 
     layer: int
+    until_output: bool
     distinct: Tensor
     copies: Tensor
 
@@ -366,10 +369,15 @@ class Backbone(nn.Module):
             changed = {n: v if n in OF_ALL_ROWS else repeat(v) for n, v in keywords.items()}
             return tuple(map(repeat, arguments)), changed
 
-        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
+        modules = self.family.insertion_points(self.encoder, self.layers, "layer")[shared.layer :]
+        if modules and shared.until_output:
+            # The module around the insertion point reads that block's inner states and the residual
+            # in some families; in the others it is the layer itself.
+            path = self.family.feed_forward.format(i=shared.layer).rpartition(".")[0]
+            modules[0] = self.encoder.get_submodule(path)
         with contextlib.ExitStack() as hooks:
-            for layer in layers[shared.layer :]:
-                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+            for module in modules:
+                hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
             yield
 
     @torch.no_grad()

@@ -246,6 +246,8 @@ class HyperX(nn.Module):
         self.changes = nn.ModuleDict({_change_name(c): self._no_change(c) for c in config.changed})
         self._offsets: dict[Cell, nn.Parameter] = {}
         self._first_adapted = backbone.layers if self.adapters is None else layers[0]
+        kind, insertion = config.hypernet.adapter, config.hypernet.insertion
+        self._in_block = kind == "bottleneck" and insertion == "feed_forward"
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -750,7 +752,7 @@ class HyperX(nn.Module):
         if self.hooks.mixes_cells or len(distinct) == 1:
             distinct_rows, copies, shared = batch.distinct, batch.copies, None
             if not (distinct_rows is None or copies is None or torch.is_grad_enabled()):
-                shared = Shared(self._first_adapted, distinct_rows, copies)
+                shared = Shared(self._first_adapted, self._in_block, distinct_rows, copies)
             with self._adapted(cells):
                 return self.backbone(*inputs, output_hidden_states, shared)  # type: ignore[no-any-return]
         owners = torch.tensor([distinct.index(cell) for cell in cells], device=self.device)
