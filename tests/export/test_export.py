@@ -157,8 +157,9 @@ def test_quantizing(add_format: AddFormat, tmp_path: Path) -> None:
     with pytest.raises(HyperlectError, match="made"):
         export(tiny_model(), "made", tmp_path / "out", "pos", "eng", quantize="int8")
     writer = add_format(quantizes=True)
-    export(tiny_model(), "made", tmp_path / "out", "pos", "eng", quantize="int8")
+    exported = export(tiny_model(), "made", tmp_path / "out", "pos", "eng", quantize="int8")
     assert writer.calls[0][2] == {"quantize": "int8"}
+    assert "before it was quantized" in exported.score
 
 
 def test_a_missing_extra_is_named(add_format: AddFormat, tmp_path: Path) -> None:

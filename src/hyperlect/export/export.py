@@ -146,6 +146,8 @@ def export(
         if encoder and not chosen.holds_encoder:
             model.backbone.save_pretrained(partial / ENCODER)
         exported = _describe(model, chosen, cell, results)
+        if quantize:
+            exported = exported._replace(score=f"{exported.score}, before it was quantized")
         write_text(partial / "README.md", _readme(model, chosen, cell, exported, encoder))
     place = folder / ENCODER if encoder else hosted.name_or_path
     usage = exported.usage.replace("FOLDER", str(folder)).replace("ENCODER", str(place))
