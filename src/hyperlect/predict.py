@@ -253,14 +253,14 @@ def _predict(
     # Tasks that read the same inputs in the same way share how these are read and split.
     read: dict[tuple[str, ...], list[Input]] = {}
     alike: dict[tuple[str, tuple[int, ...]], list[tuple[int, Task]]] = {}
-    for time, of_inputs in enumerate(asked):
+    for turn, of_inputs in enumerate(asked):
         of_tasks = [config.task(cell.task) for cell in of_inputs]
         reads = tuple(task.type.reads for task in of_tasks)
         read[reads] = read.get(reads) or check_inputs(items, of_tasks)
         checked += read[reads]
         for task in {task.name: task for task in of_tasks}.values():
             numbers = tuple(n for n, other in enumerate(of_tasks) if other is task)
-            alike.setdefault((task.type.reads, numbers), []).append((time * count, task))
+            alike.setdefault((task.type.reads, numbers), []).append((turn * count, task))
     rows: list[Row] = []
     for (_, numbers), together in alike.items():
         contents = [checked[together[0][0] + number].content for number in numbers]
@@ -278,6 +278,7 @@ def _predict(
             texts.setdefault(cell.language, [[]])[0].append(row)
     with model.described(texts):
         answers = label_rows(model, rows, of_rows, tokens_per_batch)
+        config = model.config  # inside the block languages have other sources
         about = {
             c: (str(config.grid.kind(c)), config.language_source(c.language)) for c in {*cells}
         }
@@ -285,7 +286,7 @@ def _predict(
             _prediction(config, cell, about[cell], item, answers.get(number, Answer([], [])))
             for number, (cell, item) in enumerate(zip(cells, checked, strict=True))
         ]
-    return [predictions[time * count : (time + 1) * count] for time in range(len(tasks))]
+    return [predictions[turn * count : (turn + 1) * count] for turn in range(len(tasks))]
 
 
 def _prediction(
