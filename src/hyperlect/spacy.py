@@ -126,10 +126,11 @@ class HyperlectComponent(Pipe):  # type: ignore[misc]
             for doc, of_doc in zip(docs, sentences, strict=True)
             for places in of_doc
         ]
-        for task, attribute in self.attributes.items():
-            predictions = iter(self.model.predict(words, task, self.language))
-            for doc, of_doc in zip(docs, sentences, strict=True):
-                _SETTERS[attribute](doc, [(places, next(predictions)) for places in of_doc])
+        predictions = iter(self.model.predict(words, list(self.attributes), self.language))
+        for doc, of_doc in zip(docs, sentences, strict=True):
+            answers = [(places, next(predictions)) for places in of_doc]
+            for task, attribute in self.attributes.items():
+                _SETTERS[attribute](doc, [(places, by_task[task]) for places, by_task in answers])
 
 
 def _attribute(task: Task) -> str:
