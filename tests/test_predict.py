@@ -626,14 +626,40 @@ def test_batches_in_threads_are_as_one_after_another(model: HyperX, precision: A
             assert mine[task].confidences == pytest.approx(other[task].confidences, abs=1e-5)
 
 
+def test_a_pass_in_one_thread_may_end_inside_a_layer_of_another(model: HyperX) -> None:
+    first_inside, second_inside, first_ended = (threading.Event() for _ in range(3))
+    layers = model.backbone.family.insertion_points(model.backbone.encoder, 2, "layer")
+
+    def gate(*_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            second_inside.set()
+            assert first_ended.wait(60)
+        else:
+            first_inside.set()
+            assert second_inside.wait(60)
+
+    def first() -> None:
+        model.predict([["the", "cat"]], ["pos", "dep"], "fao")
+        first_ended.set()
+
+    expected = model.predict([["the", "cat"]], ["pos", "dep"], "eng")
+    thread = threading.Thread(target=first)
+    with layers[-1].register_forward_pre_hook(gate):
+        thread.start()
+        assert first_inside.wait(60)
+        assert model.predict([["the", "cat"]], ["pos", "dep"], "eng") == expected
+        thread.join()
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_batches_in_threads_stop_with_their_reader_and_report_errors(model: HyperX) -> None:
     rows = encode_inputs([["the", "cat"]] * 20, POS, model.tokenizer, 64)
+    threads = threading.active_count()  # those of earlier tests may live on
     for _ in forward_rows(model, rows, [Cell("pos", "eng")] * 20, tokens_per_batch=1):
         assert not torch.is_inference_mode_enabled()
         break
     assert torch.get_num_threads() == 2
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
     broken = copy.deepcopy(model)
     broken.heads["pos"] = broken.heads["ner"]
     broken.heads["ner"].linear.weight.data = torch.zeros(5, 3)

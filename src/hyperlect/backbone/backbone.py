@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import BackboneError
 from ..hardware import Precision, arithmetic, fast_precision
 from ..run_folder import read_json, write_json
-from .families import Family, family_of
+from .families import Family, OfThread, family_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,9 @@ def longest_input(config: Any) -> int:
 class _Reached(Exception):
     """Ends a forward pass at the layer whose input was wanted."""
 
+
+Watch = Callable[[nn.Module, Any, Any], Any]
+"""What is called before a layer with its module, arguments and keywords; it may replace these."""
 
 OF_ALL_ROWS = ("relative_pos", "rel_embeddings")
 """Arguments of layers that have no dimension of rows (DeBERTa)."""
@@ -124,6 +126,35 @@ class Backbone(nn.Module):
         self._recomputed = False
         self._compiled: Callable[..., Any] | None = None
         self._copies: dict[str, tuple[Any, Tensor]] = {}
+        # They stay: torch calls hooks while other threads run, and none may come or go meanwhile.
+        self._in_thread = OfThread()
+        layers = self.family.insertion_points(encoder, self.layers, "layer")
+        around = (self._around_output(layer) for layer in range(self.layers))
+        for module in dict.fromkeys([*layers, *around]):
+            module.register_forward_pre_hook(self._before, with_kwargs=True)
+
+    def _around_output(self, layer: int) -> nn.Module:
+        """Return the module around the output of a layer's feed-forward block.
+
+        In some families it reads that block's inner states and the residual; in the others it is
+        the layer itself.
+        """
+        path = self.family.feed_forward.format(i=layer).rpartition(".")[0]
+        return self.encoder.get_submodule(path)
+
+    def _before(self, module: nn.Module, arguments: Any, keywords: Any) -> Any:
+        """The hook before every layer: it does what this thread asked for, mostly nothing."""
+        watch: Watch | None = self._in_thread.active
+        return None if watch is None else watch(module, arguments, keywords)
+
+    @contextlib.contextmanager
+    def _watched(self, watch: Watch) -> Iterator[None]:
+        """Call a function before every layer inside the block, in this thread only."""
+        before, self._in_thread.active = self._in_thread.active, watch
+        try:
+            yield
+        finally:
+            self._in_thread.active = before
 
     @property
     def max_length(self) -> int:
@@ -332,28 +363,23 @@ class Backbone(nn.Module):
             run = self._compiled or self.encoder
             return run(**inputs).last_hidden_state, None
         # transformers would read them before the hooks of adapters that act after a whole layer.
-        # What the next layer is given has them all. Passes of other threads are left out.
+        # What the next layer is given has them all.
         states: list[Tensor] = []
-        thread = threading.get_ident()
+        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
 
-        def note(_module: nn.Module, arguments: Any, keywords: Any) -> None:
-            if threading.get_ident() == thread:
+        def note(module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if module in layers:
                 states.append(arguments[0] if arguments else keywords["hidden_states"])
 
-        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
-        handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
-        try:
+        with self._watched(note):
             last = self.encoder(**inputs).last_hidden_state
-        finally:
-            for handle in handles:
-                handle.remove()
         # As in transformers, the last one is the encoder's output, after any final norm.
         return last, (*states, last)
 
     @contextlib.contextmanager
     def _repeated(self, shared: Shared) -> Iterator[None]:
         """Give the layers from the first one that differs every row, not the distinct ones."""
-        thread, count = threading.get_ident(), len(shared.distinct)
+        count = len(shared.distinct)
 
         def repeat(value: Any) -> Any:
             if isinstance(value, tuple | list):
@@ -363,21 +389,17 @@ class Backbone(nn.Module):
                 return value.index_select(0, shared.copies)
             return value
 
-        def hook(_module: nn.Module, arguments: Any, keywords: Any) -> Any:
-            if threading.get_ident() != thread:
+        modules = self.family.insertion_points(self.encoder, self.layers, "layer")[shared.layer :]
+        if modules and shared.until_output:
+            modules[0] = self._around_output(shared.layer)
+
+        def widen(module: nn.Module, arguments: Any, keywords: Any) -> Any:
+            if module not in modules:
                 return None
             changed = {n: v if n in OF_ALL_ROWS else repeat(v) for n, v in keywords.items()}
             return tuple(map(repeat, arguments)), changed
 
-        modules = self.family.insertion_points(self.encoder, self.layers, "layer")[shared.layer :]
-        if modules and shared.until_output:
-            # The module around the insertion point reads that block's inner states and the residual
-            # in some families; in the others it is the layer itself.
-            path = self.family.feed_forward.format(i=shared.layer).rpartition(".")[0]
-            modules[0] = self.encoder.get_submodule(path)
-        with contextlib.ExitStack() as hooks:
-            for module in modules:
-                hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        with self._watched(widen):
             yield
 
     @torch.no_grad()
@@ -392,15 +414,13 @@ class Backbone(nn.Module):
         if layer >= self.layers:
             return self.encoder(**inputs).last_hidden_state  # type: ignore[no-any-return]
         states: list[Tensor] = []
-        thread = threading.get_ident()
+        wanted = self.family.insertion_points(self.encoder, self.layers, "layer")[layer]
 
-        def stop(_module: nn.Module, arguments: Any, keywords: Any) -> None:
-            if threading.get_ident() == thread:
+        def stop(module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if module is wanted:
                 states.append(arguments[0] if arguments else keywords["hidden_states"])
                 raise _Reached
 
-        layers = self.family.insertion_points(self.encoder, self.layers, "layer")
-        handle = layers[layer].register_forward_pre_hook(stop, with_kwargs=True)
-        with handle, contextlib.suppress(_Reached):
+        with self._watched(stop), contextlib.suppress(_Reached):
             self.encoder(**inputs)
         return states[0]

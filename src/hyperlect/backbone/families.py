@@ -272,13 +272,13 @@ Layers = Sequence[AdapterWeights] | LayerStacks
 Active = tuple[Layers, RowGroups | None]
 
 
-class _OfThread(threading.local):
+class OfThread(threading.local):
     """What is active in each thread, so that threads may share a model. Nothing is, in a copy."""
 
-    active: Active | None = None
+    active: Any = None
 
-    def __reduce__(self) -> tuple[type[_OfThread], tuple[()]]:
-        return _OfThread, ()
+    def __reduce__(self) -> tuple[type[OfThread], tuple[()]]:
+        return OfThread, ()
 
 
 class AdapterHooks:
@@ -310,7 +310,7 @@ class AdapterHooks:
         points = list(points)
         self.modules = [module for module, *_ in points]
         # With a dictionary by thread, torch.compile would compile again in every step.
-        self._in_thread = _OfThread()
+        self._in_thread = OfThread()
         # A partial of a method, not a closure: a deep copy of the model then has hooks that read
         # the copy's weights, not the original's.
         self._handles = [
