@@ -253,10 +253,9 @@ INTRODUCTION = """\
 
 Whole calls of `predict` on sentences given as words, once the model is loaded: sub-words, encoder,
 heads, trees. `python benchmarks/cpu_speed.py` measures it. Means with their 95 % interval
-(Student's t). The machine was shared with other work, so the clock says little. Processor time
-says more, though busy caches lengthen it too: on N free cores expect N times as many words by the
-clock. "auto" is bf16 on this processor. "One by one" is a call for each task in fp32. The encoder
-alone is its forward passes over the same batches.
+(Student's t). Processor time is what to compare where other work runs beside it. "auto" is bf16 on
+this processor. "One by one" is a call for each task in fp32. The encoder alone is its forward
+passes over the same batches.
 
 """
 SCORES = """\

@@ -334,7 +334,8 @@ def markdown(
     yield "Of each stratum the mean over languages, ± its standard deviation over seeds (of the"
     yield "languages that all seeds have), then the languages of the lowest and highest gain."
     yield "Seconds are medians, of one thread on a shared machine whose load varied: they do not"
-    yield "compare."
+    yield "compare. Variants that begin with offset- are of an earlier way, which fitted the vector"
+    yield "and an offset of the source embedding."
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task]
         if not of_task:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..data.batching import Batch, TaskRows, collate
 from ..data.encoding import encode_inputs
-from ..data.sampling import length_grouped
+from ..data.sampling import evenly, length_grouped
 from ..errors import counted
 from ..evaluation.evaluate import mean_loss
 from ..grid import Cell
@@ -366,42 +366,45 @@ class Fitter:
         return losses
 
     def fit_to_labels(self, groups: list[dict[str, Any]], rows: Rows, raw: Rows) -> Adaptation:
-        """Cross-validate the number of steps; take the mean of what the folds came to after it.
+        """Cross-validate the number of steps, then fit to all sentences for as many epochs.
 
-        Of n sentences it is moved towards the start, by k / (n + k): few of them are alike, and
-        what is held out of them cannot show what the others would say.
+        What n sentences teach is moved towards the start, by k / (n + k): few of them are alike,
+        and what is held out of them cannot show what the others would say.
         """
         settings = self.settings
         start = self.state(groups)
         counts = [len({row["example"] for row in of}) for of in rows.values() if of]
-        mean = sum(counts) / len(counts)
-        weight = mean / (mean + settings.caution)
         if sum(counts) < 2:
             loss = self.held_out(rows)
             return self._result(0, "one labelled sentence is too few", loss, loss, rows)
+        mean = sum(counts) / len(counts)
+        weight = mean / (mean + settings.caution)
         raw = {task: _spread(of, USED) for task, of in raw.items()}
         before = self.predicted(raw)
         raw = self.uncertain(raw, before)
+
+        def fit(train: Rows, seed: int, settings: Settings) -> Iterator[int]:
+            """Fit from the start; whenever it is time to look, be where caution allows."""
+            self.restore(groups, start)
+            losses = self.labelled_losses(train, seed)
+            if any(raw.values()):
+                losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
+            for step in self.steps(groups, losses, settings):
+                fitted = self.state(groups)
+                cautious = _between(start, fitted, weight)
+                self.restore(groups, cautious)
+                yield step
+                self.restore(groups, fitted)
+            self.restore(groups, cautious)
+
         looks: list[dict[int, dict[str, float]]] = []
-        states: list[dict[int, State]] = []
         for train, held in _folds(rows, settings):
             if looks and self.late():
                 break
             self.restore(groups, start)
-            seed = settings.seed + len(looks)
-            losses = self.labelled_losses(train, seed)
-            if any(raw.values()):
-                losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
             looks.append({0: self.held_out(held)})
-            states.append({0: start})
-            for step in self.steps(groups, losses, settings):
-                fitted = self.state(groups)
-                states[-1][step] = [
-                    old + weight * (new - old) for old, new in zip(start, fitted, strict=True)
-                ]
-                self.restore(groups, states[-1][step])
+            for step in fit(train, settings.seed + len(looks), settings):
                 looks[-1][step] = self.held_out(held)
-                self.restore(groups, fitted)
         common = sorted(set.intersection(*map(set, looks)))
         # Folds × steps: how much lower the loss is than before, as a share of it.
         gains = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
@@ -409,12 +412,17 @@ class Fitter:
         gain = gains[:, best]
         error = gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         kept = best > 0 and gain.mean().item() > error
-        chosen = [of_fold[common[best]] for of_fold in states]
-        self.restore(groups, _average(chosen) if kept else start)
+        steps = 0
+        self.restore(groups, start)
+        if kept:
+            # A fold sees fewer sentences in an epoch.
+            steps = round(common[best] * len(looks) / max(1, len(looks) - 1))
+            for step in fit(rows, settings.seed, replace(settings, steps=steps, look_every=steps)):
+                steps = step
         change = f"{100 * gain.mean().item():.0f} % ± {100 * error:.0f}"
         which = f"the loss of held-out labels falls by {change} in {common[best]} steps"
         return self._result(
-            common[best] if kept else 0,
+            steps,
             which if kept else f"no number of steps is clearly better: {which}",
             _mean([fold[0] for fold in looks]),
             _mean([fold[common[best] if kept else 0] for fold in looks]),
@@ -494,8 +502,12 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
 
 
 def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
-    """Take every k-th row, so that at most `count` are taken."""
-    return rows[:: -(-len(rows) // count)] if rows else rows
+    """Take at most `count` rows, evenly spaced."""
+    return [rows[index] for index in evenly(len(rows), count)]
+
+
+def _between(start: State, end: State, share: float) -> State:
+    return [old + share * (new - old) for old, new in zip(start, end, strict=True)]
 
 
 def _average(states: Sequence[State]) -> State:
