@@ -151,6 +151,20 @@ class Typology:
                 statistics[block] = mean, np.where(deviation == 0, 1.0, deviation)
         return statistics
 
+    def families(self, codes: Iterable[str]) -> dict[str, str]:
+        """Return the family of each language: the largest group of relatives that it belongs to.
+
+        Languages that the table lacks, or has in no group (as it has isolates), are left out.
+        """
+        groups, names = self.tables["family"] == 1, self.names["family"]
+        sizes = groups.sum(axis=0)
+        rows = {code: self._row(code) for code in codes}
+        return {
+            code: names[int((sizes * groups[row]).argmax())].removeprefix("F_")
+            for code, row in rows.items()
+            if row is not None and groups[row].any()
+        }
+
     def similarity(self, code: str, others: Iterable[str]) -> dict[str, float]:
         """Compare a language with others: the mean over the groups of columns of their cosines.
 

@@ -21,7 +21,7 @@ from ..data.readers import READERS, Quoting
 from ..errors import HyperlectError
 from ..grid import Cell
 from ..hardware import Precision
-from ..languages import resolve
+from ..languages import languages_in, resolve
 from ..methods import METHODS
 from ..tasks import LABEL_SETS, OUTSIDE, TASK_TYPES, Scheme, TaskType, Unlabelled, label_set
 
@@ -104,6 +104,11 @@ Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 Language = Annotated[str, _checked(lambda text: resolve(text) and text)]
 Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
 CellNames = Annotated[Distinct[Annotated[str, _checked(_cell)]], BeforeValidator(_one_or_many)]
+
+LanguageNames = Annotated[
+    Distinct[Annotated[str, _checked(lambda text: languages_in([text]) and text)]],
+    BeforeValidator(_one_or_many),
+]
 
 
 class Section(BaseModel):
@@ -319,3 +324,10 @@ class EvaluationSection(Section):
     tf32 or bf16, which save time where they do in training and move scores a little."""
     examples: Positive | None = None
     """At most this many examples of each cell, evenly spread over its data; null for all."""
+    encoder_languages: LanguageNames | None = None
+    """The languages that the encoder was pretrained on, by which results are shown in strata: the
+    lists xlm-r (its 100) and mbert (its 104), languages, or both. Without it, the list of a known
+    encoder: XLM-R, multilingual e5 and mDeBERTa, multilingual BERT and DistilBERT."""
+    families: dict[Language, Text] = {}
+    """Language → its family (or branch: only equality counts), by which results are shown in
+    strata. It stands in place of URIEL's, where hyperlect[typology] is installed."""
