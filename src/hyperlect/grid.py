@@ -94,7 +94,7 @@ STRATA = tuple(Stratum(*pair) for pair in product((True, False, None), repeat=2)
 known."""
 STRATA_MEANING = (
     "known to the encoder: it was pretrained on the language; related: another language of the "
-    "same family has labels in training"
+    "same family has labels in training; neither word: its family is not known"
 )
 """What explains the strata to a reader of a report."""
 

@@ -141,6 +141,15 @@ def same_language(code: str) -> tuple[str, ...]:
     return (code, *(old for old, new in _ONE_LANGUAGE.items() if new == code))
 
 
+def macrolanguage(code: str) -> str:
+    """Return the macro-language that a language is part of (``aka`` for ``twi``), or itself."""
+    from langcodes import Language
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    tag = MACROLANGUAGES.get(str(Language.get(code).language), code)
+    return str(Language.get(tag, normalize=False).to_alpha3())
+
+
 def public_code(code: str) -> str | None:
     """Return the shortest code of a language, as the hub wants it: ``is`` for ``isl``.
 

@@ -102,6 +102,10 @@ def test_the_family_is_the_largest_group_of_relatives(packages: Path) -> None:
     names = ("F_A", "F_B", "F_C")
     nested = Typology("x", ("dan", "swe", "tur"), {"family": names}, {"family": groups})
     assert nested.families(["swe"]) == {"swe": "B"}
+    alone = Typology(
+        "x", ("nob", "nor"), {"family": names}, {"family": groups[[0, 1]] * [[0], [1]]}
+    )
+    assert alone.families(["nob", "nno"]) == {"nob": "B", "nno": "B"}  # as their macro-language
 
 
 def test_urielplus_alone_has_gaps_and_scripts(packages: Path) -> None:

@@ -264,8 +264,8 @@ def evaluate_run(
 def find_strata(recipe: Recipe, grid: Grid, languages: Collection[str]) -> dict[str, Stratum]:
     """Say of each language what it has to build on.
 
-    What the recipe says of pretraining languages and families comes first; else those of a known
-    encoder, and the families of URIEL where it is installed.
+    Where the recipe names no pretraining languages or no families, those of a known encoder and
+    the families of URIEL count, as far as it is installed.
 
     Args:
         recipe: with its encoder and settings of evaluation.
@@ -276,10 +276,11 @@ def find_strata(recipe: Recipe, grid: Grid, languages: Collection[str]) -> dict[
     known = encoder_languages(recipe.backbone)
     if settings.encoder_languages is not None:
         known = languages_in(settings.encoder_languages)
-    families = {}
-    with suppress(DataError):  # it is an extra
-        families = Typology.read(URIEL, ["family"]).families(grid.labelled_languages | {*languages})
-    families |= {resolve(code): family for code, family in settings.families.items()}
+    families = {resolve(code): family for code, family in settings.families.items()}
+    if not families:  # those of a recipe may be branches, which must not meet families
+        with suppress(DataError):  # URIEL is an extra
+            table = Typology.read(URIEL, ["family"])
+            families = table.families(grid.labelled_languages | {*languages})
     return {
         code: Stratum(
             None if known is None else code in known,

@@ -329,5 +329,6 @@ class EvaluationSection(Section):
     lists xlm-r (its 100) and mbert (its 104), languages, or both. Without it, the list of a known
     encoder: XLM-R, multilingual e5 and mDeBERTa, multilingual BERT and DistilBERT."""
     families: dict[Language, Text] = {}
-    """Language → its family (or branch: only equality counts), by which results are shown in
-    strata. It stands in place of URIEL's, where hyperlect[typology] is installed."""
+    """Language → its family, or branch (only equality counts), by which results are shown in
+    strata. Of languages that are not named it is then not known. Without any, the families of
+    URIEL, where hyperlect[typology] is installed."""

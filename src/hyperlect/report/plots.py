@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, PercentFormatter
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from ..errors import counted
@@ -140,7 +141,10 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
     for axes, of_kind in zip(panels[:, 0], kinds, strict=True):
         kind = of_kind[0].kinds[0]
         counts = counts_text([len(dots[row]) for row in of_kind if not row.stratum], dot)
-        axes.set_title(f"{kind.mark} {kind} · {counts}", loc="left")
+        axes.set_title(" ")  # room for a title from the edge of the figure on, above the names too
+        place = blended_transform_factory(figure.transFigure, axes.transAxes)
+        title: dict[str, Any] = {"size": 11.5, "textcoords": "offset points", "in_layout": False}
+        axes.annotate(f"{kind.mark} {kind} · {counts}", (0, 1), (0, 4), place, **title)
         names = [_tick(row, single=scale is not None) for row in of_kind]
         axes.set(ylim=(len(of_kind) - 0.5, -0.5))
         axes.set_yticks(range(len(of_kind)), names)
