@@ -255,5 +255,5 @@ def test_a_known_encoder_is_found_by_its_name() -> None:
 
 def test_lists_and_languages_are_joined() -> None:
     assert languages.languages_in(["xlm-r", "fo"]) == languages.languages_in(["xlm-r"]) | {"fao"}
-    with pytest.raises(UnknownNameError, match="xlmr"):
+    with pytest.raises(UnknownNameError, match='Did you mean "xlm-r"'):
         languages.languages_in(["xlmr"])

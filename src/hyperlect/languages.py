@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from .errors import UnknownNameError
+from .errors import UnknownNameError, listed, nearest
 
 # Macro-languages of which data sets nearly always mean one member, and write now the one code,
 # now the other; both must become one row of the grid. The pairs are CLDR's (languageAlias,
@@ -186,8 +186,14 @@ def languages_in(names: Iterable[str]) -> frozenset[str]:
     Raises:
         UnknownNameError: a name is neither a list nor a language.
     """
-    lists = [_PRETRAINED[key].split() if key in _PRETRAINED else [resolve(key)] for key in names]
-    return frozenset(code for codes in lists for code in codes)
+    codes: set[str] = set()
+    for key in names:
+        try:
+            codes.update(_PRETRAINED[key].split() if key in _PRETRAINED else [resolve(key)])
+        except UnknownNameError as error:
+            lists = f"{nearest(key, _PRETRAINED)} The lists are {listed([*_PRETRAINED])}."
+            raise UnknownNameError(f"{error}{lists}") from None
+    return frozenset(codes)
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,9 @@ Value = TypeVar("Value")
 
 
 def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Return the values of a list. Raises `ValueError` where one is listed twice."""
+    """Return the values of a list. Raises `ValueError` where there are none, or one twice."""
+    if not values:
+        raise ValueError("must not be empty")
     twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
     if twice:
         raise ValueError(f"lists {', '.join(twice)} twice; list each value once")
@@ -102,7 +104,7 @@ MethodName = Annotated[str, PlainValidator(_name_in(METHODS))]
 Label = Annotated[Text, BeforeValidator(_number_as_text)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 Language = Annotated[str, _checked(lambda text: resolve(text) and text)]
-Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
+Distinct = Annotated[tuple[Value, ...], AfterValidator(_distinct)]
 CellNames = Annotated[Distinct[Annotated[str, _checked(_cell)]], BeforeValidator(_one_or_many)]
 
 LanguageNames = Annotated[
