@@ -66,7 +66,10 @@ def run_one(method: str, seed: int, overrides: list[str], console: Console) -> R
 
 
 def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
-    """Average over seeds: one row a method, task and kind, and one for the mean of the tasks."""
+    """Average over seeds: one row a method, task and kind, and one for the mean of the tasks.
+
+    The rows of a kind are followed by those of its strata.
+    """
     rows, _ = compare.summarise(gather_runs([run.folder for run in runs.values()]).cells)
     order = list(dict.fromkeys(row.task for row in rows))
     methods = list(dict.fromkeys(method for method, _ in runs))
@@ -74,7 +77,7 @@ def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
     return [
         {
             "task": row.task,
-            "kind": row.kinds[0],
+            "kind": ": ".join(filter(None, (*row.kinds, row.stratum))),
             "method": row.method,
             "metric": row.metric or "mean",
             "mean": round(row.mean, 2),
@@ -122,7 +125,8 @@ def markdown(rows: list[dict[str, Any]], methods: list[str]) -> str:
 
 def write_cells(runs: Mapping[tuple[str, int], Run]) -> None:
     with (OUT / "cells.csv").open("w", encoding="utf-8", newline="") as file:
-        columns = ("task", "language", "kind", "metric", "score", "examples", "units", "unit")
+        of, numbers = ("task", "language", "kind"), ("score", "examples", "units", "unit")
+        columns = (*of, "known_to_encoder", "related", "metric", *numbers)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "seed", *columns])
         for (method, seed), run in runs.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hyperlect.errors import HyperlectError
-from hyperlect.grid import Cell, Grid, Kind
+from hyperlect.grid import STRATA, Cell, Grid, Kind, Stratum
 
 TRAINED = [
     Cell("pos", "eng"),
@@ -62,3 +62,10 @@ def test_an_empty_grid_has_untouched_cells_alone() -> None:
     grid = Grid([])
     assert grid.languages == []
     assert grid.kind(Cell("pos", "eng")) is Kind.UNTOUCHED
+
+
+def test_strata_go_from_the_best_provided_languages_to_the_unknown_ones() -> None:
+    assert len({*map(str, STRATA)}) == len(STRATA) == 9
+    assert str(STRATA[0]) == str(Stratum(True, True)) == "known to the encoder, related"
+    assert str(Stratum(related=False)) == "unrelated"
+    assert str(STRATA[-1]) == str(Stratum()) == "not known"

@@ -230,3 +230,30 @@ def test_common_languages_are_codes_as_they_are_used_inside() -> None:
 )
 def test_the_public_code_is_the_shortest(code: str, public: str | None) -> None:
     assert languages.public_code(code) == public
+
+
+def test_the_lists_of_pretraining_languages_are_codes_of_ours() -> None:
+    lists = {key: languages.languages_in([key]) for key in ("xlm-r", "mbert")}
+    for codes in lists.values():
+        assert {languages.resolve(code) for code in codes} == codes
+    # XLM-R counts two scripts of Chinese and Burmese and five transcriptions; here are also hbs,
+    # nob, nno and tgl. mBERT counts two scripts of Chinese; here is also nor.
+    assert {key: len(codes) for key, codes in lists.items()} == {"xlm-r": 97, "mbert": 104}
+    assert {"zho", "nob", "tgl", "san"} <= lists["xlm-r"]
+    assert {"yor", "bar", "tgk"} <= lists["mbert"] - lists["xlm-r"]
+    assert not {"fao", "mlt", "zul"} & (lists["xlm-r"] | lists["mbert"])
+
+
+def test_a_known_encoder_is_found_by_its_name() -> None:
+    xlm_r, mbert = (languages.languages_in([key]) for key in ("xlm-r", "mbert"))
+    for encoder in ("builtin:e5-small", "FacebookAI/xlm-roberta-base", "/x/xlm-roberta-large/"):
+        assert languages.encoder_languages(encoder) == xlm_r
+    assert languages.encoder_languages("bert-base-multilingual-cased") == mbert
+    for encoder in ("bert-base-cased", "intfloat/e5-small", "Davlan/afro-xlmr-base", "backbone"):
+        assert languages.encoder_languages(encoder) is None
+
+
+def test_lists_and_languages_are_joined() -> None:
+    assert languages.languages_in(["xlm-r", "fo"]) == languages.languages_in(["xlm-r"]) | {"fao"}
+    with pytest.raises(UnknownNameError, match='Did you mean "xlm-r"'):
+        languages.languages_in(["xlmr"])

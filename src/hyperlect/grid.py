@@ -1,13 +1,15 @@
 """Cells, and the kinds by which every result is reported.
 
 A cell is one (task, language) pair; the grid is the table of all of them. What a cell's score
-means depends on what was trained, so no score travels without its :class:`Kind`.
+means depends on what was trained, so no score travels without its :class:`Kind`. Cells of a kind
+still differ by what their languages build on, so no mean of a kind travels without its strata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import product
 from typing import NamedTuple
 
 from .errors import HyperlectError
@@ -63,6 +65,38 @@ _MEANINGS = {
     Kind.TEXT_ONLY: "the language had raw text in training and no labels for any task",
     Kind.UNTOUCHED: "the language had no training data of any sort",
 }
+
+
+class Stratum(NamedTuple):
+    """What a language has to build on in one run. Cells of a kind differ by it.
+
+    Attributes:
+        known_to_encoder: whether the encoder was pretrained on the language; None where that is
+            not known.
+        related: whether another language of its family has labels in training; None where its
+            family is not known.
+    """
+
+    known_to_encoder: bool | None = None
+    related: bool | None = None
+
+    def __str__(self) -> str:
+        texts = (
+            {True: "known to the encoder", False: "new to the encoder", None: ""},
+            {True: "related", False: "unrelated", None: ""},
+        )
+        named = (text[value] for text, value in zip(texts, self, strict=True))
+        return ", ".join(filter(None, named)) or "not known"
+
+
+STRATA = tuple(Stratum(*pair) for pair in product((True, False, None), repeat=2))
+"""All strata, from the languages that are best provided for; last the one of which nothing is
+known."""
+STRATA_MEANING = (
+    "known to the encoder: it was pretrained on the language; related: another language of the "
+    "same family has labels in training; neither word: its family is not known"
+)
+"""What explains the strata to a reader of a report."""
 
 
 class Grid:

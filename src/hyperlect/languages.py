@@ -11,10 +11,10 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from .errors import UnknownNameError
+from .errors import UnknownNameError, listed, nearest
 
 # Macro-languages of which data sets nearly always mean one member, and write now the one code,
 # now the other; both must become one row of the grid. The pairs are CLDR's (languageAlias,
@@ -51,6 +51,37 @@ _GROUPS = (
 # Languages that CLDR folds into a neighbour (Tagalog into Filipino) and that ISO 639-3 and
 # treebanks keep apart, with the subtag under which the tables hold their names.
 _KEPT_APART = {"cnr": "cnr", "hbs": "sh", "prs": "prs", "swc": "swc", "tgl": "tl", "xsj": "xsj"}
+
+# The languages that encoders were pretrained on. XLM-R: Conneau et al. 2020, table 6, without
+# transcriptions; its Norwegian and Filipino also under the codes of their parts. mBERT: the list in
+# multilingual.md of its repository, for the cased model.
+_PRETRAINED = {
+    "xlm-r": (
+        "afr als amh arb asm azj bel ben bos bre bul cat ces cym dan deu ell eng epo est eus fil "
+        "fin fra fry gla gle glg guj hau hbs heb hin hrv hun hye ind isl ita jav jpn kan kat kaz "
+        "khk khm kir kmr kor lao lat lit lvs mal mar mkd mya nld nno nob nor npi orm ory pan pes "
+        "plt pol por pus ron rus san sin slk slv snd som spa srp sun swe swh tam tel tgl tha tur "
+        "uig ukr urd uzn vie xho ydd zho zsm"
+    ),
+    "mbert": (
+        "afr als arb arg ast azb azj bak bar bel ben bos bpy bre bul cat ceb ces che chv cym dan "
+        "deu ell eng est eus fin fra fry gle glg guj hat hbs heb hin hrv hun hye ido ind isl ita "
+        "jav jpn kan kat kaz khk kir kor lat lit lmo ltz lvs mal mar min mkd mya nds new nld nno "
+        "nob nor npi oci pan pes plt pms pnb pol por ron rus scn sco slk slv spa srp sun swe swh "
+        "tam tat tel tgk tgl tha tur ukr urd uzn vie vol war yor zho zsm"
+    ),
+}
+
+# The encoders of each list, by the last part of their names. Those of e5 continue from XLM-R, and
+# mDeBERTa was pretrained on the same text.
+_ENCODERS = {
+    "xlm-r": (
+        "builtin:e5-small", "xlm-roberta-base", "xlm-roberta-large", "multilingual-e5-small",
+        "multilingual-e5-base", "multilingual-e5-large", "multilingual-e5-large-instruct",
+        "mdeberta-v3-base",
+    ),
+    "mbert": ("bert-base-multilingual-cased", "distilbert-base-multilingual-cased"),
+}  # fmt: skip
 
 # Codes for the absence or the mixture of languages: no row of a grid.
 _NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
@@ -110,6 +141,15 @@ def same_language(code: str) -> tuple[str, ...]:
     return (code, *(old for old, new in _ONE_LANGUAGE.items() if new == code))
 
 
+def macrolanguage(code: str) -> str:
+    """Return the macro-language that a language is part of (``aka`` for ``twi``), or itself."""
+    from langcodes import Language
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    tag = MACROLANGUAGES.get(str(Language.get(code).language), code)
+    return str(Language.get(tag, normalize=False).to_alpha3())
+
+
 def public_code(code: str) -> str | None:
     """Return the shortest code of a language, as the hub wants it: ``is`` for ``isl``.
 
@@ -127,6 +167,33 @@ def public_code(code: str) -> str | None:
     current = {two: three for two, three in LANGUAGE_ALPHA3.items() if len(two) == 2}
     short = {three: two for two, three in current.items() if two not in _WITHDRAWN}
     return next((short[known] for known in same_language(code) if known in short), code)
+
+
+def encoder_languages(encoder: str) -> frozenset[str] | None:
+    """Return the languages that an encoder was pretrained on; None where that is not known.
+
+    Args:
+        encoder: its id on the hub, its folder, or "builtin:e5-small".
+    """
+    last = encoder.rstrip("/").rpartition("/")[2]
+    names = [key for key, encoders in _ENCODERS.items() if last in encoders]
+    return languages_in(names) if names else None
+
+
+def languages_in(names: Iterable[str]) -> frozenset[str]:
+    """Join lists of pretraining languages ("xlm-r", "mbert") and languages, as ISO 639-3 codes.
+
+    Raises:
+        UnknownNameError: a name is neither a list nor a language.
+    """
+    codes: set[str] = set()
+    for key in names:
+        try:
+            codes.update(_PRETRAINED[key].split() if key in _PRETRAINED else [resolve(key)])
+        except UnknownNameError as error:
+            lists = f"{nearest(key, _PRETRAINED)} The lists are {listed([*_PRETRAINED])}."
+            raise UnknownNameError(f"{error}{lists}") from None
+    return frozenset(codes)
 
 
 @lru_cache(maxsize=4096)

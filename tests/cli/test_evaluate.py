@@ -11,7 +11,7 @@ from rich.console import Console
 from hyperlect.cli.evaluate import results_table
 from hyperlect.evaluation import CellResult, Results
 from hyperlect.evaluation.results import Expected
-from hyperlect.grid import Kind
+from hyperlect.grid import STRATA_MEANING, Kind
 
 from ..project import train
 from ..project import write_project as write_tiny
@@ -203,6 +203,22 @@ def test_averages_are_listed_by_kind() -> None:
     assert "ner ● supervised span F1 55.0 1" in rows
     assert "ner ◐ unseen combination span F1 33.0 1" in rows
     assert "pos ○ unseen language, untouched accuracy 22.0 1" in rows
+
+
+def test_strata_stand_below_the_average_of_their_kind() -> None:
+    known, new = ({"known_to_encoder": known, "related": True} for known in (True, False))
+    cells = [
+        cell("pos", "dan", Kind.UNTOUCHED, 80.0, 4).model_copy(update=known),
+        cell("pos", "fao", Kind.UNTOUCHED, 40.0, 4).model_copy(update=new),
+    ]
+    rows = [" ".join(line.replace("│", " ").split()) for line in shown(*cells).splitlines()]
+    first = rows.index("pos ○ unseen language, untouched accuracy 60.0 2")
+    assert rows[first + 1 : first + 3] == [
+        "pos known to the encoder, related accuracy 80.0 1",
+        "pos new to the encoder, related accuracy 40.0 1",
+    ]
+    assert STRATA_MEANING.partition(":")[0] in shown(*cells)
+    assert "known to the encoder" not in shown(*CELLS)
 
 
 def test_only_the_kinds_that_occur_are_explained() -> None:

@@ -92,6 +92,22 @@ def test_lang2vec_is_read_without_importing_it(packages: Path) -> None:
     assert Typology.read("uriel") is table
 
 
+def test_the_family_is_the_largest_group_of_relatives(packages: Path) -> None:
+    install(packages, "lang2vec", "data")
+    table = Typology.read("uriel", ["family"])
+    assert table.families(["zho", "dan", "swe", "tur", "fao"]) == {
+        "zho": "A", "dan": "B", "swe": "B",
+    }  # fmt: skip
+    groups = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0]])  # C within B
+    names = ("F_A", "F_B", "F_C")
+    nested = Typology("x", ("dan", "swe", "tur"), {"family": names}, {"family": groups})
+    assert nested.families(["swe"]) == {"swe": "B"}
+    alone = Typology(
+        "x", ("nob", "nor"), {"family": names}, {"family": groups[[0, 1]] * [[0], [1]]}
+    )
+    assert alone.families(["nob", "nno"]) == {"nob": "B", "nno": "B"}  # as their macro-language
+
+
 def test_urielplus_alone_has_gaps_and_scripts(packages: Path) -> None:
     install(packages, "urielplus", "database/original_uriel", script=True, predictions=False)
     table = Typology.read("uriel")

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -19,6 +20,7 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from hyperlect.data.encoding import encode
+from hyperlect.data.typology import Typology
 from hyperlect.errors import DataError, HyperlectError, RunError, UnknownNameError
 from hyperlect.evaluation import (
     CellResult,
@@ -29,9 +31,9 @@ from hyperlect.evaluation import (
     read_results,
     subsample,
 )
-from hyperlect.evaluation.evaluate import MASK_SEED
+from hyperlect.evaluation.evaluate import MASK_SEED, find_strata
 from hyperlect.evaluation.results import read_examples
-from hyperlect.grid import Cell
+from hyperlect.grid import Cell, Grid, Stratum
 from hyperlect.hardware import Precision
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
@@ -556,6 +558,59 @@ def test_other_files_can_be_scored(run: Path, trained: Path, tmp_path: Path) -> 
         evaluate_run(run, files={Cell("pos", "dan"): tmp_path / "absent.txt"})
     with pytest.raises(UnknownNameError, match='"poss"'):
         evaluate_run(run, files={Cell("poss", "dan"): file})
+
+
+def test_strata_follow_from_the_recipe(run: Path) -> None:
+    """Nothing is known of the backbone, and the recipe comes before URIEL."""
+    families = {"eng": "A", "isl": "B", "fo": "B", "dan": "C"}
+    recipe = load_recipe(
+        run / "recipe.yaml",
+        [
+            "evaluation.encoder_languages=[mbert, fo]",
+            f"evaluation.families={json.dumps(families)}",
+        ],
+        check_files=False,
+    )
+    results = evaluate_run(run, recipe=recipe, device="cpu")
+    assert {cell.language: cell.stratum for cell in results.cells} == {
+        "eng": Stratum(True, False),  # the only language of its family
+        "isl": Stratum(True, False),
+        "fao": Stratum(True, True),  # Icelandic has labels
+        "dan": Stratum(True, False),
+    }
+    assert read_results(run).cells == tuple(
+        cell.model_copy(update={"by_example": ()}) for cell in results.cells
+    )
+
+
+def test_strata_of_a_known_encoder_and_of_uriel(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(run / "recipe.yaml", check_files=False)
+    known = recipe.model_copy(update={"backbone": "builtin:e5-small"})
+    table = Typology(
+        "uriel",
+        ("eng", "isl", "fao"),
+        {"family": ("F_X",)},
+        {"family": np.array([[1], [1], [0]])},
+    )
+    codes = {"eng", "fao", "dan"}
+    grid = Grid([Cell("pos", "eng"), Cell("pos", "isl"), Cell("mlm", "dan")], ["mlm"])
+
+    def read(source: str, blocks: Any) -> Typology:
+        assert (source, blocks) == ("uriel", ["family"])
+        return table
+
+    monkeypatch.setattr(Typology, "read", read)
+    assert find_strata(known, grid, codes) == {
+        "eng": Stratum(True, True),
+        "fao": Stratum(False, None),  # of a family that the table does not know
+        "dan": Stratum(True, None),
+    }
+
+    def missing(source: str, blocks: Any) -> Typology:
+        raise DataError("URIEL is not installed.")
+
+    monkeypatch.setattr(Typology, "read", missing)
+    assert find_strata(recipe, grid, {"eng"}) == {"eng": Stratum()}
 
 
 def test_progress_is_shown_on_the_console(run: Path) -> None:

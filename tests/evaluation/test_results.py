@@ -65,6 +65,24 @@ def test_an_average_is_of_one_task_and_kind() -> None:
     ]
 
 
+def test_an_average_has_those_of_its_strata() -> None:
+    divided = [
+        result("pos:dan", 70.0).model_copy(update={"known_to_encoder": True, "related": True}),
+        result("pos:fao", 60.0).model_copy(update={"known_to_encoder": False, "related": True}),
+        result("pos:mlt", 20.0).model_copy(update={"known_to_encoder": False, "related": True}),
+        result("pos:qaa", 30.0),
+        result("pos:isl", 50.0, Kind.UNTOUCHED),
+    ]
+    supervised, untouched = averages([*divided, divided[0].model_copy(update={"score": None})])
+    assert (supervised.mean, supervised.cells, supervised.stratum) == (45, 4, "")
+    assert [(a.stratum, a.mean, a.cells, a.not_applicable) for a in supervised.strata] == [
+        ("known to the encoder, related", 70, 1, 1),
+        ("new to the encoder, related", 40, 2, 0),
+        ("not known", 30, 1, 0),
+    ]
+    assert untouched.strata == ()  # nothing is known of its cells
+
+
 def test_tasks_count_equally_in_the_selection() -> None:
     assert selection_score(CELLS[:3]) == pytest.approx((85 + 50) / 2)
 

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from hyperlect.evaluation import CellResult, Results
 from hyperlect.evaluation.results import Expected
 from hyperlect.export.card import model_card
-from hyperlect.grid import Cell, Kind
+from hyperlect.grid import STRATA_MEANING, Cell, Kind
 from hyperlect.model import HyperXConfig
 from hyperlect.model.config import EncoderReference
 from tests.model.models import MLM, NER, POS
@@ -117,3 +117,14 @@ def test_an_encoder_that_was_trained_is_not_called_an_adapter() -> None:
     data = ModelCard(model_card("acme/x", EncoderReference("acme/bert"), config)).data
     assert data["base_model_relation"] == "finetune"
     assert data.base_model == "acme/bert"
+
+
+def test_the_means_of_a_kind_are_followed_by_their_strata() -> None:
+    cells = [cell.model_copy(update={"known_to_encoder": True}) for cell in CELLS]
+    cells[3] = cells[3].model_copy(update={"known_to_encoder": False})
+    results = RESULTS.model_copy(update={"cells": tuple(cells)})
+    lines = model_card("mine/tiny", ENCODER, CONFIG, results=results).splitlines()
+    kind = Kind.TEXT_ONLY
+    place = lines.index(f"| ner | {kind} | span F1 | 11.0 | 1 |")
+    assert lines[place + 1] == f"| ner | {kind}: new to the encoder | span F1 | 11.0 | 1 |"
+    assert STRATA_MEANING.partition(":")[0] in " ".join(lines)

@@ -290,6 +290,8 @@ def test_cells_of_tasks_left_out_are_not_meant(load: Load) -> None:
         (["few_shot={cells: ['pos:eng'], examples: -1}"], "few_shot.examples", "-1"),
         (["few_shot={cells: ['pos:eng'], exampels: 1}"], "few_shot.exampels", 'Did you mean "examples"?'),
         (["few_shot={cells: [pos], examples: 1}"], "few_shot.cells.0", "task:language"),
+        (["evaluation.encoder_languages=xlmr"], "evaluation.encoder_languages.0", 'Did you mean "xlm-r"?'),
+        (["evaluation.families={xqx: A}"], "evaluation.families.xqx", '"xqx"'),
         (["few_shot={cells: [], examples: 1}"], "few_shot.cells", "empty"),
         (["few_shot={cells: ['pos:xqx'], examples: 1}"], "few_shot.cells.0", '"xqx"'),
         (["few_shot={cells: ['pos:fo'], examples: 1}"], "few_shot.cells.0", "pos:fao has no train file"),

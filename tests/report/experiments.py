@@ -13,7 +13,7 @@ Scores = Mapping[tuple[str, str], Sequence[int] | None]
 """(task, language) → which of its examples are right; None where the method does not apply."""
 KINDS = {
     "eng": "supervised", "isl": "unseen combination", "fao": "unseen language, untouched",
-    "dan": "unseen language, untouched",
+    "dan": "unseen language, untouched", "mlt": "unseen language, untouched",
 }  # fmt: skip
 METRICS = {"pos": "accuracy", "ner": "span F1"}
 
@@ -27,10 +27,12 @@ def add(
     piece: str = "",
     point: tuple[int, int] | None = None,
     after: str = "",
+    strata: Mapping[str, tuple[bool | None, bool | None]] | None = None,
 ) -> None:
     """Add a run to an experiment's folder.
 
-    With a `point` (number of examples, draw) it is part of a curve of all its cells.
+    With a `point` (number of examples, draw) it is part of a curve of all its cells. `strata` has,
+    by language, whether it is known to the encoder and whether it is related.
     """
     cells_of_curve = [f"{task}:{language}" for task, language in scores]
     run = list_run(folder, setting, method, seed, piece, point, after, cells_of_curve)
@@ -43,6 +45,9 @@ def add(
         else:
             result |= {"score": 100 * sum(right) / len(right), "examples": len(right)}
             examples[f"{task}:{language}"] = [list(right), [1] * len(right)]
+        if strata:
+            names = ("known_to_encoder", "related")
+            result |= dict(zip(names, strata[language], strict=True))
         cells.append(result)
     write_results(
         run, cells, method=method, seed=seed, seconds=60.0 * seed, trained_parameters=1_500_000

@@ -12,6 +12,7 @@ from hyperlect.errors import UnknownNameError
 from hyperlect.grid import Kind
 from hyperlect.report.compare import (
     ALL,
+    DIFFERING,
     Row,
     choose_baseline,
     mark_best,
@@ -333,3 +334,47 @@ def test_methods_with_nothing_in_common_have_no_curve(tmp_path: Path) -> None:
     add(folder, "few", "hyperx", 1, {ISL: right(50)}, "isl", (5, 1))
     add(folder, "few", "adapters", 1, {FAO: right(50)}, "fao", (5, 1))
     assert summary_of(folder) == ([], ["pos:isl", "pos:fao"])
+
+
+FAR, DAN, MLT = Kind.UNTOUCHED, ("pos", "dan"), ("pos", "mlt")
+STRATA = {"fao": (False, True), "dan": (True, True), "mlt": (False, True), "isl": (None, None)}
+
+
+def by_stratum(folder: Path, method: str) -> dict[str, Row]:
+    summary, _ = summarise(read_systems(folder).cells, "adapters")
+    return {row.stratum: row for row in summary if row.method == method and row.kinds == (FAR,)}
+
+
+def test_a_kind_is_followed_by_its_strata(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for seed in (1, 2, 3):
+        add(folder, "s", "hyperx", seed, {DAN: GOOD, FAO: HALF, MLT: BAD, ISL: BAD}, strata=STRATA)
+        add(folder, "s", "adapters", seed, {DAN: BAD, FAO: BAD, MLT: BAD, ISL: BAD}, strata=STRATA)
+    of = by_stratum(folder, "hyperx")
+    known, new = "known to the encoder, related", "new to the encoder, related"
+    assert list(of) == ["", known, new]
+    assert [(row.mean, row.cells) for row in of.values()] == [(50, 3), (100, 1), (25, 2)]
+    assert all(row.against_baseline is not None for row in of.values())
+    assert of[known].against_baseline.significant  # type: ignore[union-attr]
+    summary, _ = summarise(read_systems(folder).cells)
+    combinations = [row for row in summary if row.kinds == (Kind.UNSEEN_COMBINATION,)]
+    assert {row.stratum for row in combinations} == {""}  # nothing is known of its cells
+
+
+def test_strata_are_not_tested_on_fewer_than_three_seeds(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for seed in (1, 2):
+        add(folder, "s", "hyperx", seed, {DAN: GOOD, FAO: GOOD}, strata=STRATA)
+        add(folder, "s", "adapters", seed, {DAN: BAD, FAO: BAD}, strata=STRATA)
+    of = by_stratum(folder, "hyperx")
+    assert len(of) == 3
+    assert {row.against_baseline for row in of.values()} == {None}
+
+
+def test_a_cell_whose_stratum_differs_between_runs_is_kept_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    add(folder, "s", "hyperx", 1, {DAN: GOOD, FAO: HALF}, strata=STRATA)
+    add(folder, "s", "adapters", 1, {DAN: BAD, FAO: BAD}, strata=STRATA | {"dan": (True, False)})
+    of = by_stratum(folder, "hyperx")
+    assert list(of) == ["", "new to the encoder, related", DIFFERING]
+    assert (of[DIFFERING].mean, of[DIFFERING].cells) == (100, 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from hyperlect.errors import DataError
@@ -30,10 +29,11 @@ from .runs import write_run
 from .test_page import Page
 from .test_plots import texts
 
-FAMILIES = {"eng": "Germanic", "deu": "Germanic", "isl": "Germanic", "fra": "Romance",
-            "spa": "Romance", "fin": "Uralic", "ekk": "Uralic"}  # fmt: skip
+FAMILIES = {
+    **dict.fromkeys(("eng", "deu", "isl", "fra", "spa"), "Indo-European"),
+    **dict.fromkeys(("fin", "ekk"), "Uralic"),
+}
 CODES = list(FAMILIES)
-NAMES = ("F_Germanic", "F_Romance", "F_Indo-European", "F_Uralic")
 
 
 def apart(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,14 +51,6 @@ class Table:
 
     def __init__(self, rows: dict[str, NDArray[np.float64]]) -> None:
         self.rows = {c: row / np.linalg.norm(row) for c, row in rows.items()}
-        family = np.array([[float(n in self.groups(c)) for n in NAMES] for c in rows])
-        self.names = {"syntax": ("S_1",), "family": NAMES}
-        self.tables = {"syntax": np.zeros((len(rows), 1)), "family": family}
-
-    @staticmethod
-    def groups(code: str) -> set[str]:
-        family = FAMILIES[code]
-        return {f"F_{family}"} | (set() if family == "Uralic" else {"F_Indo-European"})
 
     def __contains__(self, code: str) -> bool:
         return code in self.rows
@@ -66,9 +58,8 @@ class Table:
     def similarity(self, code: str, others: list[str]) -> dict[str, float]:
         return {other: float(self.rows[code] @ self.rows[other]) for other in others}
 
-    def vector(self, code: str) -> torch.Tensor:
-        row = list(self.rows).index(code)
-        return torch.from_numpy(np.concatenate([t[row] for t in self.tables.values()]))
+    def families(self, codes: list[str]) -> dict[str, str]:
+        return {code: FAMILIES[code] for code in codes}
 
 
 def install(monkeypatch: pytest.MonkeyPatch, table: Table | None) -> None:

@@ -394,3 +394,22 @@ def test_expectations_are_shown_where_there_are_any(tmp_path: Path) -> None:
     without = Page(write_report([write_results(tmp_path / "without")]))
     assert "Expected and true" not in without.text
     assert not [name for name in (*without.ids, *without.references) if "expected" in name]
+
+
+def test_strata_stand_behind_their_kind(tmp_path: Path) -> None:
+    cells = [cell(*values) for values in CELLS]
+    for number, entry in enumerate(cells):
+        entry |= {"known_to_encoder": number % 2 == 0, "related": True}
+    cells.append({**cell("pos", "dan", Kind.UNTOUCHED, "accuracy", 80.0), "related": False})
+    run = write_results(tmp_path / "divided", cells)
+    page = Page(write_report([run]))
+    untouched = page.text.partition("had no training data of any sort")[2]
+    assert "new to the encoder, related 61.0 1 cell" in untouched
+    assert "unrelated 80.0 1 cell" in untouched
+    other = write_results(tmp_path / "other", cells)
+    page = Page(write_report([run, other]))
+    side_by_side = page.text.partition("Side by side")[2]
+    assert "unrelated cells: pos 1" in side_by_side
+    assert (
+        write_report([write_results(tmp_path / "plain")]).read_text().count("to the encoder") == 0
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -239,3 +240,13 @@ def test_differences_of_all_tasks_have_one_axis_and_are_described() -> None:
     assert "the nearest language 20%, another language 20%, another task 80%" in drawings[1]
     assert {"1", "3", "another task"} <= texts(drawings[0]).keys()
     assert "4" not in texts(drawings[0])
+
+
+def test_the_strata_of_a_run_have_lines_of_their_own() -> None:
+    whole = row("a", None, 55, kinds=(Kind.UNTOUCHED,), by_cell=(70, 40))
+    known = row("a", None, 70, kinds=whole.kinds, by_cell=(70,), stratum="known to the encoder")
+    new = replace(known, by_seed=(40,), by_cell=(40,), stratum="new to the encoder")
+    words = texts(draw_scores([whole, known, new], "p", Scale(0, 100)))
+    assert {"known (1)", "new (1)", "55.0", "70.0", "40.0"} <= words.keys()
+    one = draw_scores([whole, replace(whole, stratum="unrelated")], "p", Scale(0, 100))
+    assert "unrelated (2)" not in texts(one)  # it is the whole kind

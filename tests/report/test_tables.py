@@ -108,7 +108,18 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
 
 def test_json_has_every_row_with_its_kind_and_counts(chapters: list[Chapter]) -> None:
     data = json.loads(as_json(chapters))
-    needed = {"setting", "method", "task", "kind", "metric", "mean", "std", "seeds", "cells"}
+    needed = {
+        "setting",
+        "method",
+        "task",
+        "kind",
+        "stratum",
+        "metric",
+        "mean",
+        "std",
+        "seeds",
+        "cells",
+    }
     needed |= {"test_examples", "not_applicable", "against_baseline"}
     of_curve = [row for row in data if row["setting"] == "few"]
     assert all(row.keys() == needed for row in data if row["setting"] == "mixed")
@@ -128,7 +139,8 @@ def test_csv_has_every_score_of_every_run(folder: Path) -> None:
     assert {line["examples"] for line in lines} == {"40"}
     assert lines[0] == {
         "setting": "mixed", "method": "hyperx", "seed": "1", "task": "pos", "kind": "supervised",
-        "language": "eng", "metric": "accuracy", "score": "75.000", "examples": "40",
+        "language": "eng", "known_to_encoder": "", "related": "", "metric": "accuracy",
+        "score": "75.000", "examples": "40",
         "few_shot_examples": "", "few_shot_draw": "",
     }  # fmt: skip
 
@@ -166,3 +178,39 @@ def test_latex_is_escaped(tmp_path: Path) -> None:
     text = as_latex(chapters_of(read_systems(tmp_path)))
     assert r"a\_b \& 50 \%: supervised" in text
     assert r"hyper\_x & 100" in text
+
+
+STRATA = {"eng": (True, True), "isl": (True, True), "fao": (False, True), "dan": (True, False)}
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    right, dan = [1, 0, 1, 1], ("pos", "dan")
+    for method in ("hyperx", "adapters"):
+        scores = {("pos", "eng"): right, ("pos", "fao"): right, dan: right, ("ner", "fao"): right}
+        add(tmp_path / "divided", "s", method, 1, scores, strata=STRATA)
+    return tmp_path / "divided"
+
+
+def test_strata_stand_behind_their_kind_in_every_format(divided: Path) -> None:
+    systems = read_systems(divided)
+    (chapter,) = chapters_of(systems)
+    supervised, untouched = chapter.tables
+    assert supervised.note == "cells: pos 1; known to the encoder, related"
+    assert supervised.strata == ()  # it would say the same again
+    titles = [(table.title.partition(": ")[2], table.note) for table in untouched.strata]
+    assert titles == [
+        ("known to the encoder, unrelated", "cells: pos 1"),
+        ("new to the encoder, related", "cells: pos 1, ner 1"),
+    ]
+    columns = [list(table.frame) for table in untouched.strata]
+    assert columns == [["pos accuracy", "ner span F1", "all"]] * 2
+    for text in (as_markdown("made", [chapter]), as_latex([chapter])):
+        assert text.index("new to the encoder, related") > text.index("known to the encoder, unrel")
+    assert {row["stratum"] for row in json.loads(as_json([chapter])) if row["task"] == "ner"} == {
+        "", "new to the encoder, related",
+    }  # fmt: skip
+    lines = csv.DictReader(as_csv(systems.cells).splitlines())
+    assert {(x["language"], x["known_to_encoder"], x["related"]) for x in lines} == {
+        ("eng", "True", "True"), ("fao", "False", "True"), ("dan", "True", "False"),
+    }  # fmt: skip

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..errors import HyperlectError
-from ..grid import Cell, Kind
+from ..grid import STRATA_MEANING, Cell, Kind
 from ..languages import resolve
 from ..run_folder import RECIPE, RESULTS, require_run
 from . import (
@@ -130,11 +130,14 @@ def _averages(results: Results) -> Table:
     numbers = (Column(name, justify="right") for name in ("mean", "cells"))
     title = "averages by kind of cell"
     table = Table("task", "kind of cell", "metric", *numbers, title=title, **LOOK)
-    for average in results.averages:
+    rows = [row for average in results.averages for row in (average, *average.strata)]
+    for average in rows:
         kind, without = average.kind, average.not_applicable
         table.add_row(
             average.task,
-            Text(f"{kind.mark} {kind}", style=COLOURS[kind]),
+            Text(
+                f"  {average.stratum}" if average.stratum else f"{kind.mark} {kind}", COLOURS[kind]
+            ),
             average.metric,
             _figure(average.mean),
             f"{average.cells}" + (f" ({without} n/a)" if without else ""),
@@ -153,6 +156,8 @@ def _legend(results: Results) -> Text:
         lines.append(Text(text, style="dim"))
     for kind in results.kinds:
         lines.append(Text(f"{kind.mark} {kind}: {kind.meaning}", style=COLOURS[kind]))
+    if any(average.strata for average in results.averages):
+        lines.append(Text(STRATA_MEANING, style="dim"))
     for reason in dict.fromkeys(cell.note for cell in results.cells if cell.note):
         lines.append(Text(f"n/a: {reason}", style="dim"))
     return Text("\n").join(lines)

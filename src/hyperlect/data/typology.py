@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError, Problems, UnknownNameError, nearest
-from ..languages import resolve, same_language
+from ..languages import macrolanguage, resolve, same_language
 
 URIEL = "uriel"
 LICENCE = "CC BY-SA 4.0 (URIEL, Littell et al. 2017)"
@@ -150,6 +150,22 @@ class Typology:
                 deviation = np.nanstd(table, axis=0) if self.source != URIEL else np.ones(1)
                 statistics[block] = mean, np.where(deviation == 0, 1.0, deviation)
         return statistics
+
+    def families(self, codes: Iterable[str]) -> dict[str, str]:
+        """Return the family of each language: the largest group of relatives that it belongs to.
+
+        A language in no group has the family of its macro-language (``nor`` for ``nob``). Those
+        whose family the table does not have, isolates among them, are left out.
+        """
+        groups, names = self.tables["family"] == 1, self.names["family"]
+        sizes = groups.sum(axis=0)
+        families = {}
+        for code in codes:
+            rows = [self._row(language) for language in (code, macrolanguage(code))]
+            sized = [sizes * groups[row] for row in rows if row is not None and groups[row].any()]
+            if sized:
+                families[code] = names[int(sized[0].argmax())].removeprefix("F_")
+        return families
 
     def similarity(self, code: str, others: Iterable[str]) -> dict[str, float]:
         """Compare a language with others: the mean over the groups of columns of their cosines.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,10 +19,11 @@ from rich.progress import MofNCompleteColumn, Progress
 from ..data.corpus import read_corpus
 from ..data.readers import SPLITS, Split
 from ..data.sampling import evenly
+from ..data.typology import URIEL, Typology
 from ..errors import DataError, HyperlectError, UnknownNameError, unknown
-from ..grid import Cell, Kind
+from ..grid import Cell, Grid, Kind, Stratum
 from ..hardware import Precision, choose_device
-from ..languages import resolve
+from ..languages import encoder_languages, languages_in, resolve
 from ..model import HyperX
 from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
@@ -243,6 +244,7 @@ def evaluate_run(
     settings = recipe.evaluation
     tokens, precision, trust = settings.tokens_per_batch, settings.precision, Trust.read(run)
     scored = fill(model, rows, tokens, precision, console, trust)
+    strata = find_strata(recipe, model.grid, {cell.language for cell in rows})
     results = Results(
         name=recipe.name,
         method=recipe.method,
@@ -252,11 +254,42 @@ def evaluate_run(
         seconds=training["seconds"],
         trained_parameters=training.get("trained_parameters"),
         date=datetime.date.today().isoformat(),
-        cells=tuple(scored),
+        cells=tuple(c.model_copy(update=strata[c.language]._asdict()) for c in scored),
     )
     if save and cells is None and split == "test" and not files:
         write_results(run, results)
     return results
+
+
+def find_strata(recipe: Recipe, grid: Grid, languages: Collection[str]) -> dict[str, Stratum]:
+    """Say of each language what it has to build on.
+
+    Where the recipe names no pretraining languages or no families, those of a known encoder and
+    the families of URIEL count, as far as it is installed.
+
+    Args:
+        recipe: with its encoder and settings of evaluation.
+        grid: what was trained.
+        languages: their codes.
+    """
+    settings = recipe.evaluation
+    known = encoder_languages(recipe.backbone)
+    if settings.encoder_languages is not None:
+        known = languages_in(settings.encoder_languages)
+    families = {resolve(code): family for code, family in settings.families.items()}
+    if not families:  # those of a recipe may be branches, which must not meet families
+        with suppress(DataError):  # URIEL is an extra
+            table = Typology.read(URIEL, ["family"])
+            families = table.families(grid.labelled_languages | {*languages})
+    return {
+        code: Stratum(
+            None if known is None else code in known,
+            families[code] in {families.get(other) for other in grid.labelled_languages - {code}}
+            if code in families
+            else None,
+        )
+        for code in languages
+    }
 
 
 def measure_trust(

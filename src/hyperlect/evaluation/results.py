@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ..errors import Problems, RunError
-from ..grid import Cell, Kind
+from ..grid import STRATA, Cell, Kind, Stratum
 from ..run_folder import EXAMPLES, RESULTS, read_json, write_json
 from ..tasks import TaskType
 
@@ -59,6 +60,8 @@ class CellResult(BaseModel):
             and for tasks without a fitted relation.
         by_example: numerator and denominator of each example, as in `metrics.Score`. They are kept
             in a file of their own.
+        known_to_encoder: whether the encoder was pretrained on the language, as in `grid.Stratum`.
+        related: whether another language of its family has labels in training.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,12 +79,19 @@ class CellResult(BaseModel):
     note: str = ""
     promised: float | None = None
     expected: Expected | None = None
+    known_to_encoder: bool | None = None
+    related: bool | None = None
     by_example: Sequence[tuple[int, int]] = Field(default=(), exclude=True, repr=False)
 
     @property
     def cell(self) -> Cell:
         """Its cell."""
         return Cell(self.task, self.language)
+
+    @property
+    def stratum(self) -> Stratum:
+        """What its language has to build on."""
+        return Stratum(self.known_to_encoder, self.related)
 
     @property
     def scored(self) -> bool:
@@ -106,13 +116,15 @@ class CellResult(BaseModel):
 
 
 class Average(BaseModel):
-    """The unweighted mean over the cells of one task and kind.
+    """The unweighted mean over the cells of one task and kind, or of one stratum of these.
 
     Attributes:
         task, kind, metric: of the cells.
         mean: over those with a score; None if none has one.
         cells: how many have one.
         not_applicable: how many have none, since the method does not apply to them.
+        stratum: of the cells; empty for the mean over all.
+        strata: the means of its strata, as far as these are known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,6 +135,22 @@ class Average(BaseModel):
     mean: float | None
     cells: int
     not_applicable: int = 0
+    stratum: str = ""
+    strata: tuple[Average, ...] = ()
+
+    @classmethod
+    def of(cls, cells: Sequence[CellResult], stratum: str = "") -> Average:
+        """Average cells of one task and kind."""
+        scores = [cell.score for cell in cells if cell.score is not None]
+        return cls(
+            task=cells[0].task,
+            kind=cells[0].kind,
+            metric=cells[0].metric,
+            mean=sum(scores) / len(scores) if scores else None,
+            cells=len(scores),
+            not_applicable=len(cells) - len(scores),
+            stratum=stratum,
+        )
 
 
 class Results(BaseModel):
@@ -173,25 +201,19 @@ def is_perplexity(metric: str) -> bool:
 
 
 def averages(cells: Iterable[CellResult]) -> list[Average]:
-    """Average scores by task and kind, in the order of tasks, then of `Kind`."""
+    """Average scores by task and kind, each with its strata, in the order of tasks and `Kind`."""
     groups: dict[tuple[str, Kind], list[CellResult]] = defaultdict(list)
     for cell in cells:
         groups[cell.task, cell.kind].append(cell)
     tasks = list(dict.fromkeys(task for task, _ in groups))
     result = []
-    for task, kind in ((task, kind) for task in tasks for kind in Kind if (task, kind) in groups):
-        group = groups[task, kind]
-        scores = [cell.score for cell in group if cell.score is not None]
-        result.append(
-            Average(
-                task=task,
-                kind=kind,
-                metric=group[0].metric,
-                mean=sum(scores) / len(scores) if scores else None,
-                cells=len(scores),
-                not_applicable=len(group) - len(scores),
-            )
-        )
+    for place in product(tasks, Kind):
+        if group := groups.get(place):
+            divided = {s: [cell for cell in group if cell.stratum == s] for s in STRATA}
+            strata = tuple(Average.of(of, str(s)) for s, of in divided.items() if of)
+            if strata[0].stratum == str(Stratum()):  # nothing is known of any cell
+                strata = ()
+            result.append(Average.of(group).model_copy(update={"strata": strata}))
     return result
 
 

@@ -10,7 +10,7 @@ from .. import __version__
 from ..backbone.builtin import BUILTIN_IDS
 from ..errors import counted, listed
 from ..evaluation.results import CellResult, Results
-from ..grid import Cell, Kind
+from ..grid import STRATA_MEANING, Cell, Kind
 from ..languages import name, public_code
 from ..methods import METHODS
 from ..model.config import EncoderReference, HyperXConfig
@@ -104,6 +104,7 @@ def model_card(
         example=example,
         example_input='("One text.", "Another.")' if reads_pairs else '"…"',
         averages=_averages(results),
+        strata=STRATA_MEANING if results and any(a.strata for a in results.averages) else "",
         kinds=_kinds(results),
         ranges=_ranges(scored),
         data_table=_data(blocks),
@@ -150,8 +151,15 @@ def _averages(results: Results | None) -> str:
     if results is None:
         return ""
     rows = [
-        (a.task, a.kind, a.metric, "n/a" if a.mean is None else f"{a.mean:.1f}", a.cells)
-        for a in results.averages
+        (
+            a.task,
+            f"{a.kind}: {a.stratum}" if a.stratum else a.kind,
+            a.metric,
+            "n/a" if a.mean is None else f"{a.mean:.1f}",
+            a.cells,
+        )
+        for average in results.averages
+        for a in (average, *average.strata)
     ]
     return _table(("task", "kind of cell", "metric", "mean", "cells"), rows, numbers=2)
 

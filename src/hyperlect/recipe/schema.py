@@ -21,7 +21,7 @@ from ..data.readers import READERS, Quoting
 from ..errors import HyperlectError
 from ..grid import Cell
 from ..hardware import Precision
-from ..languages import resolve
+from ..languages import languages_in, resolve
 from ..methods import METHODS
 from ..tasks import LABEL_SETS, OUTSIDE, TASK_TYPES, Scheme, TaskType, Unlabelled, label_set
 
@@ -29,7 +29,9 @@ Value = TypeVar("Value")
 
 
 def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Return the values of a list. Raises `ValueError` where one is listed twice."""
+    """Return the values of a list. Raises `ValueError` where there are none, or one twice."""
+    if not values:
+        raise ValueError("must not be empty")
     twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
     if twice:
         raise ValueError(f"lists {', '.join(twice)} twice; list each value once")
@@ -102,8 +104,13 @@ MethodName = Annotated[str, PlainValidator(_name_in(METHODS))]
 Label = Annotated[Text, BeforeValidator(_number_as_text)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 Language = Annotated[str, _checked(lambda text: resolve(text) and text)]
-Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
+Distinct = Annotated[tuple[Value, ...], AfterValidator(_distinct)]
 CellNames = Annotated[Distinct[Annotated[str, _checked(_cell)]], BeforeValidator(_one_or_many)]
+
+LanguageNames = Annotated[
+    Distinct[Annotated[str, _checked(lambda text: languages_in([text]) and text)]],
+    BeforeValidator(_one_or_many),
+]
 
 
 class Section(BaseModel):
@@ -319,3 +326,11 @@ class EvaluationSection(Section):
     tf32 or bf16, which save time where they do in training and move scores a little."""
     examples: Positive | None = None
     """At most this many examples of each cell, evenly spread over its data; null for all."""
+    encoder_languages: LanguageNames | None = None
+    """The languages that the encoder was pretrained on, by which results are shown in strata: the
+    lists xlm-r (its 100) and mbert (its 104), languages, or both. Without it, the list of a known
+    encoder: XLM-R, multilingual e5 and mDeBERTa, multilingual BERT and DistilBERT."""
+    families: dict[Language, Text] = {}
+    """Language → its family, or branch (only equality counts), by which results are shown in
+    strata. Of languages that are not named it is then not known. Without any, the families of
+    URIEL, where hyperlect[typology] is installed."""

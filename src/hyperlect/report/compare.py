@@ -1,7 +1,8 @@
 """How systems compare: means over the cells that all have, their spread, and tests.
 
-A setting compares systems by task and kind of cell, over seeds. A few-shot curve compares them by
-task and number of labelled examples, over draws and seeds. Both give rows.
+A setting compares systems by task and kind of cell, and within kinds by stratum, over seeds. A
+few-shot curve compares them by task and number of labelled examples, over draws and seeds. Both
+give rows.
 
 A test says whether the difference of two systems may be chance. Test examples and seeds are
 samples: other examples, or other seeds, would have given another difference. They are
@@ -31,6 +32,7 @@ import math
 import statistics
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ from numpy.typing import NDArray
 
 from ..errors import unknown
 from ..evaluation.results import is_perplexity
-from ..grid import Cell, Kind
+from ..grid import STRATA, Cell, Kind, Stratum
 
 DRAWS = 2000
 LEVEL = 0.05
@@ -130,6 +132,9 @@ def _student(freedom: int) -> NDArray[np.float64]:
 ALL = "all"
 """What stands for the mean over tasks."""
 BASELINES = ("adapters", "task-hypernet", "finetune", "head")
+DIFFERING = "not the same in all runs"
+"""What stands for the stratum of a cell on which the runs do not agree."""
+_STRATA = [*map(str, STRATA), DIFFERING]
 _CELL = ["task", "kind", "language", "metric", "examples", "units"]
 
 
@@ -140,6 +145,7 @@ class Row:
     Attributes:
         setting, method, task, metric: of what; the task may be `ALL`, which has no metric.
         kinds: of the cells; before a language had labelled examples there may be several.
+        stratum: of the cells; empty for all those of the kind.
         by_seed: the mean over cells with each seed (and draw); empty where the method applies to
             none of the cells.
         by_cell, languages: the mean over seeds in each cell, and the cell's language.
@@ -157,6 +163,7 @@ class Row:
     task: str
     metric: str
     kinds: tuple[Kind, ...]
+    stratum: str = ""
     by_seed: tuple[float, ...] = ()
     by_cell: tuple[float, ...] = ()
     languages: tuple[str, ...] = ()
@@ -187,8 +194,9 @@ class Row:
     def data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         plain = asdict(self) | {"kind": "; ".join(self.kinds), "mean": self.mean, "std": self.std}
-        keys = ["setting", "method", "task", "kind", "metric", "mean", "std", "seeds", "cells"]
-        data = {key: plain[key] for key in [*keys, "test_examples", "not_applicable"]}
+        of, numbers = ["setting", "method", "task", "kind", "stratum", "metric"], ["mean", "std"]
+        keys = [*of, *numbers, "seeds", "cells", "test_examples", "not_applicable"]
+        data = {key: plain[key] for key in keys}
         against = plain["against_baseline"] or {}
         rounded = {key: round(value, 4 if key == "p" else 3) for key, value in against.items()}
         data["against_baseline"] = rounded or None
@@ -221,7 +229,8 @@ def choose_baseline(cells: pd.DataFrame, wanted: str | None) -> str | None:
 def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Row], list[str]]:
     """Summarise a setting, by kind, task and system; last the mean over tasks of each kind.
 
-    Systems are compared in the cells that each either scored with every seed or cannot have.
+    Each kind is followed by its strata, as far as these are known. Systems are compared in the
+    cells that each either scored with every seed or cannot have.
 
     Args:
         cells: the rows of one setting.
@@ -236,16 +245,23 @@ def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Ro
     drawn = _draw(counts) if baseline in cannot else None
     kinds, tasks = (scores.index.get_level_values(level) for level in ("kind", "task"))
     metrics = dict(zip(tasks, scores.index.get_level_values("metric"), strict=True))
+    strata = _strata(whole, scores.index)
     rows: list[Row] = []
-    for kind in Kind:
-        groups = [[t] for t in whole["task"].unique() if t in tasks[kinds == str(kind)]]
+    for kind, stratum in product(Kind, ("", *_STRATA)):
+        within = kinds == str(kind)
+        if stratum:
+            if set(strata[within]) <= {str(Stratum())}:  # nothing is known
+                continue
+            within &= strata == stratum
+        groups = [[t] for t in whole["task"].unique() if t in tasks[within]]
         percent = [task for (task,) in groups if not is_perplexity(metrics[task])]
         for group in [*groups, percent] if len(percent) > 1 else groups:
             name, metric = (ALL, "") if len(group) > 1 else (group[0], metrics[group[0]])
-            every = (kinds == str(kind)) & tasks.isin(group)
+            every = within & tasks.isin(group)
             compared = []
             for method in whole["method"].unique():
-                row = Row(whole["setting"].iloc[0], method, name, metric, (kind,))
+                setting = whole["setting"].iloc[0]
+                row = Row(setting, method, name, metric, (kind,), stratum=stratum)
                 able = every & ~cannot[method].to_numpy()
                 if set(tasks[able]) == set(group):  # a mean over fewer would be of something else
                     row = _scored(row, scores.loc[able, method])
@@ -256,6 +272,16 @@ def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Ro
                 compared.append(replace(row, not_applicable=int(every.sum()) - row.cells))
             rows += mark_best(compared)
     return rows, _left_out(cells, scores.index)
+
+
+def _strata(cells: pd.DataFrame, index: pd.MultiIndex) -> NDArray[np.str_]:
+    """Return the stratum of each cell of an index; `DIFFERING` where runs do not agree on it."""
+    cell = ["task", "language"]
+    strata = cells.groupby(cell)["stratum"].agg(
+        lambda names: names.iloc[0] if names.nunique() == 1 else DIFFERING
+    )
+    of_index = strata.reindex(index.droplevel([level for level in _CELL if level not in cell]))
+    return np.array(of_index, dtype=str)
 
 
 def _shared(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

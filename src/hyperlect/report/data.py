@@ -9,6 +9,7 @@ Every comparison starts from the table. One row is one cell of one run:
     trained_as                     the method of the recipe
     parameters, seconds            of the whole run; missing where they were not kept
     task, kind, language, metric, examples, units    the cell; `units` is -1 without a score
+    known_to_encoder, related, stratum    of the language, as in `grid.Stratum`; as far as known
     score                          a percentage or a perplexity; missing without one
     scored, applicable             whether there is a number, whether the method could have one
     counts                         what each example adds, (2, examples); None where it was not kept
@@ -50,6 +51,7 @@ from ..run_folder import (
 
 Content = TypeVar("Content")
 SELECTION = "selection score, development data"
+_COLUMNS = {"task", "language", "metric", "score", "examples", "known_to_encoder", "related"}
 ADDED = "added after training"
 """The sort of data of a language that training with all others did not see."""
 
@@ -285,8 +287,9 @@ def _rows(
             "trained_as": results.method,
             "parameters": results.trained_parameters,
             "seconds": results.seconds,
-            **result.model_dump(include={"task", "language", "metric", "score", "examples"}),
+            **result.model_dump(include=_COLUMNS),
             "kind": str(result.kind),
+            "stratum": str(result.stratum),
             "units": result.units if result.scored and result.units is not None else -1,
             "scored": result.scored,
             "applicable": result.applicable,

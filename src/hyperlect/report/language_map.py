@@ -119,22 +119,8 @@ def describe_languages(embeddings: Embeddings) -> Languages:
     typology = Distances.of(known, np.array(similar))
     trained = [code for code in known if kinds.get(code) in _MARKS]
     agree = agreement(learned.among(trained), typology.among(trained))
-    families = _families(table, known)
+    families = table.families(known)
     return Languages(learned, kinds, typology, families, agree, table.licence)
-
-
-def _families(table: Typology, codes: Sequence[str]) -> dict[str, str]:
-    """Return the largest group of relatives that each language belongs to: its family."""
-    names = table.names["family"]
-    before = list(table.names).index("family")
-    start = sum(len(columns) for columns in list(table.names.values())[:before])
-    sizes = (table.tables["family"] == 1).sum(axis=0)
-    families = {}
-    for code in codes:
-        groups = table.vector(code).numpy()[start : start + len(names)] == 1
-        if groups.any():
-            families[code] = names[int((sizes * groups).argmax())].removeprefix("F_")
-    return families
 
 
 def agreement(one: Distances, other: Distances) -> Agreement | None:

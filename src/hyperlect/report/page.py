@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..evaluation.results import CellResult, is_perplexity
-from ..grid import Kind
+from ..grid import STRATA, Kind
 from ..languages import name
 from ..run_folder import REPORT, write_text
 from . import plots
@@ -115,6 +115,7 @@ def _render(title: str, **content: object) -> str:
     helpers = {
         "plots": plots,
         "levels": LEVELS,
+        "strata": [*map(str, STRATA)],
         "language_groups": language_groups,
         "describe_languages": describe_languages,
         "draw_map": draw_map,

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, PercentFormatter
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from ..errors import counted
@@ -121,7 +122,7 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
     A dot is a seed, or a cell where no system has several seeds.
 
     Args:
-        rows: of one task, each with a score, in the order of kinds.
+        rows: of one task, each with a score, in the order of kinds; of one run also of strata.
         prefix: put before every id, since several drawings share one page.
         scale: of the scores, for one run, of which the lowest and the highest language are named;
             without, systems are named, and their scores have a scale of their own.
@@ -131,15 +132,22 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
     perplexity = is_perplexity(rows[0].metric)
     axis = scale or Scale.around((x for scores in dots.values() for x in scores), perplexity)
     kinds = [list(of_kind) for _, of_kind in groupby(rows, key=lambda row: row.kinds[0])]
-    figure = empty_figure(_WIDTH, 22 * len(rows) + 27 * len(kinds) + 16)
+    if scale:  # a single stratum is the whole kind
+        kinds = [of_kind if len(of_kind) > 2 else of_kind[:1] for of_kind in kinds]
+    lines = sum(map(len, kinds))
+    figure = empty_figure(_WIDTH, 22 * lines + 27 * len(kinds) + 16)
     sizes = [len(of_kind) for of_kind in kinds]
     panels = figure.subplots(len(kinds), sharex=True, squeeze=False, height_ratios=sizes)
     for axes, of_kind in zip(panels[:, 0], kinds, strict=True):
-        kind, counts = of_kind[0].kinds[0], counts_text([len(dots[row]) for row in of_kind], dot)
-        axes.set_title(f"{kind.mark} {kind} · {counts}", loc="left")
-        names = [m if len(m) < 23 else f"{m[:21]}…" for m in (row.method for row in of_kind)]
+        kind = of_kind[0].kinds[0]
+        counts = counts_text([len(dots[row]) for row in of_kind if not row.stratum], dot)
+        axes.set_title(" ")  # room for a title from the edge of the figure on, above the names too
+        place = blended_transform_factory(figure.transFigure, axes.transAxes)
+        title: dict[str, Any] = {"size": 11.5, "textcoords": "offset points", "in_layout": False}
+        axes.annotate(f"{kind.mark} {kind} · {counts}", (0, 1), (0, 4), place, **title)
+        names = [_tick(row, single=scale is not None) for row in of_kind]
         axes.set(ylim=(len(of_kind) - 0.5, -0.5))
-        axes.set_yticks(range(len(of_kind)), [""] * len(of_kind) if scale else names)
+        axes.set_yticks(range(len(of_kind)), names)
         axes.grid()
         axis.set_axis(axes)
         means = np.array([row.mean for row in of_kind], dtype=float)
@@ -155,11 +163,19 @@ def draw_scores(rows: Sequence[Row], prefix: str, scale: Scale | None = None) ->
                 below: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
                 axes.annotate(code, (score, y), (0, -12), size=9.5, color=MUTED, **below)
     texts = (
-        f"{'' if scale else f'{row.method}, '}{row.kinds[0]}: mean {figure_text(row.mean)} over "
-        f"{counted(len(dots[row]), dot)}"
-        for row in rows
+        f"{'' if scale else f'{row.method}, '}{row.kinds[0]}{row.stratum and ', '}{row.stratum}: "
+        f"mean {figure_text(row.mean)} over {counted(len(dots[row]), dot)}"
+        for of_kind in kinds
+        for row in of_kind
     )
     return to_svg(figure, prefix, f"{rows[0].task}: scores by kind", f"{'; '.join(texts)}.")
+
+
+def _tick(row: Row, single: bool) -> str:
+    """Name a line of scores: the system, or of a single one the stratum."""
+    if single:
+        return f"{row.stratum.replace(' to the encoder', '')} ({row.cells})" if row.stratum else ""
+    return row.method if len(row.method) < 23 else f"{row.method[:21]}…"
 
 
 @matplotlib.rc_context(STYLE)

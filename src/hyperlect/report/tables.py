@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from ..errors import counted, listed
 from ..evaluation.results import CellResult, is_perplexity
-from ..grid import Kind
+from ..grid import STRATA_MEANING, Kind
 from ..languages import name
 from .compare import ALL, Row, summarise, summarise_curve
 from .data import Systems
@@ -35,12 +35,14 @@ class Table:
         title, note: the kind or the task, and over what the means are.
         kind: of the cells; None on a curve, along which it changes.
         frame: systems × columns of rows (or texts); missing where a system has none.
+        strata: tables of the same columns for the strata of the kind, if it has several.
     """
 
     title: str
     note: str
     kind: Kind | None
     frame: pd.DataFrame
+    strata: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Chapter:
     tables: list[Table]
     legend: str
     missing: str
+
+    @property
+    def every_table(self) -> list[Table]:
+        """The tables, each followed by those of its strata."""
+        return [each for table in self.tables for each in (table, *table.strata)]
 
 
 def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
@@ -90,6 +97,7 @@ def _environment() -> Environment:
     )
     helpers = (name, counted, listed, figure_text, score_text, marks, is_perplexity, cell_text)
     environment.filters |= {helper.__name__: helper for helper in helpers}
+    environment.globals |= {"strata_meaning": STRATA_MEANING}
     environment.filters |= {"counts": counts_text, "number": _number}
     environment.tests["perplexity"] = lambda metric, wanted: is_perplexity(metric) == wanted
     return environment
@@ -108,21 +116,40 @@ def _tables(rows: Sequence[Row], costs: pd.DataFrame, curve: bool) -> list[Table
     """Lay rows out, systems down: a table for each kind of a setting, for each task of a curve."""
     tables = []
     for _, of_table in groupby(rows, key=lambda row: row.task if curve else row.kinds):
-        group = list(of_table)
+        whole, *strata = (list(g) for _, g in groupby(of_table, key=lambda row: row.stratum))
+        first, frame = whole[0], _frame(whole, costs.index, curve)
         if curve:
-            title, kind = group[0].task, None
-            note = f"{group[0].metric} by labelled examples; cells: {group[0].cells}"
-        else:
-            title, kind = str(group[0].kinds[0]), group[0].kinds[0]
-            counts = {row.task: row.cells + row.not_applicable for row in group if row.task != ALL}
-            note = f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
-        columns: dict[str, dict[str, Row]] = {}
-        for row in group:
-            head = f"{row.labelled:,}" if curve else f"{row.task} {row.metric}".strip()
-            columns.setdefault(head, {})[row.method] = row
-        frame = pd.DataFrame(columns, index=costs.index, dtype=object)
-        tables.append(Table(title, note, kind, frame if curve else frame.join(costs)))
+            note = f"{first.metric} by labelled examples; cells: {first.cells}"
+            tables.append(Table(first.task, note, None, frame))
+            continue
+        title, note = str(first.kinds[0]), _counts(whole)
+        divided = tuple(
+            Table(
+                f"{title}: {rows[0].stratum}",
+                _counts(rows),
+                first.kinds[0],
+                _frame(rows, costs.index).reindex(columns=frame.columns),
+            )
+            for rows in strata
+        )
+        if len(strata) == 1 and _counts(strata[0]) == note:  # it is the whole kind
+            note, divided = f"{note}; {strata[0][0].stratum}", ()
+        tables.append(Table(title, note, first.kinds[0], frame.join(costs), divided))
     return tables
+
+
+def _frame(rows: Sequence[Row], systems: pd.Index, curve: bool = False) -> pd.DataFrame:
+    """Lay rows out, systems down; across stand tasks, or numbers of labelled examples."""
+    columns: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        head = f"{row.labelled:,}" if curve else f"{row.task} {row.metric}".strip()
+        columns.setdefault(head, {})[row.method] = row
+    return pd.DataFrame(columns, index=systems, dtype=object)
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    counts = {row.task: row.cells + row.not_applicable for row in rows if row.task != ALL}
+    return f"cells: {', '.join(f'{task} {count}' for task, count in counts.items())}"
 
 
 def _costs(cells: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +191,7 @@ def as_markdown(title: str, chapters: Sequence[Chapter]) -> str:
     texts = [f"# {title}"]
     for chapter in chapters:
         texts.append(f"## {chapter.name}")
-        for table in chapter.tables:
+        for table in chapter.every_table:
             frame = _texts(table, {"*": r"\*", "|": r"\|"}, "**{}**")
             rule = ["---", *["--:"] * table.frame.shape[1]]
             lines = [frame.columns, rule, *frame.to_numpy()]
@@ -178,7 +205,7 @@ def as_latex(chapters: Sequence[Chapter]) -> str:
     """Write tables for LaTeX with the package booktabs."""
     texts = ["% needs \\usepackage{booktabs}\n"]
     for chapter in chapters:
-        for table in chapter.tables:
+        for table in chapter.every_table:
             caption = f"{chapter.name}: {table.title} ({table.note}). {chapter.legend}"
             latex = (
                 _texts(table, _LATEX, r"\textbf{{{}}}")
@@ -215,7 +242,8 @@ def as_json(chapters: Sequence[Chapter]) -> str:
 
 def as_csv(cells: pd.DataFrame) -> str:
     """Write every score of every run, a line each, those of curves last."""
-    heads = ["setting", "method", "seed", "task", "kind", "language", "metric", "score", "examples"]
+    about = ["task", "kind", "language", "known_to_encoder", "related", "metric"]
+    heads = ["setting", "method", "seed", *about, "score", "examples"]
     points = cells[["labelled", "draw"]].astype("Int64")
     points.columns = ["few_shot_examples", "few_shot_draw"]
     table = cells[heads].join(points)
