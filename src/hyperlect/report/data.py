@@ -41,6 +41,7 @@ from ..run_folder import (
     METRICS,
     MODEL,
     RECIPE,
+    TRAINING,
     VERSIONS,
     WEIGHTS,
     RunState,
@@ -156,6 +157,7 @@ class Run:
     differences: Differences | None
     recipe: str | None
     versions: dict[str, str] | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def cells(self) -> dict[Cell, CellResult]:
@@ -194,6 +196,7 @@ def read_run(folder: Path) -> Run:
         _read(folder / WEIGHTS, _differences),
         _read(folder / RECIPE, _recipe),
         _read(folder / VERSIONS, _versions),
+        tuple(read_json_or_empty(folder / TRAINING).get("warnings", ())),
     )
 
 
