@@ -131,7 +131,8 @@ def save_checkpoint(
             partial.unlink()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         if (free := shutil.disk_usage(folder).free) < size:
-            raise OSError(f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB")
+            sizes = f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
+            raise OSError(sizes)
     text = json.dumps(state)
     about = {"format_version": str(FORMAT_VERSION), "state": text}
     save_tensors(tensors, path, {**about, "sha256": tensors_digest(tensors, text)})
