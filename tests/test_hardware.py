@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hyperlect.errors import HyperlectError, UnknownNameError
 from hyperlect.hardware import (
     arithmetic,
     choose_device,
+    deterministic,
     free_memory,
     processor,
     version_changes,
@@ -102,19 +104,42 @@ def test_versions_name_everything_that_a_result_depends_on() -> None:
 
 def test_changes_of_hardware_and_libraries_are_named() -> None:
     now = versions("cpu", "fp32")
-    assert version_changes(now, now) is None
-    assert version_changes({**now, "platform": "another"}, now) is None
-    assert version_changes({}, now) is None  # entries of only one of them are not changes
+    assert version_changes(now, now) == []
+    assert version_changes({**now, "platform": "another"}, now) == []
+    assert version_changes({}, now) == []  # entries of only one of them are not changes
     changes = version_changes({**now, "device": "cuda: Some GPU", "torch": "1.0"}, now)
-    assert changes is not None
-    for text in ("cuda: Some GPU", now["device"], "torch", "1.0"):
-        assert text in changes
-    assert "python" not in changes
+    torch_now, device = changes
+    assert torch_now == f"torch {now['torch']} (before: 1.0)"
+    assert device == f"device {now['device']} (before: cuda: Some GPU)"
+
+
+def test_versions_name_the_source_and_what_is_set_for_arithmetic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("UNRELATED", "1")
+    now = versions("cpu", "fp32")
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in now["environment"].split()
+    assert "UNRELATED" not in now["environment"]
+    assert len(now["source"]) == 12
+
+
+def test_deterministic_arithmetic_holds_inside_the_block_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 
 def test_earlier_versions_called_fp32_no() -> None:
     now = versions("cpu", "fp32")
-    assert version_changes({**now, "precision": "no"}, now) is None
+    assert version_changes({**now, "precision": "no"}, now) == []
     assert version_changes({**now, "precision": "no"}, {**now, "precision": "bf16"})
 
 

@@ -439,8 +439,6 @@ def tag(model: HyperX, shard: Shard, output: Path, settings: Settings) -> dict[s
     added = (shard.path, numbers, rows, [errors.get(row) for row in range(shard.rows)])
     with replacing(output / shard.file) as partial, partial.open("wb") as stream:
         _write(stream, kept, added, tasks)
-        stream.flush()
-        os.fsync(stream.fileno())
     of_rows = (prediction for of_row in predictions.values() for prediction in of_row)
     cells = Counter((p.task, p.language, str(p.kind), p.language_source) for p in of_rows)
     examples = [f"{shard.path}:{numbers[row]}: {errors[row]}" for row in sorted(errors)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,18 @@ from .errors import HyperlectError, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision = Literal["fp32", "tf32", "bf16"]
+_ARITHMETIC = (
+    "ATEN_",
+    "CUBLAS",
+    "CUDNN_",
+    "DNNL_",
+    "KMP_",
+    "MKL_",
+    "NVIDIA_TF32",
+    "OMP_",
+    "ONEDNN",
+)
+"""How names of environment variables begin that decide how torch computes."""
 
 
 def choose_device(device: str = "auto") -> str:
@@ -61,6 +75,38 @@ def arithmetic(device: str, precision: Precision) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside the block, let torch use only operations that give equal bits each time.
+
+    Sets CUBLAS_WORKSPACE_CONFIG, without which NVIDIA's matrix products are not among them.
+
+    Args:
+        wanted: whether; if not, nothing changes.
+
+    Raises:
+        RuntimeError: from torch, in the block: an operation has no such form on the device.
+    """
+    import torch
+
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    variable = "CUBLAS_WORKSPACE_CONFIG"
+    setting = os.environ.get(variable)
+    os.environ[variable] = setting or ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        if setting is None:
+            del os.environ[variable]
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 def fast_precision(device: str) -> Precision:
     """Return bf16 where the hardware computes with it much faster, else fp32."""
     import torch
@@ -102,6 +148,8 @@ def processor() -> str:
 def versions(device: str, precision: Precision, processes: int = 1) -> dict[str, str]:
     """Return what a result depends on besides the recipe: libraries, hardware, precision.
 
+    ``source`` is a digest of this package, which tells copies of one version apart that differ.
+
     Args:
         device: its type, as in `torch.device.type`.
         precision: of the arithmetic.
@@ -110,21 +158,29 @@ def versions(device: str, precision: Precision, processes: int = 1) -> dict[str,
     import torch
 
     packages = ("hyperlect", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        source.update(path.read_bytes())
     # The processor's instructions that torch uses decide the last digits, too.
     cpu = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    settings = [f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith(_ARITHMETIC)]
     return {
-        **{name: metadata.version(name) for name in packages},
+        **{name: metadata.version(name) for name in (*packages, "numpy")},
+        "source": source.hexdigest()[:12],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device}: {torch.cuda.get_device_name() if device == 'cuda' else cpu}",
+        **({"cuda": f"{torch.version.cuda}, cuDNN {cudnn}"} if device == "cuda" else {}),
         "processes": str(processes),
         "threads": str(torch.get_num_threads()),
         "precision": precision,
+        "environment": " ".join(settings),
     }
 
 
-def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> str | None:
-    """Say which hardware or libraries a resumed run has that it did not have; None for none.
+def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> list[str]:
+    """Say which hardware or libraries differ: ``torch 2.13.0 (before: 2.12.1)``.
 
     Args:
         before, now: as `versions` returned them then and returns them now. An entry of only one of
@@ -133,14 +189,8 @@ def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> str
     old = {**now, **before}
     if old["precision"] == "no":  # earlier versions called fp32 so
         old["precision"] = "fp32"
-    changes = [
-        f"{name} {value} (before: {old[name]})"
+    return [
+        f"{name} {value or 'empty'} (before: {old[name] or 'empty'})"
         for name, value in now.items()
         if value != old[name] and name != "platform"
     ]
-    if not changes:
-        return None
-    return (
-        f"resumed with other hardware or libraries than before: {', '.join(changes)}. Scores may "
-        "differ slightly from those of a run without a break."
-    )

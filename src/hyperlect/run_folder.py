@@ -1,17 +1,19 @@
 """What lies in a run folder, what state it is in, and how files are written and read there.
 
 A run is the folder that training a recipe makes. Every file of it is named here once. Files are
-written whole or not at all: beside their place first, then renamed.
+written whole or not at all, even if the power fails: beside their place first, forced onto the
+disk, then renamed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ MODEL, WEIGHTS = "model.json", "model.safetensors"
 VERSIONS = "versions.json"
 METRICS, LOG, TENSORBOARD = "metrics.jsonl", "log.txt", "tensorboard"
 CHECKPOINT = "checkpoint"
+"""The folder of the last checkpoints; each is a file, named by its step."""
 TRAINING = "training.json"
 """Written last by training, so it says that the weights are there."""
 EMBEDDINGS = "embeddings.json"
@@ -49,9 +52,6 @@ MOVED = "If the data of the run has moved, name its folder now: --set folder=…
 
 PUBLIC = (MODEL, WEIGHTS, RECIPE, RESULTS, TRUST, TRAINING, VERSIONS)
 """What of a run goes to the hub, and comes back from there."""
-
-CHECKPOINT_STATE = "state.json"
-"""Written last into a checkpoint, so it says that the checkpoint is whole."""
 
 
 class RunState(StrEnum):
@@ -77,7 +77,7 @@ def run_state(folder: Path) -> RunState:
         return RunState.FAILED
     if is_trained(folder):
         return RunState.TRAINED
-    return RunState.INTERRUPTED if checkpoint_folder(folder) else RunState.MISSING
+    return RunState.INTERRUPTED if checkpoints(folder) else RunState.MISSING
 
 
 def is_trained(folder: Path) -> bool:
@@ -90,11 +90,12 @@ def is_run(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (RECIPE, VERSIONS))
 
 
-def checkpoint_folder(run: Path) -> Path | None:
-    """Return the folder of a run's last whole checkpoint; None where there is none."""
-    # A crash between two renames leaves the old one under its second name.
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints of a run, the newest first. Reading tells whether one is whole."""
+    files = sorted((run / CHECKPOINT).glob("[0-9]*.safetensors"), reverse=True)
+    # Version 0.1 kept one as a folder; a crash between two renames left it under a second name.
     folders = (run / CHECKPOINT, run / f"{CHECKPOINT}.old")
-    return next((path for path in folders if (path / CHECKPOINT_STATE).is_file()), None)
+    return files + [folder for folder in folders if (folder / "state.json").is_file()]
 
 
 def local_run(path: Path) -> Path:
@@ -147,8 +148,10 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
 
 def require_unused(run: Path) -> None:
     """Raise `RunError` if a run folder to be made is a file, or holds something already."""
-    if run.is_file() or (run.is_dir() and any(path.name != LOCK for path in run.iterdir())):
-        unfinished = checkpoint_folder(run) and not is_trained(run)
+    # All that a process leaves which is killed before it writes the recipe.
+    begun = [LOCK, VERSIONS, *(path.name for path in run.glob("*.partial"))]
+    if run.is_file() or (run.is_dir() and any(p.name not in begun for p in run.iterdir())):
+        unfinished = is_run(run) and not is_trained(run)
         hint = f"Resume it with --resume {run}" if unfinished else "Remove it"
         raise RunError(f"{run} exists already. {hint}, or name another folder with --out.")
 
@@ -171,7 +174,7 @@ def locked(run: Path) -> Iterator[None]:
 
     is_new = not run.exists()
     with writing(run):
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         lock = FileLock(run.absolute() / LOCK, timeout=0, is_singleton=True)
         try:
             lock.acquire()
@@ -203,19 +206,50 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to, and move the file from there to `path` at the end of the block.
 
-    Its folder is made. Readers see the old content or the new one, never a part.
+    Its folder is made. Readers see the old content or the new one, never a part; so do those that
+    come after a power cut.
 
     Raises:
         RunError: it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             yield partial
+            sync(partial)
             partial.replace(path)
+            sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with its parents, that outlasts a power cut."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names that a folder holds, from the memory of the system onto the disk.
+
+    Raises:
+        OSError: a file cannot be written, perhaps since the disk is full.
+    """
+    if path.is_dir():
+        with suppress(OSError):  # Windows and some file systems cannot
+            _sync(path, os.O_RDONLY)
+    else:
+        _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -283,6 +317,18 @@ def save_tensors(
         except SafetensorError as error:
             raise OSError(str(error)) from error
         partial.chmod(mode)  # safetensors makes its files readable by their owner alone
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Return the SHA-256 of tensors, with their names, types and shapes, and of a text."""
+    import torch
+
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

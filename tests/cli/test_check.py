@@ -228,7 +228,7 @@ def test_a_model_that_is_not_what_was_trained_is_refused(
 @pytest.mark.parametrize(
     "name",
     ["embeddings.json", "metrics.jsonl", "training.json", "versions.json", "recipe.yaml",
-     "checkpoint/state.json", "checkpoint/optimizer.safetensors"],
+     "checkpoint/000000003.safetensors"],
 )  # fmt: skip
 def test_a_damaged_file_is_named(call: Call, run: Path, name: str) -> None:
     (run / name).write_bytes(b"{\xff")
@@ -256,7 +256,7 @@ def test_an_interrupted_run_is_no_mistake(
     assert code == 0, err
     assert "faulty" not in out
     assert f"hyperlect train --resume {run}" in out
-    (run / "checkpoint" / "weights.safetensors").unlink()
+    damaged("checkpoint/000000001.safetensors")(run)
     assert call("check", run).code == 2
 
 
@@ -359,3 +359,34 @@ def test_expect_is_for_runs(call: Call, project: Path, run: Path) -> None:
     code, _, err = call("check", run, "--set", "training.steps=1")
     assert code == 2
     assert "--set" in err
+
+
+def test_the_first_steps_are_trained_again(call: Call, trained: Path) -> None:
+    code, out, err = call("check", trained, "--rerun", "2")
+    assert code == 0, err
+    assert "2 steps trained again" in out
+
+
+def test_a_rerun_that_differs_is_an_error(call: Call, run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (traced,) = (line for line in lines if line["event"] == "trace" and line["step"] == 2)
+    traced["norm"] += 1
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    code, _, err = call("check", run, "--rerun", "3")
+    assert code == 2
+    assert "step 2" in err
+    assert "step 1:" not in err
+
+
+def test_a_rerun_is_of_a_run(call: Call, project: Path) -> None:
+    code, _, err = call("check", project / "tiny.yaml", "--rerun", "2")
+    assert code == 2
+    assert "--rerun" in err
+
+
+def test_warnings_of_training_are_shown(call: Call, run: Path) -> None:
+    training = json.loads((run / "training.json").read_text())
+    (run / "training.json").write_text(json.dumps({**training, "warnings": ["ner:eng idle"]}))
+    code, out, err = call("check", run)
+    assert code == 0, err
+    assert "ner:eng idle" in out

@@ -31,7 +31,7 @@ from hyperlect.evaluation import (
     read_results,
     subsample,
 )
-from hyperlect.evaluation.evaluate import MASK_SEED, find_strata
+from hyperlect.evaluation.evaluate import MASK_SEED, constant_score, find_strata
 from hyperlect.evaluation.results import read_examples
 from hyperlect.grid import Cell, Grid, Stratum
 from hyperlect.hardware import Precision
@@ -92,6 +92,13 @@ def test_every_word_of_a_long_sentence_is_scored_once(model: HyperX) -> None:
         for a, b in zip(gold, predicted, strict=True)
     )
     assert result.score == pytest.approx(100 * right / 105)
+
+
+def test_the_score_of_a_constant_answer(model: HyperX) -> None:
+    words = rows(model, "pos", tagged("the/DET cat/NOUN", "dog/NOUN sees/VERB a/DET dog/NOUN"))
+    assert constant_score(model.task("pos"), words) == pytest.approx(100 * 3 / 6)
+    spans = rows(model, "ner", tagged("the/O cat/O", "Anna/B-PER sees/O"))
+    assert constant_score(model.task("ner"), spans) == 0
 
 
 def test_scores_do_not_depend_on_the_batches(model: HyperX) -> None:

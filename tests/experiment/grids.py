@@ -66,7 +66,7 @@ def train(folder: Path) -> None:
 
 def save(folder: Path) -> None:
     (folder / "checkpoint").mkdir()
-    (folder / "checkpoint" / "state.json").touch()
+    (folder / "checkpoint" / "000000001.safetensors").touch()
 
 
 def pretend(

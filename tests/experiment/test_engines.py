@@ -21,7 +21,7 @@ import torch
 from hyperlect.errors import HyperlectError
 from hyperlect.experiment import Experiment, Runner, TimeBudget, make_engine
 from hyperlect.experiment.engines import Engine, Processes, Share, on_signals, shares, work
-from hyperlect.run_folder import RunState
+from hyperlect.run_folder import RunState, checkpoints
 from hyperlect.training.monitor import Monitor
 
 from .grids import FIRST, done, planned, progress_of, run_all, statuses
@@ -94,7 +94,7 @@ def once(condition: Callable[[], object], act: Callable[[], object]) -> threadin
 
 def trains(experiment: Experiment, number: int = 0) -> Callable[[], bool]:
     """Return whether a run of an experiment has a checkpoint."""
-    return (experiment.runs[number].folder / "checkpoint" / "state.json").is_file
+    return lambda: bool(checkpoints(experiment.runs[number].folder))
 
 
 @pytest.mark.slow
@@ -134,8 +134,7 @@ def test_what_was_stopped_in_this_process_ends_with_the_same_weights(
         patch.setattr(Monitor, "step", interrupt)
         status = run_all(experiment)
     assert list(status.values()) == ["INTERRUPTED", "MISSING"]
-    state = json.loads((experiment.runs[0].folder / "checkpoint/state.json").read_text())
-    assert state["step"] == 1
+    assert [path.stem for path in checkpoints(experiment.runs[0].folder)] == ["000000001"]
     assert done(run_all(experiment)) == set(NAMES)
     assert results(experiment) == undisturbed
 

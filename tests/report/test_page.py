@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -167,6 +168,14 @@ def test_missing_files_are_one_line_each(tmp_path: Path) -> None:
     text = Page(write_report([write_results(tmp_path / "bare")])).text
     for file in ("metrics.jsonl", "embeddings.json", "versions.json", "recipe.yaml"):
         assert text.count(f"The run folder has no {file}") == 1
+
+
+def test_warnings_of_training_stand_above_the_averages(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    warning = "never trained, as no step drew from them: ner:deu"
+    (run / "training.json").write_text(json.dumps({"warnings": [warning]}), encoding="utf-8")
+    text = Page(write_report([run])).text
+    assert text.index(warning) < text.index("Each dot is one cell")
 
 
 def test_differences_of_adapters_stand_in_a_plot_and_a_table(tmp_path: Path) -> None:

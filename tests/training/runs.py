@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hyperlect.run_folder import load_tensors, save_tensors
+from hyperlect.run_folder import checkpoints, load_tensors, save_tensors
+from hyperlect.training.checkpoint import read_checkpoint
 
-CLOCKS = ("seconds", "tokens_per_second")
+CLOCKS = ("seconds", "tokens_per_second", "saving")
 
 
 def weights(run: Path) -> dict[str, Tensor]:
@@ -34,7 +35,11 @@ def events(run: Path, clocks: bool = True) -> list[dict[str, Any]]:
     read = [json.loads(line) for line in lines]
     if clocks:
         return read
-    return [{k: v for k, v in event.items() if k not in CLOCKS} for event in read]
+    return [
+        {k: v for k, v in event.items() if k not in CLOCKS}
+        for event in read
+        if event["event"] != "start"  # one for each attempt
+    ]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -42,9 +47,10 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
-def state(run: Path) -> dict[str, Any]:
-    """Return the state of a run's checkpoint."""
-    return read(run / "checkpoint" / "state.json")
+def state(run: Path, clocks: bool = True) -> dict[str, Any]:
+    """Return the state of a run's last checkpoint; unless `clocks`, without times."""
+    state, _ = read_checkpoint(checkpoints(run)[0])
+    return {k: v for k, v in state.items() if clocks or k not in CLOCKS}
 
 
 @contextmanager

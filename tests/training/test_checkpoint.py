@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
+import hyperlect.run_folder as run_folder
 import hyperlect.training.checkpoint as checkpoint_module
 from hyperlect.data.encoding import encode
 from hyperlect.errors import RunError
 from hyperlect.grid import Cell
-from hyperlect.run_folder import checkpoint_folder, load_tensors, save_tensors
+from hyperlect.run_folder import (
+    checkpoints,
+    load_tensors_and_metadata,
+    save_tensors,
+    tensors_digest,
+)
 from hyperlect.tasks import Task, TaskType
 from hyperlect.training.checkpoint import (
-    drop_checkpoint,
+    drop_checkpoints,
     fingerprint,
     load_checkpoint,
+    read_checkpoint,
     require_same,
     save_checkpoint,
 )
@@ -50,18 +60,32 @@ def step(parameters: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, seed
     optimizer.zero_grad()
 
 
-def saved(run: Path, number: int) -> Trained:
+def saved(run: Path, number: int, keep: int = 1) -> Trained:
     """Train for a number of steps and save a checkpoint."""
     parameters, optimizer = new()
     for seed in range(number):
         step(parameters, optimizer, seed)
-    save_checkpoint(run, parameters, None, optimizer, {"step": number})
+    save_checkpoint(run, parameters, None, optimizer, {"step": number}, keep)
     return parameters, optimizer
 
 
 def steps_of(run: Path) -> int:
-    state, _ = load_checkpoint(run, *new(1))
+    """Return the step of the checkpoint that a run would resume from."""
+    state, _, _ = load_checkpoint(run, *new(1))
     return int(state["step"])
+
+
+def kept_steps(run: Path) -> list[int]:
+    return [int(path.stem) for path in checkpoints(run)]
+
+
+def change(run: Path, tensors: dict[str, torch.Tensor | None], version: str = "3") -> None:
+    """Change tensors of the last checkpoint; its checksum fits."""
+    (path,) = checkpoints(run)
+    before, about = load_tensors_and_metadata(path)
+    after = {name: t for name, t in {**before, **tensors}.items() if t is not None}
+    about |= {"format_version": version, "sha256": tensors_digest(after, about["state"])}
+    save_tensors(after, path, about)
 
 
 def test_training_continues_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path: Path) -> None:
@@ -78,82 +102,206 @@ def test_state_and_best_weights_come_back(tmp_path: Path) -> None:
     best = {name: torch.full_like(p, 0.5) for name, p in parameters.items()}
     state = {"step": 2, "best": 71.25, "losses": {"pos": [0.1, 1 / 3]}}
     save_checkpoint(tmp_path, parameters, best, optimizer, state)
-    loaded, weights = load_checkpoint(tmp_path, *new(1))
+    loaded, weights, damaged = load_checkpoint(tmp_path, *new(1))
     assert loaded == state
+    assert damaged == {}
     assert weights is not None
     assert all(torch.equal(weights[name], best[name]) for name in best)
 
 
+@pytest.mark.parametrize("keep", [1, 2])
 def test_a_crash_at_any_point_of_saving_leaves_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int
 ) -> None:
-    """Each write, rename and removal of the second save crashes in turn."""
+    """Each write, flush, rename and removal of the second save is killed in turn."""
 
-    class Crash(Exception):
+    class Kill(BaseException):
         pass
 
-    plain_replace, plain_remove, plain_save = Path.replace, shutil.rmtree, save_tensors
+    plain = {name: getattr(Path, name) for name in ("replace", "unlink", "mkdir")}
     crash_at, calls = 0, 0
 
     def tick() -> None:
         nonlocal calls
         calls += 1
-        if calls == crash_at:
-            raise Crash
+        if calls >= crash_at > 0:  # what is killed does not clean up behind itself
+            raise Kill
 
-    def replace(self: Path, target: Path) -> Path:
-        tick()
-        return plain_replace(self, target)
+    def ticking(plain_call: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            tick()
+            result = plain_call(*args, **options)
+            tick()
+            return result
 
-    def remove(path: Path, ignore_errors: bool = False) -> None:
-        tick()
-        plain_remove(path, ignore_errors=ignore_errors)
+        return call
 
-    def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        tick()
-        plain_save(tensors, path)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr(checkpoint_module.shutil, "rmtree", remove)
-    monkeypatch.setattr(checkpoint_module, "save_tensors", save)
+    for name, method in plain.items():
+        monkeypatch.setattr(Path, name, ticking(method))
+    monkeypatch.setattr(os, "fsync", ticking(os.fsync))
+    monkeypatch.setattr(safetensors.torch, "save_file", ticking(safetensors.torch.save_file))
     steps = set()
-    for crash_at in range(1, 30):
-        run = tmp_path / str(crash_at)
-        calls = -100  # the first save is complete
-        saved(run, 1)
-        calls = 0
+    for number in range(1, 40):
+        run = tmp_path / str(number)
+        crash_at = 0
+        saved(run, 1, keep)
+        crash_at, calls = number, 0
         try:
-            saved(run, 2)
-        except Crash:
-            assert checkpoint_folder(run)
+            saved(run, 2, keep)
+        except Kill:
+            crash_at = 0
             steps.add(steps_of(run))
-            calls = -100
-            saved(run, 3)  # later saves work
+            saved(run, 3, keep)  # later saves work
             assert steps_of(run) == 3
+            assert kept_steps(run)[keep:] == []
             assert [path.name for path in run.iterdir()] == ["checkpoint"]
+            assert not list(run.rglob("*.partial"))
         else:
             break
     else:
-        pytest.fail("every save crashed")
+        pytest.fail("every save was killed")
     assert steps == {1, 2}
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the file is flushed, then renamed, then its folder is flushed, then others go."""
+    saved(tmp_path, 1)
+    order: list[str] = []
+    plain_sync, plain_replace, plain_unlink = run_folder.sync, Path.replace, Path.unlink
+
+    def sync(path: Path) -> None:
+        order.append("sync folder" if path.is_dir() else "sync file")
+        plain_sync(path)
+
+    def replace(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return plain_replace(self, target)
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.exists():
+            order.append("remove")
+        plain_unlink(self, missing_ok)
+
+    monkeypatch.setattr(run_folder, "sync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    saved(tmp_path, 2)
+    assert order == ["sync file", "rename", "sync folder", "remove"]
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        saved(tmp_path, number, keep=3)
+    assert kept_steps(tmp_path) == [4, 3, 2]
+    saved(tmp_path, 4, keep=2)  # the same step once more
+    assert kept_steps(tmp_path) == [4, 3]
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def flipped_state(path: Path) -> None:
+    content = path.read_bytes()
+    assert content.count(rb"{\"step\": 2}") == 1
+    path.write_bytes(content.replace(rb"{\"step\": 2}", rb"{\"step\": 7}"))
+
+
+@pytest.mark.parametrize("damage", [torn, empty, flipped, flipped_state])
+def test_the_last_good_checkpoint_serves_if_the_newest_is_damaged(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    first, _ = saved(tmp_path, 1, keep=2)
+    saved(tmp_path, 2, keep=2)
+    newest, older = checkpoints(tmp_path)
+    damage(newest)
+    parameters, optimizer = new(1)
+    state, _, damaged = load_checkpoint(tmp_path, parameters, optimizer)
+    assert state["step"] == 1
+    assert all(torch.equal(first[name], parameters[name]) for name in first)
+    assert damaged.keys() == {newest}
+    assert older.is_file()
+
+
+def test_a_damaged_checkpoint_does_not_displace_a_good_one(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    flipped(saved_file(tmp_path, 9))
+    saved(tmp_path, 2)
+    assert kept_steps(tmp_path) == [2]
+
+
+def saved_file(run: Path, number: int) -> Path:
+    saved(run, number, keep=2)
+    return checkpoints(run)[0]
+
+
+def test_if_all_checkpoints_are_damaged_each_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, 1, keep=2)
+    saved(tmp_path, 2, keep=2)
+    paths = checkpoints(tmp_path)
+    for path in paths:
+        flipped(path)
+    with pytest.raises(RunError) as error:
+        load_checkpoint(tmp_path, *new())
+    for path, problem in zip(paths, error.value.problems, strict=True):
+        assert str(path) in problem.message
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 1)
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(RunError, match="No space left on device"):
+            saved(tmp_path, 2)
+    assert kept_steps(tmp_path) == [1]
+    assert not list(tmp_path.rglob("*.partial"))
+    assert steps_of(tmp_path) == 1
+
+
+def test_space_is_checked_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(checkpoint_module, "save_tensors", lambda *_: pytest.fail("written"))
+    with pytest.raises(RunError, match="0 MB"):
+        saved(tmp_path, 2)
+    assert steps_of(tmp_path) == 1
+
+
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    assert checkpoint_folder(tmp_path) is None
+    assert checkpoints(tmp_path) == []
     with pytest.raises(RunError, match=str(tmp_path)):
         load_checkpoint(tmp_path, *new())
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, 1)
-    path = tmp_path / "checkpoint" / "state.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+    change(tmp_path, {}, version="99")
     with pytest.raises(RunError, match="format_version 99"):
         load_checkpoint(tmp_path, *new())
 
 
 @pytest.mark.parametrize(
-    ("change", "messages"),
+    ("changes", "messages"),
     [
         ({"a/exp_avg": None}, ["a/exp_avg is missing"]),
         (
@@ -168,12 +316,10 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     ids=["missing", "unexpected", "two"],
 )
 def test_all_moments_that_do_not_fit_are_named(
-    tmp_path: Path, change: dict[str, torch.Tensor | None], messages: list[str]
+    tmp_path: Path, changes: dict[str, torch.Tensor | None], messages: list[str]
 ) -> None:
     saved(tmp_path, 1)
-    path = tmp_path / "checkpoint" / "optimizer.safetensors"
-    tensors = {**load_tensors(path), **change}
-    save_tensors({name: t for name, t in tensors.items() if t is not None}, path)
+    change(tmp_path, {f"optimizer/{name}": tensor for name, tensor in changes.items()})
     with pytest.raises(RunError) as error:
         load_checkpoint(tmp_path, *new())
     assert sorted(problem.message for problem in error.value.problems) == messages
@@ -194,19 +340,19 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
     saved(tmp_path, 1)
-    assert {path.suffix for path in (tmp_path / "checkpoint").iterdir()} == {
-        ".safetensors",
-        ".json",
-    }
+    state, kinds = read_checkpoint(checkpoints(tmp_path)[0])
+    assert state == {"step": 1}
+    assert kinds.keys() == {"weights", "optimizer", "best"}
+    assert {path.suffix for path in (tmp_path / "checkpoint").iterdir()} == {".safetensors"}
 
 
-def test_a_checkpoint_is_dropped_with_its_remains(tmp_path: Path) -> None:
+def test_checkpoints_are_dropped_with_the_remains_of_earlier_versions(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     for end in ("old", "partial"):
         shutil.copytree(tmp_path / "checkpoint", tmp_path / f"checkpoint.{end}")
-    drop_checkpoint(tmp_path)
+    drop_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
-    drop_checkpoint(tmp_path)
+    drop_checkpoints(tmp_path)
 
 
 ENG, ISL = Cell("pos", "eng"), Cell("pos", "isl")

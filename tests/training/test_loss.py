@@ -14,13 +14,12 @@ from torch import Tensor
 
 from hyperlect.data.batching import Batch, TaskRows, WordIndex, collate, mask_rows
 from hyperlect.data.encoding import encode
-from hyperlect.errors import HyperlectError
 from hyperlect.grid import Cell
 from hyperlect.heads import ParserHead, ParseScores, TaggingHead
 from hyperlect.heads.parsing import Biaffine, PairScores
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
-from hyperlect.training.trainer import _read_and_check, batch_losses, sum_gradients, task_weights
+from hyperlect.training.trainer import batch_losses, read_losses, sum_gradients, task_weights
 
 from ..data.made import corpus, parsed, tagged
 from ..model.models import MLM, NER, POS, TOPIC, tiny_model
@@ -62,7 +61,8 @@ def batch_by_hand(examples: Mapping[str, int]) -> Batch:
         for name, count in examples.items()
     }
     cells = [CELLS[name] for name, count in examples.items() for _ in range(count)]
-    return Batch(cells, torch.ones(1, 3), torch.ones(1, 3), tasks)
+    indices = tuple(range(len(cells)))
+    return Batch(cells, torch.ones(1, 3), torch.ones(1, 3), tasks, indices=indices)
 
 
 def model_by_hand() -> Any:
@@ -153,17 +153,25 @@ def losses_and_norm(loss: float = 1.0, norm: float = 0.5) -> tuple[Any, Any, Ten
 
 
 def test_the_losses_of_a_step_are_read_by_task() -> None:
-    assert _read_and_check(*losses_and_norm(), 7) == {"ner": [1.5, 1.0], "topic": [2.5]}
+    by_task, norm, faults = read_losses(*losses_and_norm())
+    assert by_task == {"ner": [1.5, 1.0], "topic": [2.5]}
+    assert norm == 0.5
+    assert not faults
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_or_gradient_that_is_not_finite_is_an_error(value: float) -> None:
-    message = r"ner:eng is (nan|inf) at step 7.*learning_rate"
-    with pytest.raises(HyperlectError, match=message) as error:
-        _read_and_check(*losses_and_norm(loss=value), 7)
-    assert "topic" not in str(error.value)
-    with pytest.raises(HyperlectError, match=r"step 7 .*learning_rate"):
-        _read_and_check(*losses_and_norm(norm=value), 7)
+def test_a_loss_that_is_not_finite_is_named_with_its_rows(value: float) -> None:
+    _, _, faults = read_losses(*losses_and_norm(loss=value))
+    ((what, rows),) = faults.items()
+    assert f"ner:eng is {value}" in what
+    assert rows == [(Cell("ner", "eng"), 0)]
+
+
+def test_a_gradient_that_is_not_finite_is_named_with_all_rows() -> None:
+    _, _, faults = read_losses(*losses_and_norm(norm=math.nan))
+    ((what, rows),) = faults.items()
+    assert "gradient" in what
+    assert {cell.task for cell, _ in rows} == {"ner", "topic"}
 
 
 # --- division of a step

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +22,12 @@ from hyperlect.grid import Cell
 from hyperlect.hardware import versions
 from hyperlect.recipe import load_recipe
 from hyperlect.run_folder import write_json
-from hyperlect.training import make_accelerator, start
+from hyperlect.training import TRACED, make_accelerator, rerun, start
 from hyperlect.training.monitor import Monitor
 from hyperlect.training.run import choose_precision
 from hyperlect.training.trainer import Trainer
 
-from ..project import HYPERNET, go_on, silent, train, write_project
+from ..project import HYPERNET, TRAINING, go_on, silent, train, write_project
 from .conftest import Watched
 from .runs import events, read, same, weights
 
@@ -164,9 +166,9 @@ def test_on_a_cpu_the_fused_attention_is_for_fp32_only(
 ) -> None:
     seen: list[str] = []
 
-    def step(trainer: Trainer, monitor: Monitor) -> None:
+    def step(trainer: Trainer, monitor: Monitor) -> dict[str, Any]:
         seen.append(trainer.model.backbone.encoder.config._attn_implementation)
-        original(trainer, monitor)
+        return original(trainer, monitor)
 
     original = Trainer._step
     monkeypatch.setattr(Trainer, "_step", step)
@@ -288,7 +290,7 @@ def test_the_summary_is_written_last(
     for name in ("write_text", "write_json"):
         monkeypatch.setattr(run_module, name, noting(getattr(run_module, name)))
     train(run.parent / "recipe.yaml", tmp_path / "run", "training.steps=2", "training.warmup=0")
-    assert written == ["recipe.yaml", "versions.json", "embeddings.json", "training.json"]
+    assert written == ["versions.json", "recipe.yaml", "embeddings.json", "training.json"]
 
 
 # --- where it is computed
@@ -374,3 +376,65 @@ def test_auto_is_bf16_only_on_a_gpu_that_computes_with_it(monkeypatch: pytest.Mo
         assert choose_precision("auto", "cpu") == choose_precision("auto", "mps") == "fp32"
         assert choose_precision("tf32", "cuda") == "tf32"
         assert choose_precision("bf16", "cpu") == "bf16"
+
+
+# --- training the first steps again
+
+
+def test_the_first_steps_of_a_run_are_the_same_again(run: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert rerun(run, 5) == 5
+    assert rerun(run, 1000) == min(TRACED, TRAINING["steps"])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_first_steps_are_those_of_the_first_attempt(
+    run: Path, tmp_path: Path, watched: Watched
+) -> None:
+    watched.signals = {4: [signal.SIGINT]}
+    with pytest.raises(Interrupted):
+        train(run.parent / "recipe.yaml", tmp_path / "run")
+    assert rerun(tmp_path / "run", 20) == 4
+    go_on(tmp_path / "run")
+    assert [e["step"] for e in events(tmp_path / "run") if e["event"] == "start"] == [0, 4]
+    assert rerun(tmp_path / "run", 20) == TRAINING["steps"]
+
+
+def test_deterministic_training_is_the_same_and_runs_again(run: Path, tmp_path: Path) -> None:
+    exact = train(run.parent / "recipe.yaml", tmp_path / "run", "training.deterministic=true")
+    assert same(weights(exact), weights(run))
+    assert rerun(exact, 3) == 3
+
+
+def test_what_differs_in_the_first_steps_is_named_with_what_may_explain_it(
+    run: Path, tmp_path: Path
+) -> None:
+    """Another learning rate: the first gradient is the same, the weights after it are not."""
+    other = Path(shutil.copytree(run, run.parent / "other"))  # the paths of its recipe fit there
+    recipe = load_recipe(other / "recipe.yaml", ["training.learning_rate=0.02"])
+    lines = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
+    lines[0]["versions"] |= {"torch": "1.0"}
+    (other / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(RunError, match=r"torch .*\(before: 1\.0\)") as error:
+        rerun(other, 2, recipe=recipe)
+    first, *later = error.value.problems
+    assert (first.key, "weights" in first.message) == ("step 1", True)
+    assert {problem.key for problem in later} == {"step 2"}
+    assert any("loss of" in problem.message for problem in later)
+
+
+def test_changed_data_is_named(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path)
+    run = train(recipe, tmp_path / "run")
+    path = tmp_path / "pos.eng.train"
+    path.write_text(path.read_text() + "\nthe\tDET\n")
+    with pytest.raises(RunError) as error:
+        rerun(run, 1)
+    assert "training data" in error.value.problems[0].message
+
+
+def test_a_run_without_recorded_steps_says_so(run: Path) -> None:
+    bare = Path(shutil.copytree(run, run.parent / "bare"))
+    (bare / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match="recorded no steps"):
+        rerun(bare, 1)

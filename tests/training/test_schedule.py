@@ -23,8 +23,9 @@ from hyperlect.grid import Cell
 from hyperlect.methods import METHODS
 from hyperlect.model import HyperXConfig
 from hyperlect.recipe import TrainingSection
-from hyperlect.run_folder import load_tensors
+from hyperlect.run_folder import checkpoints
 from hyperlect.tasks import Task, TaskType
+from hyperlect.training.checkpoint import read_checkpoint
 from hyperlect.training.schedule import (
     _PARTS,
     Phase,
@@ -229,7 +230,8 @@ def test_language_adapters_do_not_change_after_their_phase(
     watched.crashes = {TURN}
     with pytest.raises(Crash):
         train(recipe, tmp_path / "run", *CHANGES, f"training.save_every={TURN}")
-    before = load_tensors(tmp_path / "run" / "checkpoint" / "weights.safetensors")
+    _, kinds = read_checkpoint(checkpoints(tmp_path / "run")[0])
+    before = kinds["weights"]
     after = weights(straight)
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -287,7 +289,7 @@ def test_a_run_is_resumed_within_phases_and_across_them(
     go_on(run)
     assert same(weights(run), weights(straight))
     assert events(run, clocks=False) == events(straight, clocks=False)
-    assert {**state(run), "seconds": 0} == {**state(straight), "seconds": 0}
+    assert state(run, clocks=False) == state(straight, clocks=False)
 
 
 def test_cells_without_a_language_adapter_are_not_applicable(recipe: Path, tmp_path: Path) -> None:

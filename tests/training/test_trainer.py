@@ -21,10 +21,11 @@ from hyperlect.evaluation import Trust
 from hyperlect.hypernet.generator import Generator
 from hyperlect.training import StopRequest, make_accelerator
 from hyperlect.training.schedule import learning_rate
+from hyperlect.training.trainer import any_process
 
 from ..project import TRAINING, train, write_project
 from .conftest import Watched
-from .runs import events, same, state, weights
+from .runs import events, read, same, state, weights
 
 
 @pytest.fixture(scope="module")
@@ -291,12 +292,76 @@ def broken(factor: float, at: int, watched: Watched) -> Any:
     return spoil
 
 
-def test_divergence_ends_training_with_a_reason(
+def test_divergence_ends_training_with_cell_examples_and_the_way_back(
     project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "batch_losses", broken(math.nan, 1, watched))
-    with pytest.raises(HyperlectError, match=r"nan at step 1\b.*training\.learning_rate"):
-        train(project, tmp_path / "run")
+    monkeypatch.setattr(trainer_module, "batch_losses", broken(math.nan, 3, watched))
+    run = tmp_path / "run"
+    with pytest.raises(HyperlectError, match=r"at step 3\b.*nan.*training\.learning_rate") as error:
+        train(project, run, "training.save_every=2")
+    batch = watched.batches[2]
+    (cell,) = set(batch.cells)
+    (trainer,) = watched.trainers
+    examples = {trainer.rows[cell][index]["example"] + 1 for index in batch.indices}
+    listed = ", ".join(map(str, sorted(examples)))
+    assert f"the loss of {cell} is nan (its batch: examples {cell} {listed})" in str(error.value)
+    assert str(run / "checkpoint" / "000000002.safetensors") in str(error.value)
+    assert f"hyperlect train --resume {run}" in str(error.value)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted_if_the_recipe_says_so(
+    project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "batch_losses", broken(math.nan, 3, watched))
+    run = train(project, tmp_path / "run", "training.not_finite=skip", "training.log_every=1")
+    assert len(watched.batches) == TRAINING["steps"]
+    assert len(watched.rates) == TRAINING["steps"] - 1  # steps of the optimiser
+    assert state(run)["skipped"] == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(run).values())
+    log = (run / "log.txt").read_text()
+    assert "step 3 skipped: the loss of" in log
+    (warning,) = [w for w in read(run / "training.json")["warnings"] if "skipped" in w]
+    assert f"warning: {warning}" in log
+
+
+def test_cells_that_never_trained_are_warned_of(project: Path, tmp_path: Path) -> None:
+    run = train(project, tmp_path / "run", "training.steps=1", "training.warmup=0")
+    training = read(run / "training.json")
+    (drawn,) = training["examples"]
+    (warning,) = [w for w in training["warnings"] if "never trained" in w]
+    idle = {"pos:eng", "pos:isl", "ner:eng", "topic:eng", "mlm:fao"} - {drawn}
+    assert all(cell in warning for cell in idle)
+    assert drawn not in warning
+    assert warning in (run / "log.txt").read_text()
+
+
+def test_parts_without_a_gradient_are_warned_of(
+    tagging: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_evaluation(monkeypatch)
+    whole = read(train(tagging, tmp_path / "whole") / "training.json")
+    assert not [w for w in whole["warnings"] if "gradient" in w]
+    name = next(name for name in weights(tmp_path / "whole") if name.startswith("adapters."))
+    sum_gradients = trainer_module.sum_gradients
+
+    def lose(*arguments: Any) -> None:
+        sum_gradients(*arguments)
+        watched.trainers[-1].parameters[name].grad = None
+
+    monkeypatch.setattr(trainer_module, "sum_gradients", lose)
+    run = train(tagging, tmp_path / "run")
+    (warning,) = [w for w in read(run / "training.json")["warnings"] if "gradient" in w]
+    assert warning.endswith(f": {name}")
+    assert warning in (run / "log.txt").read_text()
+
+
+def test_a_task_that_answers_always_the_same_is_warned_of(project: Path, tmp_path: Path) -> None:
+    run = train(project, tmp_path / "run", "training.learning_rate=1e-9")
+    warned = {w.split(":")[0] for w in read(run / "training.json")["warnings"] if "constant" in w}
+    assert "pos" in warned
+    learnt = ("training.steps=60", "only_tasks=[pos]")
+    warnings = read(train(project, tmp_path / "learnt", *learnt) / "training.json")["warnings"]
+    assert not [w for w in warnings if "constant" in w]
 
 
 @pytest.mark.parametrize("clip", ["1.0", "null"])
@@ -304,7 +369,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
     project: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, clip: str
 ) -> None:
     monkeypatch.setattr(trainer_module, "batch_losses", broken(math.inf, 3, watched))
-    with pytest.raises(HyperlectError, match=r"gradient at step 3\b"):
+    with pytest.raises(HyperlectError, match=r"at step 3\b.*gradient"):
         train(project, tmp_path / "run", f"training.clip={clip}", "training.save_every=2")
     (trainer,) = watched.trainers
     assert all(bool(p.isfinite().all()) for p in trainer.parameters.values())
@@ -399,9 +464,9 @@ def test_a_signal_asks_to_stop_and_handlers_are_restored(number: signal.Signals)
     before = signal.getsignal(number)
     accelerator = make_accelerator("cpu")
     with StopRequest() as stop:
-        assert not stop.agreed(accelerator)
+        assert not any_process(stop.asked, accelerator)
         signal.raise_signal(number)
-        assert stop.agreed(accelerator)
+        assert any_process(stop.asked, accelerator)
     assert signal.getsignal(number) is before
 
 

@@ -16,7 +16,6 @@ from ..grid import Cell, Grid, Kind
 from ..run_folder import (
     ADDED,
     CHECKPOINT,
-    CHECKPOINT_STATE,
     EMBEDDINGS,
     METRICS,
     MODEL,
@@ -29,7 +28,7 @@ from ..run_folder import (
     VERSIONS,
     WEIGHTS,
     RunState,
-    checkpoint_folder,
+    checkpoints,
     is_yaml,
     load_tensors,
     local_run,
@@ -37,7 +36,7 @@ from ..run_folder import (
     require_run,
     run_state,
 )
-from . import SetOption, grid_table, libraries, out, warn
+from . import SetOption, err, grid_table, libraries, out, warn
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -53,6 +52,7 @@ def check(
     overrides: SetOption = [],  # noqa: B006
     encode: bool = False,
     expect: bool = False,
+    steps: Annotated[int | None, typer.Option("--rerun", min=1, metavar="STEPS")] = None,
 ) -> None:
     """Look for mistakes without training or running anything.
 
@@ -65,25 +65,30 @@ def check(
       hyperlect check recipes/mixed-small.yaml
       hyperlect check mine.yaml --set method=head --encode
       hyperlect check runs/mine --expect
+      hyperlect check runs/mine --rerun 20
 
     Args:
         place: A recipe's YAML file, or a run folder.
         encode: Also load the backbone and split all words, as training does.
         expect: Of a run, also say what score to expect in cells without test data, by the model's
             confidence in sentences that the recipe has in the language. Runs the model.
+        steps: Of a run, also train its first steps again, up to 20, and compare weights, losses and
+            gradients with what it recorded.
     """
     if not is_yaml(place):
         place = local_run(place)
     if not place.is_dir():
-        if expect:
-            raise HyperlectError("--expect goes with a run folder, not with a recipe.")
+        if expect or steps:
+            raise HyperlectError("--expect and --rerun go with a run folder, not with a recipe.")
         check_recipe(place, overrides, encode)
-    elif encode or (overrides and not expect):
+    elif encode or (overrides and not (expect or steps)):
         raise HyperlectError("--set and --encode go with a recipe, not with a run folder.")
     else:
-        check_run(require_run(place, recipe=expect))
+        check_run(require_run(place, recipe=expect or steps is not None))
         if expect:
             show_expected(place, overrides)
+        if steps:
+            show_rerun(place, steps, overrides)
 
 
 def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
@@ -293,6 +298,16 @@ def show_expected(run: Path, overrides: Sequence[str]) -> None:
     out().print(grid_table(cells, headings, [languages], title=title, justify="right"))
 
 
+def show_rerun(run: Path, steps: int, overrides: Sequence[str]) -> None:
+    """Train the first steps of a run again, and say whether they are as they were."""
+    with libraries():
+        from ..recipe import load_recipe
+        from ..training import rerun
+    count = rerun(run, steps, err(), load_recipe(run / RECIPE, overrides))
+    same = "the same weights, losses and gradients as in the run, to the last bit"
+    out().print(f"{counted(count, 'step')} trained again: {same}.", style="green")
+
+
 def _recipe(path: Path) -> str:
     from ..recipe import load_recipe
 
@@ -339,20 +354,22 @@ def _metrics(path: Path) -> str:
 def _checkpoint(path: Path) -> str:
     from torch import nn, optim
 
-    from ..training.checkpoint import FILES, load_checkpoint
+    from ..training.checkpoint import load_checkpoint, read_checkpoint
 
     run = path.parent
-    folder = checkpoint_folder(run)
-    if folder is None:
-        return ""
-    if (run / MODEL).is_file():
+    steps = [read_checkpoint(file)[0]["step"] for file in checkpoints(run)]
+    if steps and (run / MODEL).is_file():
         weights = load_tensors(run / WEIGHTS).items()  # which MODEL was checked to fit
         parameters = {name: nn.Parameter(tensor) for name, tensor in weights}
         load_checkpoint(run, parameters, optim.AdamW(parameters.values()))
-    else:
-        for name in FILES:
-            load_tensors(folder / name)
-    return f"of step {read_json(folder / CHECKPOINT_STATE)['step']:,}"
+    return f"of step {' and '.join(f'{step:,}' for step in steps)}" if steps else ""
+
+
+def _training(path: Path) -> str:
+    data = read_json(path)
+    for warning in data.get("warnings", ()):
+        warn(warning, out())
+    return "{steps:,} steps in {seconds:,.0f} s".format(**data)
 
 
 def _trust(path: Path) -> str:
@@ -375,7 +392,7 @@ _CONTENTS: dict[str, Callable[[Path], str]] = {
     MODEL: _model,
     VERSIONS: lambda path: _LIBRARIES.format(**read_json(path)),
     ORIGIN: _origin,
-    TRAINING: lambda path: "{steps:,} steps in {seconds:,.0f} s".format(**read_json(path)),
+    TRAINING: _training,
     METRICS: _metrics,
     EMBEDDINGS: lambda path: counted(len(read_json(path)["vectors"]), "vector"),
     ADDED: lambda path: f"{counted(len(read_json(path)['languages']), 'language')} added",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import read_corpora
 from ..run_folder import RECIPE, TRAINING, read_json
-from ..tasks import TaskType
+from ..tasks import Task, TaskType
 from .metrics import Score, score, score_trees
 from .results import CellResult, Expected, Results, write_results
 from .trust import Evidence, Trust, anchors, count_pieces, evidence, is_fitted, withheld
@@ -151,9 +152,7 @@ def _score(
     if task.type is TaskType.MLM:
         return _perplexity(model, rows, cell, tokens), []
     answers = label_rows(model, rows, [cell] * len(rows), tokens)
-    gold: dict[int, list[str]] = {}
-    for row in rows:  # the windows of a sentence are neighbours
-        gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
+    gold = _gold(task, rows)
     predicted = {example: [task.labels[i] for i in answers[example].labels] for example in gold}
     promised = [answers[example].promised for example in gold]
     if task.type is TaskType.PARSING:
@@ -163,6 +162,26 @@ def _score(
         )
         return trees, promised
     return score(task, list(gold.values()), list(predicted.values())), promised
+
+
+def _gold(task: Task, rows: Iterable[Mapping[str, Any]]) -> dict[int, list[str]]:
+    """Return the labels of each example."""
+    gold: dict[int, list[str]] = {}
+    for row in rows:  # the windows of a sentence are neighbours
+        gold.setdefault(row["example"], []).extend(task.labels[i] for i in row["labels"])
+    return gold
+
+
+def constant_score(task: Task, rows: Iterable[Mapping[str, Any]]) -> float:
+    """Return the score of answering with the most frequent label always.
+
+    Args:
+        task: with labels, and not of parsing.
+        rows: encoded rows of a cell, with labels.
+    """
+    gold = list(_gold(task, rows).values())
+    ((label, _),) = Counter(chain.from_iterable(gold)).most_common(1)
+    return score(task, gold, [[label] * len(labels) for labels in gold]).value
 
 
 def mean_loss(

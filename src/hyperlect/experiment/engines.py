@@ -109,7 +109,7 @@ def _carry_out(run: Run, device: str, console: Console) -> Ended:
     from ..evaluation import evaluate_run
     from ..recipe import load_recipe
     from ..training import resume, start
-    from ..training.checkpoint import drop_checkpoint
+    from ..training.checkpoint import drop_checkpoints
 
     began, state = time.monotonic(), run_state(run.folder)
     if state in (RunState.DONE, RunState.FAILED):
@@ -122,7 +122,7 @@ def _carry_out(run: Run, device: str, console: Console) -> Ended:
     elif state is RunState.INTERRUPTED:
         resume(run.folder, device, console, recipe)
     evaluate_run(run.folder, device=device, console=console, recipe=recipe)
-    drop_checkpoint(run.folder)  # larger than all the rest, and of no more use
+    drop_checkpoints(run.folder)  # larger than all the rest, and of no more use
     return Ended(RunState.DONE, f"done in {timedelta(seconds=round(time.monotonic() - began))}")
 
 

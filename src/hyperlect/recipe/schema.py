@@ -312,6 +312,14 @@ class TrainingSection(Section):
     save_every: Positive | None = None
     """Steps between checkpoints to resume from; null for one at each evaluation,
     or every 500 steps."""
+    keep_checkpoints: Positive = 2
+    """How many of the last checkpoints are kept; the one before serves if the newest is damaged."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What a step does whose loss or gradient is not finite: stop the training, or leave the
+    weights as they are; skipped steps are counted."""
+    deterministic: bool = False
+    """Whether only operations are used that give equal bits each time, on equal hardware and with
+    equal versions. On a CPU they all do; on a GPU this takes time."""
     log_every: Positive = 10
     """Steps between lines of the training log."""
 

@@ -42,6 +42,7 @@ from ..run_folder import (
     METRICS,
     MODEL,
     RECIPE,
+    TRAINING,
     VERSIONS,
     WEIGHTS,
     RunState,
@@ -158,6 +159,7 @@ class Run:
     differences: Differences | None
     recipe: str | None
     versions: dict[str, str] | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def cells(self) -> dict[Cell, CellResult]:
@@ -196,6 +198,7 @@ def read_run(folder: Path) -> Run:
         _read(folder / WEIGHTS, _differences),
         _read(folder / RECIPE, _recipe),
         _read(folder / VERSIONS, _versions),
+        tuple(read_json_or_empty(folder / TRAINING).get("warnings", ())),
     )
 
 

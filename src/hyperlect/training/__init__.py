@@ -1,4 +1,4 @@
 """The training loop, checkpoints, and the run folder."""
 
-from .run import make_accelerator, model_config, read_start, resume, start
-from .trainer import StopRequest, Trainer
+from .run import make_accelerator, model_config, read_start, rerun, resume, start
+from .trainer import TRACED, StopRequest, Trainer

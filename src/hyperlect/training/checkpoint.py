@@ -1,12 +1,14 @@
 """Checkpoints: everything a run needs to continue as if it had never stopped.
 
-Tensors are safetensors, the rest is JSON; nothing is pickled. A checkpoint is written beside the
-old one and then replaces it, so that a crash leaves one or the other.
+A checkpoint is one safetensors file, named by its step, with everything else as JSON in its header,
+and with a checksum. It gets its name when all of it is on the disk, and only then an older one is
+removed. So whatever happens, the last good one is there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,19 +24,18 @@ from ..grid import Cell
 from ..model import HyperX
 from ..run_folder import (
     CHECKPOINT,
-    CHECKPOINT_STATE,
-    checkpoint_folder,
+    checkpoints,
     load_exactly,
     load_tensors,
+    load_tensors_and_metadata,
+    make_folder,
     read_json,
     save_tensors,
-    write_json,
+    tensors_digest,
     writing,
 )
 
-FORMAT_VERSION = 2
-FILES = (_WEIGHTS, _OPTIMIZER) = ("weights.safetensors", "optimizer.safetensors")
-_BEST = "best.safetensors"
+FORMAT_VERSION = 3
 
 
 @dataclass
@@ -48,6 +49,10 @@ class State:
         seconds: time spent in training so far.
         finished: whether training came to its end (or stopped early).
         losses: by task, those that are not in the log yet.
+        examples: how many were drawn, by cell; None if an earlier version began without counting.
+        skipped: steps whose loss or gradient was not finite.
+        constant: tasks whose best dev score was that of a constant answer → that score.
+        saving: seconds spent on checkpoints.
     """
 
     step: int = 0
@@ -56,6 +61,10 @@ class State:
     seconds: float = 0.0
     finished: bool = False
     losses: dict[str, list[float]] = field(default_factory=dict)
+    examples: dict[str, int] | None = field(default_factory=dict)
+    skipped: int = 0
+    constant: dict[str, float] = field(default_factory=dict)
+    saving: float = 0.0
 
 
 def fingerprint(model: HyperX, rows: Mapping[Cell, Any], dev: Mapping[Cell, Any]) -> dict[str, str]:
@@ -93,8 +102,9 @@ def save_checkpoint(
     best: Mapping[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
+    keep: int = 1,
 ) -> None:
-    """Write a checkpoint into a run folder.
+    """Write a checkpoint into a run folder, and remove those that it makes superfluous.
 
     Args:
         run: the run folder.
@@ -102,51 +112,105 @@ def save_checkpoint(
         best: the weights of the best evaluation so far, if there was one.
         optimizer: its moments are kept.
         state: JSON data: the step, the sampler, what early stopping needs, the fingerprint.
+        keep: how many checkpoints the run then has at most.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written. The earlier ones are still there.
     """
-    folder, partial, old = (run / f"{CHECKPOINT}{end}" for end in ("", ".partial", ".old"))
-    with writing(partial):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    save_tensors(parameters, partial / _WEIGHTS)
-    if best is not None:
-        save_tensors(best, partial / _BEST)
-    save_tensors(_moments(parameters, optimizer), partial / _OPTIMIZER)
-    write_json(partial / CHECKPOINT_STATE, {"format_version": FORMAT_VERSION, **state}, indent=None)
+    kinds = {"weights": parameters, "optimizer": _moments(parameters, optimizer), "best": best}
+    tensors = {
+        f"{kind}/{name}": tensor.detach().cpu()
+        for kind, by_name in kinds.items()
+        for name, tensor in (by_name or {}).items()
+    }
+    folder = run / CHECKPOINT
+    path = folder / f"{state['step']:09d}.safetensors"
+    with writing(path):
+        make_folder(folder)
+        for partial in folder.glob("*.partial"):  # of a process that was killed
+            partial.unlink()
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        if (free := shutil.disk_usage(folder).free) < size:
+            sizes = f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
+            raise OSError(sizes)
+    text = json.dumps(state)
+    about = {"format_version": str(FORMAT_VERSION), "state": text}
+    save_tensors(tensors, path, {**about, "sha256": tensors_digest(tensors, text)})
+    # A later one is damaged, or this training would have gone on from there.
+    older = [file for file in checkpoints(run) if file.is_file() and file.name < path.name]
     with writing(folder):
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)  # an earlier crash may have left one
-            folder.replace(old)
-        partial.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        for file in set(folder.iterdir()) - {path, *older[: keep - 1]}:
+            file.unlink()
+    shutil.rmtree(run / f"{CHECKPOINT}.old", ignore_errors=True)
 
 
-def drop_checkpoint(run: Path) -> None:
-    """Remove the checkpoint from a run folder."""
+def drop_checkpoints(run: Path) -> None:
+    """Remove all checkpoints from a run folder."""
     for end in ("", ".old", ".partial"):
         shutil.rmtree(run / f"{CHECKPOINT}{end}", ignore_errors=True)
 
 
-def load_checkpoint(
-    run: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """Read a checkpoint back into parameters and optimiser.
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Read one of a run's `checkpoints`.
 
     Returns:
-        The state that `save_checkpoint` wrote, and the best weights so far.
+        The state that `save_checkpoint` wrote; and under weights, optimizer and best tensors by
+        name.
 
     Raises:
-        RunError: there is none, it is of another version, or a tensor does not fit.
+        RunError: it is damaged, or of another version.
     """
-    folder = checkpoint_folder(run)
-    if folder is None:
+    kinds: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "best": {}}
+    if path.is_dir():  # of version 0.1
+        state = read_json(path / "state.json", version=2)
+        for kind, tensors in kinds.items():
+            file = path / f"{kind}.safetensors"
+            if kind != "best" or file.is_file():
+                tensors |= load_tensors(file)
+        return state, kinds
+    tensors, about = load_tensors_and_metadata(path)
+    text = about.get("state", "")
+    if tensors_digest(tensors, text) != about.get("sha256"):
+        raise RunError(f"{path} is damaged: its content does not have the checksum it was given.")
+    if about["format_version"] != str(FORMAT_VERSION):
+        raise RunError(
+            f"{path} has format_version {about['format_version']}; this version of hyperlect "
+            f"reads {FORMAT_VERSION}."
+        )
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        kinds[kind][rest] = tensor
+    return json.loads(text), kinds
+
+
+def load_checkpoint(
+    run: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor] | None, dict[Path, str]]:
+    """Read the last good checkpoint back into parameters and optimiser.
+
+    Returns:
+        The state that `save_checkpoint` wrote, the best weights so far, and later checkpoints that
+        are damaged, with what is wrong.
+
+    Raises:
+        RunError: there is none, none is whole, or a tensor does not fit.
+    """
+    damaged: dict[Path, str] = {}
+    for path in checkpoints(run):
+        try:
+            state, kinds = read_checkpoint(path)
+            break
+        except (RunError, OSError) as error:
+            damaged[path] = str(error)
+    else:
+        problems = Problems()
+        for message in damaged.values():
+            problems.add(message)
+        hint = f"Remove {run / CHECKPOINT}, and the training starts over"
+        problems.raise_if_any(RunError, f"No checkpoint of {run} can be read. {hint}:")
         raise RunError(f"{run} holds no checkpoint to resume from.")
-    state = read_json(folder / CHECKPOINT_STATE, version=FORMAT_VERSION)
-    load_exactly(parameters, load_tensors(folder / _WEIGHTS))
-    moments = load_tensors(folder / _OPTIMIZER)
-    touched = {key.rpartition("/")[0] for key in moments}
+    load_exactly(parameters, kinds["weights"])
+    touched = {key.rpartition("/")[0] for key in kinds["optimizer"]}
     # The fused optimiser keeps its step counts beside the parameters, the others on the CPU.
     fused = optimizer.defaults.get("fused")
     for name, parameter in parameters.items():
@@ -156,9 +220,8 @@ def load_checkpoint(
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
-    load_exactly(_moments(parameters, optimizer), moments)
-    best = load_tensors(folder / _BEST) if (folder / _BEST).is_file() else None
-    return state, best
+    load_exactly(_moments(parameters, optimizer), kinds["optimizer"])
+    return state, kinds["best"] or None, damaged
 
 
 def _moments(

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..run_folder import LOG, METRICS, TENSORBOARD, write_text, writing
+from ..run_folder import LOG, METRICS, TENSORBOARD, sync, write_text, writing
 
 
 class Monitor:
@@ -114,6 +114,15 @@ class Monitor:
                 self._writer = SummaryWriter(str(self.run / TENSORBOARD), purge_step=purge)
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Force what was written onto the disk, before a checkpoint that relies on it."""
+        if self._writer is not None:
+            self._writer.flush()
+        for path in (self.run / METRICS, self.run / LOG) if self.run else ():
+            if path.is_file():
+                with writing(path):
+                    sync(path)
 
     def say(self, message: str) -> None:
         """Print a line above the live one, and keep it in log.txt."""

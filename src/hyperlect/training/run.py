@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from ..backbone import load_backbone
-from ..errors import RunError
+from ..errors import Problems, RunError, listed
 from ..evaluation import measure_trust
-from ..hardware import Precision, choose_device, fast_precision, version_changes, versions
+from ..hardware import Precision, choose_device, fast_precision, version_changes
 from ..methods import own_languages
 from ..model import HyperX, HyperXConfig
 from ..model.features import FeatureSource
@@ -22,23 +24,31 @@ from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import Corpora, read_corpora
 from ..run_folder import (
     EMBEDDINGS,
+    METRICS,
     RECIPE,
+    TENSORBOARD,
     TRAINING,
     TRUST,
     VERSIONS,
-    checkpoint_folder,
+    checkpoints,
+    is_run,
+    is_trained,
     locked,
     read_json_or_empty,
     require_run,
     require_unused,
     write_json,
     write_text,
+    writing,
 )
 from .checkpoint import State
 from .monitor import say
 from .schedule import seed_everything
 from .trainer import Trainer
 
+_NO_CHANGE = (
+    "Hardware and libraries are the same. On a GPU, only training.deterministic gives equal bits."
+)
 OVERLAP = "Evaluation data is among the training data"
 UNCHECKED = "This data is not available, so it was not checked whether it holds evaluation data"
 
@@ -107,7 +117,7 @@ def resume(
             on the run.
     """
     run = require_run(Path(run))
-    if not checkpoint_folder(run):
+    if not checkpoints(run) and (is_trained(run) or not is_run(run)):
         raise RunError(f"{run} holds no checkpoint. Start it again: hyperlect train {run / RECIPE}")
     recipe = recipe or load_recipe(run / RECIPE)
     return _train(recipe, run, device, console or Console(stderr=True), resume=True)
@@ -117,43 +127,18 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
     accelerator = make_accelerator(device)
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
     with locked(run) if accelerator.is_main_process else nullcontext():  # for all
-        precision = choose_precision(recipe.training.precision, accelerator.device.type)
-        start, corpora = read_start(recipe)
-        backbone = load_backbone(recipe.backbone, recipe.revision)
-        if accelerator.device.type == "cpu" and precision == "bf16":
-            backbone.attend_plainly()
-        seed_everything(recipe.training.seed, "initial weights")
-        model = HyperX(backbone, model_config(recipe, corpora, start))
-        notes: list[str] = []
-        if not resume:  # otherwise the checkpoint has all that is set here
-            notes += [f"{OVERLAP}: {overlap}" for overlap in corpora.overlaps]
-            notes += [f"{UNCHECKED}: {name}" for name in corpora.unchecked]
-            notes += warm_start(model, start) if start else []
-        # All splits, so that every problem of the data shows now.
-        rows = corpora.encode(model.tokenizer, model.max_length)
-        by_split = {
-            split: {cell: encoded for (name, cell), encoded in rows.items() if name == split}
-            for split in ("train", "dev")
-        }
-        if not resume and model.features is not None:
-            model.to(accelerator.device)
-            texts: dict[str, list[Any]] = {}
-            for cell, encoded in by_split["train"].items():
-                texts.setdefault(cell.language, []).append(encoded)
-            model.set_features(texts, known=start.config.languages if start else ())
-            notes += feature_notes(model)
-        trainer = Trainer(
-            model,
-            rows=by_split["train"],
-            dev=by_split["dev"],
-            recipe=recipe,
-            run=run,
-            accelerator=accelerator,
-            console=console,
-            precision=precision,
-        )
-        if resume:
-            trainer.resume()
+        begins = not checkpoints(run)
+        accelerator.wait_for_everyone()
+        if begins and accelerator.is_main_process:  # perhaps once more, after an early death
+            with writing(run):
+                for path in (run / METRICS, *run.glob("*.partial")):
+                    path.unlink(missing_ok=True)
+                shutil.rmtree(run / TENSORBOARD, ignore_errors=True)
+        trainer, notes = _prepare(recipe, run, accelerator, console, begins)
+        if resume and begins:
+            notes.append(f"{run} holds no checkpoint yet, so training starts over")
+        if not begins:
+            notes += trainer.resume()
         finished = trainer.state.finished
         if accelerator.is_main_process:
             _begin(trainer, notes)
@@ -163,6 +148,113 @@ def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: boo
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
+
+
+def _prepare(
+    recipe: Recipe, run: Path, accelerator: Accelerator, console: Console, begins: bool
+) -> tuple[Trainer, list[str]]:
+    """Load everything that a recipe names; return its trainer, and what to say of it.
+
+    Args:
+        recipe, run, accelerator, console: of the trainer.
+        begins: whether at the first step; otherwise a checkpoint has all that is set for it.
+    """
+    precision = choose_precision(recipe.training.precision, accelerator.device.type)
+    start, corpora = read_start(recipe)
+    backbone = load_backbone(recipe.backbone, recipe.revision)
+    if accelerator.device.type == "cpu" and precision == "bf16":
+        backbone.attend_plainly()
+    seed_everything(recipe.training.seed, "initial weights")
+    model = HyperX(backbone, model_config(recipe, corpora, start))
+    notes: list[str] = []
+    if begins:
+        notes += [f"{OVERLAP}: {overlap}" for overlap in corpora.overlaps]
+        notes += [f"{UNCHECKED}: {name}" for name in corpora.unchecked]
+        notes += warm_start(model, start) if start else []
+    # All splits, so that every problem of the data shows now.
+    rows = corpora.encode(model.tokenizer, model.max_length)
+    by_split = {
+        split: {cell: encoded for (name, cell), encoded in rows.items() if name == split}
+        for split in ("train", "dev")
+    }
+    if begins and model.features is not None:
+        model.to(accelerator.device)
+        texts: dict[str, list[Any]] = {}
+        for cell, encoded in by_split["train"].items():
+            texts.setdefault(cell.language, []).append(encoded)
+        model.set_features(texts, known=start.config.languages if start else ())
+        notes += feature_notes(model)
+    trainer = Trainer(
+        model,
+        rows=by_split["train"],
+        dev=by_split["dev"],
+        recipe=recipe,
+        run=run,
+        accelerator=accelerator,
+        console=console,
+        precision=precision,
+    )
+    return trainer, notes
+
+
+def rerun(
+    run: str | Path,
+    steps: int,
+    console: Console | None = None,
+    recipe: Recipe | None = None,
+) -> int:
+    """Train the first steps of a run again, and compare with what it recorded.
+
+    Compared are the digests of the initial weights and of those after each step, the losses, and
+    the norms of the gradients: all to the last bit. Nothing is written.
+
+    Args:
+        run: the run folder.
+        steps: at most how many; a run records the first `TRACED`.
+        console: where progress is shown.
+        recipe: the run's, if its data has moved; by default the one in the folder.
+
+    Returns:
+        How many steps were compared.
+
+    Raises:
+        RunError: the run recorded no steps; or something differs: names every difference, and
+            what of hardware, libraries and data is not as it was.
+    """
+    run = require_run(Path(run))
+    lines = (run / METRICS).read_text(encoding="utf-8") if (run / METRICS).is_file() else ""
+    events = [json.loads(line) for line in lines.splitlines() if line.endswith("}")]
+    kept = [e for e in events if e["event"] in ("start", "trace") and e["step"] <= steps]
+    by_step = {event["step"]: event for event in reversed(kept)}  # the first of each step
+    last = max(by_step, default=0)
+    if 0 not in by_step or not last:
+        raise RunError(f"{run} has recorded no steps to compare with; new runs do.")
+    before = by_step[0]["versions"]
+    accelerator = make_accelerator(before["device"].partition(":")[0])
+    recipe = recipe or load_recipe(run / RECIPE)
+    trainer, _ = _prepare(recipe, run, accelerator, console or Console(quiet=True), begins=True)
+    problems = Problems()
+    for now in trainer.replay(last):
+        for key, value in by_step[now["step"]].items():
+            if key != "versions" and json.dumps(value) != json.dumps(now[key]):
+                problems.add(_difference(key, value, now[key]), key=f"step {now['step']}")
+    changes = version_changes(before, trainer.versions)
+    reasons = f"This may come from {'; '.join(changes)}." if changes else _NO_CHANGE
+    heading = f"The first {last} steps of {run} are not as they were. {reasons}"
+    problems.raise_if_any(RunError, heading)
+    return int(last)
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Say how what was recorded of a step differs from what it is now."""
+    if key == "norm":
+        return f"the norm of the gradient is {now!r}, and was {before!r}"
+    if key == "losses":
+        tasks = [task for task in sorted({*before, *now}) if before.get(task) != now.get(task)]
+        return "; ".join(f"loss of {t}: {now.get(t)}, and was {before.get(t)}" for t in tasks)
+    if key == "fingerprint":
+        return f"changed: {listed([name for name in now if now[name] != before.get(name)])}"
+    return f"the {key} differ"
 
 
 def feature_notes(model: HyperX) -> list[str]:
@@ -179,13 +271,15 @@ def feature_notes(model: HyperX) -> list[str]:
 def _begin(trainer: Trainer, notes: list[str]) -> None:
     """Write what is known before the first step, and say what is trained."""
     run, recipe, accelerator = trainer.run, trainer.recipe, trainer.accelerator
-    write_text(run / RECIPE, recipe.dump(run))
     device = accelerator.device.type
     if not trainer.state.finished:  # otherwise nothing is computed any more
-        now = versions(device, trainer.precision, accelerator.num_processes)
-        if changes := version_changes(read_json_or_empty(run / VERSIONS), now):
-            notes.append(changes)
-        write_json(run / VERSIONS, now)
+        if changes := version_changes(read_json_or_empty(run / VERSIONS), trainer.versions):
+            notes.append(
+                f"resumed with other hardware or libraries than before: {', '.join(changes)}. "
+                "Scores may differ slightly from those of a run without a break."
+            )
+        write_json(run / VERSIONS, trainer.versions)
+    write_text(run / RECIPE, recipe.dump(run))  # from now on it can be resumed
     parameters = sum(parameter.numel() for parameter in trainer.parameters.values())
     cells = f"{len(trainer.rows)} cells, {parameters:,} trained parameters"
     notes.append(f"{recipe.method} on {device}: {cells}")
@@ -204,13 +298,18 @@ def _finish(run: Path, trainer: Trainer, state: State) -> None:
     summary = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
+        "seconds_saving": round(state.saving, 2),
         "best": state.best,
+        "examples": state.examples,
+        "warnings": trainer.warnings(),
         "trained_parameters": sum(
             parameter.numel()
             for parameter in model.own_parameters().values()
             if parameter.requires_grad
         ),
     }
+    for warning in trainer.warnings():
+        say(run, trainer.console, f"warning: {warning}")
     write_json(run / TRAINING, summary)
 
 

@@ -6,9 +6,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
-from ..errors import HyperlectError, Interrupted
-from ..evaluation import fill, selection_score, selection_text, subsample
+from ..errors import HyperlectError, Interrupted, counted, listed
+from ..evaluation import constant_score, fill, selection_score, selection_text, subsample
+from ..evaluation.results import CellResult
 from ..grid import Cell
-from ..hardware import Precision
+from ..hardware import Precision, deterministic, versions
 from ..model import HyperX
 from ..recipe import Recipe, TrainingSection
-from ..run_folder import load_exactly
+from ..run_folder import checkpoints, load_exactly, tensors_digest
+from ..tasks import TaskType
 from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
 from .monitor import Monitor
 from .schedule import (
@@ -54,6 +57,9 @@ class Loader:
         settings: the recipe's training section.
         shares: fixed shares of the rows by task.
         accelerator: device and processes.
+
+    Attributes:
+        drawn: by cell, how many rows all processes together drew for the last step.
     """
 
     def __init__(
@@ -71,7 +77,8 @@ class Loader:
         self.sampler = make_sampler(rows, settings, shares)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._state = self.sampler.state_dict()
-        self._ahead: tuple[dict[str, Any], Future[list[Batch]]] | None = None
+        self._ahead: tuple[dict[str, Any], Counter[str], Future[list[Batch]]] | None = None
+        self.drawn: Counter[str] = Counter()
 
     def next(self, step: int) -> list[Batch]:
         """Return this process's batches of a step, on the device, and begin the next step's.
@@ -80,7 +87,7 @@ class Loader:
         """
         if self._ahead is None:
             self._ahead = self._begin(step)
-        self._state, future = self._ahead
+        self._state, self.drawn, future = self._ahead
         batches = future.result()
         self._ahead = self._begin(step + 1)
         return [batch.to(self.accelerator.device) for batch in batches]
@@ -89,9 +96,10 @@ class Loader:
         """Let the thread end."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _begin(self, step: int) -> tuple[dict[str, Any], Future[list[Batch]]]:
+    def _begin(self, step: int) -> tuple[dict[str, Any], Counter[str], Future[list[Batch]]]:
         drawn = [self.sampler.next() for _ in range(self.settings.accumulate)]
-        return self.sampler.state_dict(), self._worker.submit(self._make, step, drawn)
+        counts = Counter(str(cell) for batch in drawn for cell, _ in batch)
+        return self.sampler.state_dict(), counts, self._worker.submit(self._make, step, drawn)
 
     def _make(self, step: int, drawn: list[list[Drawn]]) -> list[Batch]:
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -121,8 +129,11 @@ class Loader:
 
 SAVE_EVERY = 500
 """Steps between checkpoints if the recipe names none: the most that a power cut may cost."""
+TRACED = 20
+"""The first steps, whose numbers are kept, so that `training.rerun` can compare."""
 REMEDY = (
-    "Lower training.learning_rate, lengthen training.warmup, or set training.precision to fp32."
+    "Lower training.learning_rate, lengthen training.warmup, set training.precision to fp32, or "
+    "set training.not_finite to skip."
 )
 
 
@@ -177,22 +188,35 @@ class Trainer:
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """Digests of what the run depends on, which only a checkpoint needs."""
+        """Digests of what the run depends on."""
         return fingerprint(self.model, self.rows, self.dev)
 
-    def resume(self) -> None:
-        """Go back to the state of the run folder's checkpoint.
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Libraries, hardware, precision."""
+        processes = self.accelerator.num_processes
+        return versions(self.accelerator.device.type, self.precision, processes)
+
+    def resume(self) -> list[str]:
+        """Go back to the state of the run folder's last good checkpoint.
+
+        Returns:
+            What is wrong with later ones.
 
         Raises:
             RunError: there is none, or encoder or data have changed.
         """
         saved = self.model.own_parameters()
-        data, self.best_weights = load_checkpoint(self.run, saved, self.optimizer)
+        data, self.best_weights, damaged = load_checkpoint(self.run, saved, self.optimizer)
         require_same(data.pop("fingerprint", None) or data.pop("basis"), self.fingerprint)
         sampler = data.pop("sampler")
-        self.state = State(**data)
+        self.state = State(**{"examples": None, **data})
         self._follow_phase()
         self.loader.load_state_dict(sampler)
+        for path in damaged:
+            if path.is_file() and self.accelerator.is_main_process:
+                path.unlink()  # or else it would count as one that is kept
+        return [f"{what} Resuming from step {self.state.step}." for what in damaged.values()]
 
     def _follow_phase(self) -> None:
         """Enter the phase of the next step if it is another."""
@@ -212,10 +236,9 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the checkpoint was saved.
-            HyperlectError: a loss or gradient is not finite; the last good checkpoint is kept.
+            HyperlectError: a loss or gradient is not finite, or something cannot be written; says
+                which checkpoint is the last.
         """
-        if self.settings.checkpoint_activations:
-            self.model.checkpoint_activations()
         monitor = Monitor(
             self.run if self.accelerator.is_main_process else None,
             self.settings.steps,
@@ -223,43 +246,120 @@ class Trainer:
             self.console,
             losses=self.state.losses,
         )
-        if self.settings.compile:
-            self.model.backbone.compile_encoder(monitor.say)
-        self.model.train()
-        if not self.settings.backbone_dropout:
-            self.model.backbone.eval()
-        with monitor, self.stop:
+        with monitor, self.stop, self._computing(monitor.say):
             try:
+                if not self.state.finished and monitor.run is not None:
+                    monitor.write(self._trace() | self._start())
                 while self.state.step < self.settings.steps and not self.state.finished:
                     start = time.monotonic()
-                    self._step(monitor)
+                    trace = self._step(monitor)
+                    if self.state.step <= TRACED and monitor.run is not None:
+                        monitor.write(self._trace() | trace)
                     self._follow_phase()
                     self.state.seconds += time.monotonic() - start
                     self._between_steps(monitor)
-            finally:
-                self.loader.close()
+            except Interrupted:
+                raise
+            except HyperlectError as error:
+                error.args = (f"{error} {self._way_back()}",)
+                raise
+            except Exception as error:
+                with suppress(HyperlectError):  # the disk may be full
+                    monitor.say(f"step {self.state.step + 1}: {error!r}. {self._way_back()}")
+                raise
         self.state.finished = True
         for parameter in self.parameters.values():  # the last phase may have frozen some
             parameter.requires_grad_()
         if self.best_weights is not None:
             load_exactly(self.parameters, self.best_weights)
-        self.save()
+        self.save(monitor)
         return self.state
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def replay(self, steps: int) -> Iterator[dict[str, Any]]:
+        """Train without writing anything; yield what the log has of the start and of each step."""
+        monitor = Monitor(None, steps, 0, self.console)
+        with monitor, self._computing(monitor.say):
+            yield self._trace() | self._start()
+            for _ in range(steps):
+                trace = self._step(monitor)
+                yield self._trace() | trace
+                self._follow_phase()
+
+    @contextmanager
+    def _computing(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Prepare the model for the steps in the block; end the thread that makes batches."""
+        if self.settings.checkpoint_activations:
+            self.model.checkpoint_activations()
+        if self.settings.compile:
+            self.model.backbone.compile_encoder(say)
+        self.model.train()
+        if not self.settings.backbone_dropout:
+            self.model.backbone.eval()
+        try:
+            with deterministic(self.settings.deterministic):
+                yield
+        finally:
+            self.loader.close()
+
+    def _start(self) -> dict[str, Any]:
+        return {"event": "start", "versions": self.versions, "fingerprint": self.fingerprint}
+
+    def _trace(self) -> dict[str, Any]:
+        return {
+            "event": "trace", "step": self.state.step, "weights": tensors_digest(self.parameters),
+        }  # fmt: skip
+
+    def _way_back(self) -> str:
+        """Say where the training can continue."""
+        if files := checkpoints(self.run):
+            command = f"hyperlect train --resume {self.run}"
+            return f"The last good checkpoint is {files[0]}. Continue from it: {command}"
+        return "There is no checkpoint yet."
+
+    def save(self, monitor: Monitor) -> None:
+        """Write a checkpoint, after the log up to it."""
         if self.accelerator.is_main_process:
+            start = time.monotonic()
+            monitor.flush()
             data = {
                 **vars(self.state),
                 "fingerprint": self.fingerprint,
                 "sampler": self.loader.state_dict(),
             }
             saved = self.model.own_parameters()  # features of languages too, which are frozen
-            save_checkpoint(self.run, saved, self.best_weights, self.optimizer, data)
+            keep = self.settings.keep_checkpoints
+            save_checkpoint(self.run, saved, self.best_weights, self.optimizer, data, keep)
+            self.state.saving += time.monotonic() - start
         self.accelerator.wait_for_everyone()
 
-    def _step(self, monitor: Monitor) -> None:
-        """One optimiser step: one or several batches, each cell's weights generated once."""
+    def warnings(self) -> list[str]:
+        """Say what the training did not do that it should have: for its end."""
+        lines = []
+        if self.state.examples is not None:
+            idle = [name for name in map(str, self.rows) if name not in self.state.examples]
+            if idle:
+                lines.append(f"never trained, as no step drew from them: {listed(idle)}")
+        still = [name for name in self.parameters if not self._has_learnt(name)]
+        if still:
+            lines.append(f"without any gradient: {listed(still, 10)}")
+        for task, value in self.state.constant.items():
+            lines.append(f"{task}: the dev score, {value:.2f}, is that of a constant answer")
+        if self.state.skipped:
+            steps = counted(self.state.skipped, "step")
+            lines.append(f"{steps} skipped, since the loss or gradient was not finite")
+        return lines
+
+    def _has_learnt(self, name: str) -> bool:
+        """Whether a parameter had a gradient; those of the encoder may have none."""
+        moments = self.optimizer.state.get(self.parameters[name])
+        return name.startswith("backbone.") or bool(moments and moments["exp_avg_sq"].any())
+
+    def _step(self, monitor: Monitor) -> dict[str, Any]:
+        """One optimiser step: one or several batches, each cell's weights generated once.
+
+        Returns:
+            The losses of its batches by task, and the norm of its gradient.
+        """
         step = self.state.step
         self.rate = self.phase.set_rates(self.optimizer, step, self.settings)
         batches = self.loader.next(step)
@@ -272,12 +372,37 @@ class Trainer:
         parameters = list(self.parameters.values())
         sum_gradients(parameters, self.accelerator)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
-        by_task = _read_and_check(batches, losses, norm, step + 1)
+        by_task, length, faults = read_losses(batches, losses, norm)
         tokens = sum(batch.tokens for batch in batches) * self.accelerator.num_processes
-        monitor.step(by_task, tokens)
-        self.optimizer.step()
+        skips = self.settings.not_finite == "skip"
+        if faults and not skips:
+            what = "; ".join(map(self._name_examples, faults.items()))
+            raise HyperlectError(f"Training diverged at step {step + 1}: {what}. {REMEDY}")
+        if skips and any_process(bool(faults), self.accelerator):
+            what = "; ".join(map(self._name_examples, faults.items())) or "in another process"
+            self.state.skipped += 1
+            monitor.say(f"step {step + 1} skipped: {what}")
+            monitor.step({}, tokens)
+        else:
+            monitor.step(by_task, tokens)
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        if self.state.examples is not None:
+            self.state.examples = dict(self.loader.drawn + Counter(self.state.examples))
+        return {"losses": by_task, "norm": length}
+
+    def _name_examples(self, fault: tuple[str, list[tuple[Cell, int]]]) -> str:
+        """Say what is not finite, and which examples were in the batch."""
+        what, rows = fault
+        by_cell: dict[Cell, set[int]] = {}
+        for cell, index in rows:
+            by_cell.setdefault(cell, set()).add(self.loader.rows[cell][index]["example"] + 1)
+        named = [
+            f"{cell} {listed([str(number) for number in sorted(numbers)], 10)}"
+            for cell, numbers in sorted(by_cell.items())
+        ]
+        return f"{what} (its batch: examples {', '.join(named)})"
 
     def _learn(
         self, batch: Batch, weights: Mapping[str, tuple[float, float]], first: bool
@@ -304,9 +429,9 @@ class Trainer:
             if self.dev and due and step > self.phases[-1].start:  # before, tasks are not trained
                 self._evaluate(monitor)
             if step % every == 0 and not last:
-                self.save()
-        if self.stop.agreed(self.accelerator):
-            self.save()
+                self.save(monitor)
+        if any_process(self.stop.asked, self.accelerator):
+            self.save(monitor)
             raise Interrupted(
                 f"Stopped at step {step} of {settings.steps}; everything is saved. "
                 f"Resume it: hyperlect train --resume {self.run}"
@@ -324,6 +449,7 @@ class Trainer:
         best = selection is not None and (self.state.best is None or selection > self.state.best)
         if best:
             self.state.best, self.state.waited = selection, 0
+            self.state.constant = self._constant(results)
             self.best_weights = {
                 name: parameter.detach().cpu().clone()
                 for name, parameter in self.parameters.items()
@@ -343,6 +469,18 @@ class Trainer:
         if patience and self.state.waited >= patience:
             self.state.finished = True
             monitor.say(f"step {step}: no better for {patience} evaluations, stopping early")
+
+    def _constant(self, results: Sequence[CellResult]) -> dict[str, float]:
+        """Return the mean dev score of each task that does no better than a constant answer."""
+        means = {}
+        for name, task in self.model.tasks.items():
+            scores = [(r.value, r.cell) for r in results if r.cell.task == name and r.scored]
+            if scores and task.labels and task.type is not TaskType.PARSING:
+                rows = [self.dev_sample[cell] for _, cell in scores]
+                mean = sum(value for value, _ in scores) / len(scores)
+                if mean <= sum(constant_score(task, r) for r in rows) / len(rows):
+                    means[name] = mean
+        return means
 
 
 def task_weights(
@@ -393,34 +531,44 @@ def batch_losses(
     return means, torch.stack(summands).sum()
 
 
-def _read_and_check(
-    batches: Sequence[Batch], losses: Sequence[Mapping[str, Tensor]], norm: Tensor, step: int
-) -> dict[str, list[float]]:
+def read_losses(
+    batches: Sequence[Batch], losses: Sequence[Mapping[str, Tensor]], norm: Tensor
+) -> tuple[dict[str, list[float]], float, dict[str, list[Drawn]]]:
     """Read a step's losses and the norm of its gradient from the device, all at once.
 
     Returns:
-        The losses of the batches by task.
-
-    Raises:
-        HyperlectError: one is not finite. It is raised before the gradient reaches the weights.
+        The losses of the batches by task; the norm; and what is not finite, with its rows.
     """
     pairs = zip(batches, losses, strict=True)
     tasks = [(batch, task) for batch, by_task in pairs for task in by_task]
     values = [loss for by_task in losses for loss in by_task.values()]
     *read, length = torch.stack([*values, norm]).tolist()  # a GPU waits at each reading
     collected: dict[str, list[float]] = {}
+    faults: dict[str, list[Drawn]] = {}
     for (batch, task), loss in zip(tasks, read, strict=True):
-        if not math.isfinite(loss):
-            cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
-            raise HyperlectError(
-                f"The loss of {cells} is {loss} at step {step}: training diverged. {REMEDY}"
-            )
         collected.setdefault(task, []).append(loss)
-    if not math.isfinite(length):
-        raise HyperlectError(
-            f"The gradient at step {step} is not finite: training diverged. {REMEDY}"
-        )
-    return collected
+        if not math.isfinite(loss):
+            rows = [row for row in _rows(batch) if row[0].task == task]
+            cells = ", ".join(sorted({str(cell) for cell, _ in rows}))
+            faults[f"the loss of {cells} is {loss}"] = rows
+    if not math.isfinite(length) and not faults:
+        faults["the gradient is not finite"] = [row for batch in batches for row in _rows(batch)]
+    return collected, length, faults
+
+
+def _rows(batch: Batch) -> list[Drawn]:
+    return list(zip(batch.cells, batch.indices, strict=True))
+
+
+def any_process(here: bool, accelerator: Accelerator) -> bool:
+    """Whether something holds in any process; the same answer in all of them.
+
+    One that stopped a step before the others would leave them waiting for its gradients.
+    """
+    if accelerator.num_processes == 1:
+        return here
+    flag: Any = torch.tensor([float(here)], device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
@@ -473,13 +621,3 @@ class StopRequest:
         self.asked = True
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; the same answer in all of them.
-
-        One that stopped a step before the others would leave them waiting for its gradients.
-        """
-        if accelerator.num_processes == 1:
-            return self.asked
-        asked: Any = torch.tensor([float(self.asked)], device=accelerator.device)
-        return bool(accelerator.reduce(asked, reduction="sum").item() > 0)
