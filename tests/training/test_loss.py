@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,8 @@ from hyperlect.heads import ParserHead, ParseScores, TaggingHead
 from hyperlect.heads.parsing import Biaffine, PairScores
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
-from hyperlect.training.trainer import _read_and_check, batch_losses, sum_gradients, task_weights
+from hyperlect.training.processes import sum_gradients
+from hyperlect.training.trainer import _read_and_check, batch_losses, task_weights
 
 from ..data.made import corpus, parsed, tagged
 from ..model.models import MLM, NER, POS, TOPIC, tiny_model
@@ -106,6 +108,14 @@ def test_the_loss_of_trees_is_that_of_heads_and_of_relations() -> None:
     assert total == pytest.approx(3 / 4 * expected + 1 / 4 * surprise("topic"))
 
 
+def test_a_batch_may_have_nothing_to_score() -> None:
+    """As rows of raw text in a script that the encoder does not know: all is unknown."""
+    nothing = replace(
+        batch_by_hand({"topic": 1}), tasks={"topic": TaskRows(torch.arange(1), counts=(0,))}
+    )
+    assert losses_of(nothing) == ({}, 0.0)
+
+
 def test_weights_count_the_examples_and_units_of_all_batches() -> None:
     batches = [batch_by_hand({"ner": 2, "topic": 1}), batch_by_hand({"ner": 1})]
     weights = task_weights(batches, ["dep", "ner", "topic"])
@@ -146,24 +156,38 @@ def test_gradients_are_summed_over_processes() -> None:
 # --- what is not finite
 
 
-def losses_and_norm(loss: float = 1.0, norm: float = 0.5) -> tuple[Any, Any, Tensor]:
+def losses_and_norm(loss: float = 1.0, norm: float = 0.5) -> tuple[Any, ...]:
+    """What `_read_and_check` takes: two batches at step 7, of four tags and of one."""
     batches = [batch_by_hand({"ner": 2, "topic": 1}), batch_by_hand({"ner": 1})]
+    one_tag = replace(batches[1].tasks["ner"], labels=torch.tensor([1]))
+    batches[1] = replace(batches[1], tasks={"ner": one_tag})
     losses = [{"ner": torch.tensor(1.5), "topic": torch.tensor(2.5)}, {"ner": torch.tensor(loss)}]
-    return batches, losses, torch.tensor(norm)
+    weights = task_weights(batches, ["dep", "ner", "topic"])
+    return batches, losses, torch.tensor(norm), 7, weights
 
 
-def test_the_losses_of_a_step_are_read_by_task() -> None:
-    assert _read_and_check(*losses_and_norm(), 7) == {"ner": [1.5, 1.0], "topic": [2.5]}
+def test_the_losses_of_a_step_are_means_over_all_its_units() -> None:
+    """Not means over its batches, nor over the processes."""
+    batches, losses, norm, step, weights = losses_and_norm(loss=1.2)
+    batches = [replace(batch, tokens=5) for batch in batches]
+    means, tokens = _read_and_check(batches, losses, norm, step, weights)
+    assert means == pytest.approx({"ner": (4 * 1.5 + 1.2) / 5, "topic": 2.5})
+    assert tokens == 10
+    weights = {"dep": (0.2, 4.0), "ner": (0.6, 13.0), "topic": (0.2, 1.0)}  # of both processes
+    other: Any = TwoProcesses(torch.tensor([8.0, 4.8, 0.0, 7.0]))
+    means, tokens = _read_and_check(batches, losses, norm, step, weights, other)
+    assert means == pytest.approx({"dep": 2.0, "ner": (4 * 1.5 + 1.2 + 4.8) / 13, "topic": 2.5})
+    assert tokens == 17
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_or_gradient_that_is_not_finite_is_an_error(value: float) -> None:
     message = r"ner:eng is (nan|inf) at step 7.*learning_rate"
     with pytest.raises(HyperlectError, match=message) as error:
-        _read_and_check(*losses_and_norm(loss=value), 7)
+        _read_and_check(*losses_and_norm(loss=value))
     assert "topic" not in str(error.value)
     with pytest.raises(HyperlectError, match=r"step 7 .*learning_rate"):
-        _read_and_check(*losses_and_norm(norm=value), 7)
+        _read_and_check(*losses_and_norm(norm=value))
 
 
 # --- division of a step

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
 from ..errors import HyperlectError, Interrupted
@@ -32,6 +28,7 @@ from ..recipe import Recipe, TrainingSection
 from ..run_folder import load_exactly
 from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
 from .monitor import Monitor
+from .processes import StopRequest, sum_gradients
 from .schedule import (
     Phase,
     derived_seed,
@@ -272,9 +269,8 @@ class Trainer:
         parameters = list(self.parameters.values())
         sum_gradients(parameters, self.accelerator)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
-        by_task = _read_and_check(batches, losses, norm, step + 1)
-        tokens = sum(batch.tokens for batch in batches) * self.accelerator.num_processes
-        monitor.step(by_task, tokens)
+        means, tokens = _read_and_check(batches, losses, norm, step + 1, weights, self.accelerator)
+        monitor.step(means, tokens)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
@@ -289,7 +285,8 @@ class Trainer:
             total = total + self.model.latents.divergence() / self.examples
         # Autocast would round what was computed in fp32, as the adapter weights are.
         with torch.autocast(self.accelerator.device.type, enabled=False):
-            total.backward()  # type: ignore[no-untyped-call]
+            if total.requires_grad:  # of rows that are all unknown sub-words, nothing is scored
+                total.backward()  # type: ignore[no-untyped-call]
         return losses
 
     def _between_steps(self, monitor: Monitor) -> None:
@@ -390,96 +387,55 @@ def batch_losses(
             loss, (weight, units) = model.head(name).loss(output.scores[name], rows), weights[name]
             means[name] = loss.detach()
             summands.append(loss * (weight * (rows.units / units)))
-    return means, torch.stack(summands).sum()
+    return means, torch.stack([torch.zeros((), device=batch.input_ids.device), *summands]).sum()
 
 
 def _read_and_check(
-    batches: Sequence[Batch], losses: Sequence[Mapping[str, Tensor]], norm: Tensor, step: int
-) -> dict[str, list[float]]:
+    batches: Sequence[Batch],
+    losses: Sequence[Mapping[str, Tensor]],
+    norm: Tensor,
+    step: int,
+    weights: Mapping[str, tuple[float, float]],
+    accelerator: Accelerator | None = None,
+) -> tuple[dict[str, float], int]:
     """Read a step's losses and the norm of its gradient from the device, all at once.
 
+    Args:
+        batches: this process's.
+        losses: the mean losses of each of them by task; see `batch_losses`.
+        norm: of the gradient.
+        step: its number, for errors.
+        weights: of the tasks in the step; see `task_weights`.
+        accelerator: the processes; one if None.
+
     Returns:
-        The losses of the batches by task.
+        The loss of each task in the step, the mean over its scored units, and the number of
+        sub-words; of all processes.
 
     Raises:
         HyperlectError: one is not finite. It is raised before the gradient reaches the weights.
     """
     pairs = zip(batches, losses, strict=True)
-    tasks = [(batch, task) for batch, by_task in pairs for task in by_task]
-    values = [loss for by_task in losses for loss in by_task.values()]
-    *read, length = torch.stack([*values, norm]).tolist()  # a GPU waits at each reading
-    collected: dict[str, list[float]] = {}
-    for (batch, task), loss in zip(tasks, read, strict=True):
+    read = [(batch, task, loss) for batch, by_task in pairs for task, loss in by_task.items()]
+    sums = dict.fromkeys(weights, norm.new_zeros(()))
+    for batch, task, loss in read:
+        sums[task] = sums[task] + loss * batch.tasks[task].units
+    tokens = norm.new_tensor(float(sum(batch.tokens for batch in batches)))
+    totals: Any = torch.stack([*sums.values(), tokens])
+    if accelerator is not None and accelerator.num_processes > 1:
+        totals = accelerator.reduce(totals, "sum")
+    # A GPU waits at each reading.
+    length, *values = torch.stack([norm, *totals, *(loss for *_, loss in read)]).tolist()
+    for (batch, task, _), loss in zip(read, values[len(totals) :], strict=True):
         if not math.isfinite(loss):
             cells = ", ".join(sorted({str(cell) for cell in batch.cells if cell.task == task}))
             raise HyperlectError(
                 f"The loss of {cells} is {loss} at step {step}: training diverged. {REMEDY}"
             )
-        collected.setdefault(task, []).append(loss)
     if not math.isfinite(length):
         raise HyperlectError(
             f"The gradient at step {step} is not finite: training diverged. {REMEDY}"
         )
-    return collected
-
-
-def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
-    """Sum gradients over all processes, if there are several.
-
-    In one piece and after the last backward pass, since only then the generator has its gradients;
-    and a model with a frozen backbone has few. A parameter that one process did not touch counts as
-    zero there; one that no process touched keeps no gradient.
-
-    Args:
-        parameters: the same in every process, in the same order.
-        accelerator: the processes.
-    """
-    if accelerator.num_processes == 1:
-        return
-    touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
-    touched = accelerator.reduce(touched.to(accelerator.device), "sum")
-    for parameter, count in zip(parameters, touched.tolist(), strict=True):
-        if count and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
-    vector_to_parameters(summed, gradients)
-
-
-class StopRequest:
-    """Turns SIGINT (Ctrl-C) and SIGTERM into a question that the loop asks after each step.
-
-    A second Ctrl-C acts at once. A second SIGTERM does not: schedulers and launchers repeat it, and
-    they want the work to be saved. Signals reach only the main thread, so in any other one nothing
-    is caught.
-    """
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._receive) for n in self.signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; the same answer in all of them.
-
-        One that stopped a step before the others would leave them waiting for its gradients.
-        """
-        if accelerator.num_processes == 1:
-            return self.asked
-        asked: Any = torch.tensor([float(self.asked)], device=accelerator.device)
-        return bool(accelerator.reduce(asked, reduction="sum").item() > 0)
+    scored = zip(weights.items(), values, strict=False)  # the sub-words come last
+    means = {task: total / units for (task, (_, units)), total in scored if units}
+    return means, int(values[len(weights)])
