@@ -14,7 +14,7 @@ ROOT = TESTS.parent
 PACKAGE = ROOT / "src" / "hyperlect"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".css", ".html", ".js", ".txt", ".cfg")
-MOST_FILES = 110
+MOST_FILES = 111
 
 # Top to bottom; a module imports from its own unit and those below.
 ORDER = [

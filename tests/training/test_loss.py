@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ from hyperlect.heads import ParserHead, ParseScores, TaggingHead
 from hyperlect.heads.parsing import Biaffine, PairScores
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
-from hyperlect.training.trainer import batch_losses, read_losses, sum_gradients, task_weights
+from hyperlect.training.processes import sum_gradients
+from hyperlect.training.trainer import batch_losses, read_losses, task_weights
 
 from ..data.made import corpus, parsed, tagged
 from ..model.models import MLM, NER, POS, TOPIC, tiny_model
@@ -106,6 +108,14 @@ def test_the_loss_of_trees_is_that_of_heads_and_of_relations() -> None:
     assert total == pytest.approx(3 / 4 * expected + 1 / 4 * surprise("topic"))
 
 
+def test_a_batch_may_have_nothing_to_score() -> None:
+    """As rows of raw text in a script that the encoder does not know: all is unknown."""
+    nothing = replace(
+        batch_by_hand({"topic": 1}), tasks={"topic": TaskRows(torch.arange(1), counts=(0,))}
+    )
+    assert losses_of(nothing) == ({}, 0.0)
+
+
 def test_weights_count_the_examples_and_units_of_all_batches() -> None:
     batches = [batch_by_hand({"ner": 2, "topic": 1}), batch_by_hand({"ner": 1})]
     weights = task_weights(batches, ["dep", "ner", "topic"])
@@ -146,29 +156,41 @@ def test_gradients_are_summed_over_processes() -> None:
 # --- what is not finite
 
 
-def losses_and_norm(loss: float = 1.0, norm: float = 0.5) -> tuple[Any, Any, Tensor]:
+def losses_and_norm(loss: float = 1.0, norm: float = 0.5) -> tuple[Any, ...]:
+    """What `read_losses` takes: two batches, of four tags and of one."""
     batches = [batch_by_hand({"ner": 2, "topic": 1}), batch_by_hand({"ner": 1})]
+    one_tag = replace(batches[1].tasks["ner"], labels=torch.tensor([1]))
+    batches[1] = replace(batches[1], tasks={"ner": one_tag})
     losses = [{"ner": torch.tensor(1.5), "topic": torch.tensor(2.5)}, {"ner": torch.tensor(loss)}]
-    return batches, losses, torch.tensor(norm)
+    weights = task_weights(batches, ["dep", "ner", "topic"])
+    return batches, losses, torch.tensor(norm), weights
 
 
-def test_the_losses_of_a_step_are_read_by_task() -> None:
-    by_task, norm, faults = read_losses(*losses_and_norm())
-    assert by_task == {"ner": [1.5, 1.0], "topic": [2.5]}
-    assert norm == 0.5
+def test_the_losses_of_a_step_are_means_over_all_its_units() -> None:
+    """Not means over its batches, nor over the processes."""
+    batches, losses, norm, weights = losses_and_norm(loss=1.2)
+    batches = [replace(batch, tokens=5) for batch in batches]
+    means, tokens, length, faults = read_losses(batches, losses, norm, weights)
+    assert means == pytest.approx({"ner": (4 * 1.5 + 1.2) / 5, "topic": 2.5})
+    assert (tokens, length) == (10, 0.5)
     assert not faults
+    weights = {"dep": (0.2, 4.0), "ner": (0.6, 13.0), "topic": (0.2, 1.0)}  # of both processes
+    other: Any = TwoProcesses(torch.tensor([8.0, 4.8, 0.0, 7.0]))
+    means, tokens, *_ = read_losses(batches, losses, norm, weights, other)
+    assert means == pytest.approx({"dep": 2.0, "ner": (4 * 1.5 + 1.2 + 4.8) / 13, "topic": 2.5})
+    assert tokens == 17
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_named_with_its_rows(value: float) -> None:
-    _, _, faults = read_losses(*losses_and_norm(loss=value))
+    *_, faults = read_losses(*losses_and_norm(loss=value))
     ((what, rows),) = faults.items()
     assert f"ner:eng is {value}" in what
     assert rows == [(Cell("ner", "eng"), 0)]
 
 
 def test_a_gradient_that_is_not_finite_is_named_with_all_rows() -> None:
-    _, _, faults = read_losses(*losses_and_norm(norm=math.nan))
+    *_, faults = read_losses(*losses_and_norm(norm=math.nan))
     ((what, rows),) = faults.items()
     assert "gradient" in what
     assert {cell.task for cell, _ in rows} == {"ner", "topic"}

@@ -30,9 +30,9 @@ def test_a_line_holds_the_mean_loss_by_task_and_the_speed(
 ) -> None:
     clock = Clock(monkeypatch)
     with Monitor(tmp_path, 4, 0, silent()) as monitor:
-        monitor.step({"pos": [1.0]}, 40)
-        monitor.step({"ner": [3.0]}, 20)
-        monitor.step({"pos": [2.0]}, 30)
+        monitor.step({"pos": 1.0}, 40)
+        monitor.step({"ner": 3.0}, 20)
+        monitor.step({"pos": 2.0}, 30)
         clock.now += 2
         monitor.log(2, 0.01)
     (event,) = events(tmp_path)
@@ -41,19 +41,19 @@ def test_a_line_holds_the_mean_loss_by_task_and_the_speed(
     assert (event["seconds"], event["tokens_per_second"]) == (2.0, 45.0)
 
 
-def test_a_step_may_have_several_tasks_and_batches(tmp_path: Path) -> None:
+def test_a_step_may_have_several_tasks(tmp_path: Path) -> None:
     with Monitor(tmp_path, 4, 0, silent()) as monitor:
-        monitor.step({"pos": [1.0, 6.0], "ner": [3.0]}, 40)
-        monitor.step({"pos": [2.0]}, 40)
+        monitor.step({"pos": 1.0, "ner": 3.0}, 40)
+        monitor.step({"pos": 2.0}, 40)
         monitor.log(2, 0.1)
-    assert events(tmp_path)[0]["loss"] == {"ner": 3.0, "pos": 3.0}
+    assert events(tmp_path)[0]["loss"] == {"ner": 3.0, "pos": 1.5}
 
 
 def test_each_line_starts_again(tmp_path: Path) -> None:
     with Monitor(tmp_path, 4, 0, silent()) as monitor:
-        monitor.step({"pos": [1.0]}, 1)
+        monitor.step({"pos": 1.0}, 1)
         monitor.log(1, 0.1)
-        monitor.step({"pos": [5.0]}, 1)
+        monitor.step({"pos": 5.0}, 1)
         monitor.log(2, 0.1)
     assert [event["loss"] for event in events(tmp_path)] == [{"pos": 1.0}, {"pos": 5.0}]
 
@@ -63,10 +63,10 @@ def test_a_pause_stops_the_clock_and_keeps_the_losses(
 ) -> None:
     clock = Clock(monkeypatch)
     with Monitor(tmp_path, 4, 0, silent()) as monitor:
-        monitor.step({"pos": [1.0]}, 1)
+        monitor.step({"pos": 1.0}, 1)
         with monitor.paused():
             clock.now += 60
-        monitor.step({"pos": [3.0]}, 1)
+        monitor.step({"pos": 3.0}, 1)
         clock.now += 1
         monitor.log(2, 0.1)
     (event,) = events(tmp_path)
@@ -76,7 +76,7 @@ def test_a_pause_stops_the_clock_and_keeps_the_losses(
 
 def test_losses_of_a_resumed_run_join_those_from_before(tmp_path: Path) -> None:
     with Monitor(tmp_path, 4, 1, silent(), losses={"pos": [1.0]}) as monitor:
-        monitor.step({"pos": [2.0]}, 1)
+        monitor.step({"pos": 2.0}, 1)
         monitor.log(2, 0.1)
     assert events(tmp_path)[0]["loss"] == {"pos": 1.5}
 
@@ -113,7 +113,7 @@ def test_messages_are_shown_and_kept_unchanged(tmp_path: Path) -> None:
 def test_only_the_main_process_reports(tmp_path: Path) -> None:
     shown = io.StringIO()
     with Monitor(None, 4, 0, Console(file=shown)) as monitor:
-        monitor.step({"pos": [1.0]}, 1)
+        monitor.step({"pos": 1.0}, 1)
         monitor.log(1, 0.1)
         monitor.say("heard by nobody")
     assert shown.getvalue() == ""

@@ -8,20 +8,34 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from hyperlect.run_folder import load_tensors
 
-from ..project import ENTITIES, TAGS, WORDS, train, treebank, write_project
+from ..project import ENTITIES, TAGS, WORDS, go_on, train, treebank, write_project
+from .conftest import Crash, Watched
 from .runs import events, first_gradients, read, same, state, weights
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 STEPS = 6
+TORCHRUN = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port")
+# Accelerate starts one process alone with --cpu, unless it starts them by MPI.
+ACCELERATE = (
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port",
+)  # fmt: skip
+CURVE = (
+    "training.steps=50", "training.log_every=1", "training.save_every=5",
+    "training.learning_rate=0.004",  # with a higher one, rounding errors grow
+)  # fmt: skip
+COMMAND = ["--device", "cpu", *(word for setting in CURVE for word in ("--set", setting))]
 
 
 def uneven_sentences(task: str) -> list[list[str]]:
@@ -48,6 +62,26 @@ def write_uneven(folder: Path) -> Path:
     return recipe
 
 
+def launched(launcher: Sequence[str], cache: Path, arguments: Sequence[object]) -> Any:
+    """Start two processes of a module on this machine, by a launcher."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *launcher, str(port), "-m", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYPERLECT_CACHE": str(cache)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process: Any) -> tuple[int, str]:
+    """Wait for a launcher; return its exit code and what was printed on stderr."""
+    try:
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made, with runs of one process beside it."""
@@ -58,26 +92,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uneven = write_uneven(folder / "data" / "uneven")
     tasks = ("pos", "dep", "topic", "mlm")
     mixed = write_project(folder / "data" / "mixed", tasks, settings)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     cache = folder / "cache"
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-        "--master_port", str(port),
-        "-m", "tests.training.two_processes", str(texts), str(uneven), str(mixed), str(folder),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYPERLECT_CACHE": str(cache)}
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    arguments = ("tests.training.two_processes", texts, uneven, mixed, folder)
+    code, errors = finish(launched(TORCHRUN, cache, arguments))
+    assert code == 0, errors[-4000:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYPERLECT_CACHE", str(cache))
         train(texts, folder / "texts-alone")
         with first_gradients(folder / "gradients-alone.safetensors"):
             train(uneven, folder / "uneven-alone")
         train(mixed, folder / "straight-alone")
+        train(uneven, folder / "curve-alone", *CURVE)
     return folder
 
 
@@ -133,3 +158,68 @@ def test_resumed_processes_end_as_if_they_had_not_stopped(folder: Path) -> None:
     assert state(folder / "run")["step"] == STEPS
     ours, theirs = (events(folder / name, clocks=False) for name in ("run", "straight"))
     assert ours == theirs
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    """The losses of each step by task."""
+    losses = [event["loss"] for event in events(run) if event["event"] == "train"]
+    assert len(losses) == 50
+    return losses
+
+
+def require_same_curve(run: Path, alone: Path) -> None:
+    for step, (losses, expected) in enumerate(zip(curve(run), curve(alone), strict=True)):
+        assert losses == pytest.approx(expected, rel=0, abs=1e-4), step
+
+
+def test_fifty_steps_by_accelerate_have_the_losses_of_one_process(
+    folder: Path, tmp_path: Path
+) -> None:
+    """On uneven sentences: of words, of trees, and of raw text with its masks."""
+    recipe = folder / "data" / "uneven" / "recipe.yaml"
+    arguments = ("hyperlect.cli", "train", recipe, "--out", tmp_path / "run", *COMMAND)
+    code, errors = finish(launched(ACCELERATE, folder / "cache", arguments))
+    assert code == 0, errors[-4000:]
+    assert read(tmp_path / "run" / "versions.json")["processes"] == "2"
+    require_same_curve(tmp_path / "run", folder / "curve-alone")
+    first, *_, last = curve(tmp_path / "run")
+    assert last["ner"] < 0.5 * first["ner"]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_job_and_one_process_resumes_it(
+    folder: Path, tmp_path: Path, killed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is the one that writes or the other."""
+    run, recipe = tmp_path / "run", folder / "data" / "uneven" / "recipe.yaml"
+    arguments = ("hyperlect.cli", "train", recipe, "--out", run, *COMMAND)
+    job = launched(TORCHRUN, folder / "cache", arguments)
+    while not (run / "checkpoint" / "state.json").exists():
+        assert job.poll() is None, job.communicate()[1][-4000:]
+        time.sleep(0.01)
+    workers = sorted(psutil.Process(job.pid).children(), key=lambda worker: worker.pid)
+    workers[killed].kill()
+    code, errors = finish(job)
+    assert code not in (0, None)
+    assert "--resume" in errors
+    assert not any(worker.is_running() for worker in workers)
+    assert not (run / "training.json").exists()
+    monkeypatch.setenv("HYPERLECT_CACHE", str(folder / "cache"))
+    go_on(run)
+    require_same_curve(run, folder / "curve-alone")
+
+
+def test_two_processes_resume_what_one_began(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    run, recipe = tmp_path / "run", folder / "data" / "uneven" / "recipe.yaml"
+    monkeypatch.setenv("HYPERLECT_CACHE", str(folder / "cache"))
+    watched.crashes.add(27)
+    with pytest.raises(Crash):
+        train(recipe, run, *CURVE)
+    assert state(run)["step"] == 25
+    arguments = ("hyperlect.cli", "train", "--resume", run, "--device", "cpu")
+    code, errors = finish(launched(TORCHRUN, folder / "cache", arguments))
+    assert code == 0, errors[-4000:]
+    assert "processes 2 (before: 1)" in (run / "log.txt").read_text()
+    require_same_curve(run, folder / "curve-alone")

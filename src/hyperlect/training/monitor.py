@@ -64,10 +64,10 @@ class Monitor:
         if self._writer is not None:
             self._writer.close()
 
-    def step(self, losses: Mapping[str, list[float]], tokens: int) -> None:
-        """Note one optimiser step: the losses of its batches by task, and its sub-words."""
-        for task, values in losses.items():
-            self.losses.setdefault(task, []).extend(values)
+    def step(self, losses: Mapping[str, float], tokens: int) -> None:
+        """Note one optimiser step: the loss of each of its tasks, and its sub-words."""
+        for task, loss in losses.items():
+            self.losses.setdefault(task, []).append(loss)
         self.tokens += tokens
         self._progress.advance(self._bar)
 

@@ -43,6 +43,7 @@ from ..run_folder import (
 )
 from .checkpoint import State
 from .monitor import say
+from .processes import losing_a_process
 from .schedule import seed_everything
 from .trainer import Trainer
 
@@ -125,6 +126,13 @@ def resume(
 
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
     accelerator = make_accelerator(device)
+    with losing_a_process(run):
+        return _train_together(recipe, run, accelerator, console, resume)
+
+
+def _train_together(
+    recipe: Recipe, run: Path, accelerator: Accelerator, console: Console, resume: bool
+) -> Path:
     accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
     with locked(run) if accelerator.is_main_process else nullcontext():  # for all
         begins = not checkpoints(run)
@@ -282,7 +290,9 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
     write_text(run / RECIPE, recipe.dump(run))  # from now on it can be resumed
     parameters = sum(parameter.numel() for parameter in trainer.parameters.values())
     cells = f"{len(trainer.rows)} cells, {parameters:,} trained parameters"
-    notes.append(f"{recipe.method} on {device}: {cells}")
+    count = accelerator.num_processes
+    place = device if count == 1 else f"{device}, {count} processes"
+    notes.append(f"{recipe.method} on {place}: {cells}")
     if len(trainer.phases) > 1:
         notes += [f"steps {p.start + 1} to {p.end}: {p.name}" for p in trainer.phases]
     for note in notes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +11,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,7 +18,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
 from ..errors import HyperlectError, Interrupted, counted, listed
@@ -35,6 +31,7 @@ from ..run_folder import checkpoints, load_exactly, tensors_digest
 from ..tasks import TaskType
 from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
 from .monitor import Monitor
+from .processes import StopRequest, any_process, sum_gradients
 from .schedule import (
     Phase,
     derived_seed,
@@ -372,8 +369,8 @@ class Trainer:
         parameters = list(self.parameters.values())
         sum_gradients(parameters, self.accelerator)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
-        by_task, length, faults = read_losses(batches, losses, norm)
-        tokens = sum(batch.tokens for batch in batches) * self.accelerator.num_processes
+        read = read_losses(batches, losses, norm, weights, self.accelerator)
+        means, tokens, length, faults = read
         skips = self.settings.not_finite == "skip"
         if faults and not skips:
             what = "; ".join(map(self._name_examples, faults.items()))
@@ -384,13 +381,13 @@ class Trainer:
             monitor.say(f"step {step + 1} skipped: {what}")
             monitor.step({}, tokens)
         else:
-            monitor.step(by_task, tokens)
+            monitor.step(means, tokens)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.state.examples is not None:
             self.state.examples = dict(self.loader.drawn + Counter(self.state.examples))
-        return {"losses": by_task, "norm": length}
+        return {"losses": means, "norm": length}
 
     def _name_examples(self, fault: tuple[str, list[tuple[Cell, int]]]) -> str:
         """Say what is not finite, and which examples were in the batch."""
@@ -414,7 +411,8 @@ class Trainer:
             total = total + self.model.latents.divergence() / self.examples
         # Autocast would round what was computed in fp32, as the adapter weights are.
         with torch.autocast(self.accelerator.device.type, enabled=False):
-            total.backward()  # type: ignore[no-untyped-call]
+            if total.requires_grad:  # of rows that are all unknown sub-words, nothing is scored
+                total.backward()  # type: ignore[no-untyped-call]
         return losses
 
     def _between_steps(self, monitor: Monitor) -> None:
@@ -528,96 +526,52 @@ def batch_losses(
             loss, (weight, units) = model.head(name).loss(output.scores[name], rows), weights[name]
             means[name] = loss.detach()
             summands.append(loss * (weight * (rows.units / units)))
-    return means, torch.stack(summands).sum()
+    return means, torch.stack([torch.zeros((), device=batch.input_ids.device), *summands]).sum()
 
 
 def read_losses(
-    batches: Sequence[Batch], losses: Sequence[Mapping[str, Tensor]], norm: Tensor
-) -> tuple[dict[str, list[float]], float, dict[str, list[Drawn]]]:
+    batches: Sequence[Batch],
+    losses: Sequence[Mapping[str, Tensor]],
+    norm: Tensor,
+    weights: Mapping[str, tuple[float, float]],
+    accelerator: Accelerator | None = None,
+) -> tuple[dict[str, float], int, float, dict[str, list[Drawn]]]:
     """Read a step's losses and the norm of its gradient from the device, all at once.
 
+    Args:
+        batches: this process's.
+        losses: the mean losses of each of them by task; see `batch_losses`.
+        norm: of the gradient.
+        weights: of the tasks in the step; see `task_weights`.
+        accelerator: the processes; one if None.
+
     Returns:
-        The losses of the batches by task; the norm; and what is not finite, with its rows.
+        The loss of each task in the step, the mean over its scored units, and the number of
+        sub-words, of all processes; the norm; and what is not finite in this one, with its rows.
     """
     pairs = zip(batches, losses, strict=True)
-    tasks = [(batch, task) for batch, by_task in pairs for task in by_task]
-    values = [loss for by_task in losses for loss in by_task.values()]
-    *read, length = torch.stack([*values, norm]).tolist()  # a GPU waits at each reading
-    collected: dict[str, list[float]] = {}
+    read = [(batch, task, loss) for batch, by_task in pairs for task, loss in by_task.items()]
+    sums = dict.fromkeys(weights, norm.new_zeros(()))
+    for batch, task, loss in read:
+        sums[task] = sums[task] + loss * batch.tasks[task].units
+    tokens = norm.new_tensor(float(sum(batch.tokens for batch in batches)))
+    totals: Any = torch.stack([*sums.values(), tokens])
+    if accelerator is not None and accelerator.num_processes > 1:
+        totals = accelerator.reduce(totals, "sum")
+    # A GPU waits at each reading.
+    length, *values = torch.stack([norm, *totals, *(loss for *_, loss in read)]).tolist()
     faults: dict[str, list[Drawn]] = {}
-    for (batch, task), loss in zip(tasks, read, strict=True):
-        collected.setdefault(task, []).append(loss)
+    for (batch, task, _), loss in zip(read, values[len(totals) :], strict=True):
         if not math.isfinite(loss):
             rows = [row for row in _rows(batch) if row[0].task == task]
             cells = ", ".join(sorted({str(cell) for cell, _ in rows}))
             faults[f"the loss of {cells} is {loss}"] = rows
     if not math.isfinite(length) and not faults:
         faults["the gradient is not finite"] = [row for batch in batches for row in _rows(batch)]
-    return collected, length, faults
+    scored = zip(weights.items(), values, strict=False)  # the sub-words come last
+    means = {task: total / units for (task, (_, units)), total in scored if units}
+    return means, int(values[len(weights)]), length, faults
 
 
 def _rows(batch: Batch) -> list[Drawn]:
     return list(zip(batch.cells, batch.indices, strict=True))
-
-
-def any_process(here: bool, accelerator: Accelerator) -> bool:
-    """Whether something holds in any process; the same answer in all of them.
-
-    One that stopped a step before the others would leave them waiting for its gradients.
-    """
-    if accelerator.num_processes == 1:
-        return here
-    flag: Any = torch.tensor([float(here)], device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
-
-
-def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
-    """Sum gradients over all processes, if there are several.
-
-    In one piece and after the last backward pass, since only then the generator has its gradients;
-    and a model with a frozen backbone has few. A parameter that one process did not touch counts as
-    zero there; one that no process touched keeps no gradient.
-
-    Args:
-        parameters: the same in every process, in the same order.
-        accelerator: the processes.
-    """
-    if accelerator.num_processes == 1:
-        return
-    touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
-    touched = accelerator.reduce(touched.to(accelerator.device), "sum")
-    for parameter, count in zip(parameters, touched.tolist(), strict=True):
-        if count and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
-    vector_to_parameters(summed, gradients)
-
-
-class StopRequest:
-    """Turns SIGINT (Ctrl-C) and SIGTERM into a question that the loop asks after each step.
-
-    A second Ctrl-C acts at once. A second SIGTERM does not: schedulers and launchers repeat it, and
-    they want the work to be saved. Signals reach only the main thread, so in any other one nothing
-    is caught.
-    """
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._receive) for n in self.signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
