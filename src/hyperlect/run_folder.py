@@ -345,7 +345,7 @@ def locate(
     Raises:
         RunError: there is neither, or a file is missing.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if not folder.exists() and is_hub_id(str(source)):
         folder = _download(str(source), revision, [*names, *more])
     for name in names:
@@ -355,6 +355,14 @@ def locate(
                 "`hyperlect train` made."
             )
     return folder
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` filled in; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def relative(path: str | Path, folder: str | Path) -> str:
