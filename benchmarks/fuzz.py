@@ -39,7 +39,7 @@ def main() -> None:
         return
     import atheris
 
-    with atheris.instrument_imports(include=["hyperlect", "ruamel.yaml"]):
+    with atheris.instrument_imports(include=["hyperlect"]):
         from tests.anything import SEEDS, TARGETS
     target = TARGETS[options.target]
     corpus = options.corpus or Path("fuzz") / options.target

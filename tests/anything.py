@@ -165,8 +165,6 @@ def tables(data: bytes) -> None:
     if examples is None or (word_level and form != "jsonl"):
         return
     written = _written(form, examples, fields, options["quoting"] == "none").encode()
-    if form == "text" and written.startswith((b"\x1f\x8b", "\ufeff".encode())):
-        return
     again = examples_of(written, **options)[1]
     assert again is not None
     assert without_lines(again) == without_lines(examples)
@@ -174,8 +172,8 @@ def tables(data: bytes) -> None:
 
 def _written(form: str, examples: Sequence[Example], fields: Mapping[str, str], plain: bool) -> str:
     """Write examples in a format."""
-    if form == "text":
-        return "".join(f"{example.text}\n" for example in examples)
+    if form == "text":  # a CR in the first line would be taken for the end of every line
+        return "".join(["\n", *(f"{example.text}\n" for example in examples)])
     rows = [{c: getattr(example, role) for role, c in fields.items()} for example in examples]
     if form == "jsonl":
         return "".join(f"{json.dumps(row)}\n" for row in rows)

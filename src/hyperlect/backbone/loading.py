@@ -84,6 +84,8 @@ def _located(reference: str, revision: str | None) -> Iterator[tuple[str, dict[s
                 f'The backbone "{reference}" needs transformers {family.since} or later for '
                 f"{family.title}. Version {__version__} is installed."
             )
+        # Else a folder or repository with code of its own makes transformers ask whether to run it.
+        options["trust_remote_code"] = False
         yield source, options, AutoConfig.from_pretrained(source, **options)
     except HyperlectError:
         raise
