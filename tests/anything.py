@@ -369,7 +369,7 @@ SEEDS: dict[str, list[bytes]] = {
         b'\x0a{"t": "a", "l": 1}\n{"t": "b", "l": true}\n',
         b'\x16[{"w": ["a", "b"], "l": ["x", "y"], "h": [0, 1]}]',
         b"\x03a\nb\n",
-        b"\x28t\tl\n\"a\tb\"\tA\n",
+        b"\x20t\tl\n\"a\tb\"\tA\n",
     ],
     "recipe": [
         WHOLE.encode(),

@@ -48,6 +48,8 @@ ONCE_WRONG: list[tuple[str, str | bytes]] = [
     ("recipe", f"{RECIPE}folder: ~nobody-of-this-name/x"),
     ("recipe", f"=training.steps={DIGITS}"),
     ("recipe", "=data.²=1"),
+    ("recipe", "=data.0.cells.m\0anya={train: x}"),
+    ("requests", '{"items": [{"text": "a", "task": "pos", "language": "m\\u0000anya"}]}'),
     ("windows", b"\4\4" + "\U0001f1e6".encode() * 50_000),
 ]
 """What the targets did not hold for, or took minutes for, before it was put right."""
