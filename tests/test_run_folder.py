@@ -158,13 +158,72 @@ def test_missing_and_damaged_tensor_files_are_refused(tmp_path: Path):
             load_tensors(path)
 
 
-def test_loading_names_every_problem_and_copies_nothing():
-    target = {name: torch.zeros(2, 3) for name in "abcd"}
-    state = {"a": torch.ones(2, 3), "b": torch.ones(3, 2), "e": torch.ones(1)}
+def test_a_flipped_bit_anywhere_is_found_or_changes_nothing(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    tensors = {
+        "å.weight": torch.randn(2, 3),
+        "half": torch.arange(3, dtype=torch.bfloat16),
+        "scalar": torch.zeros(()),
+    }
+    save_tensors(tensors, path, {"config": "abc", "format": "pt"})
+    whole = path.read_bytes()
+    messages = []
+    for place in range(0, 8 * len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            loaded, texts = load_tensors_and_metadata(path)
+        except RunError as error:
+            messages.append(str(error))
+            continue
+        assert loaded.keys() == tensors.keys()
+        assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+        assert all(loaded[name].dtype == tensors[name].dtype for name in tensors)
+        assert texts["config"] == "abc"
+    assert all(str(path) in message for message in messages)
+    assert len(messages) > 8 / 7 * len(whole) - 50  # others are in the name of the checksums
+
+
+def test_damaged_tensors_are_named(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_tensors({name: torch.ones(50) for name in "abc"}, path)
+    whole = bytearray(path.read_bytes())
+    whole[-210] ^= 1
+    whole[-1] ^= 128
+    path.write_bytes(whole)
     with pytest.raises(RunError) as error:
-        load_exactly(target, state)
+        load_tensors(path)
+    assert [problem.message.split()[0] for problem in error.value.problems] == ["b", "c"]
+    assert {problem.file for problem in error.value.problems} == {str(path)}
+
+
+def test_equal_tensors_and_texts_give_equal_bytes(tmp_path: Path):
+    path, written = tmp_path / "x", set()
+    for names in ("bac", "abc", "cba") * 4:  # safetensors alone puts the texts in any order
+        save_tensors({name: torch.ones(3) for name in names}, path, {"b": "é", "a": "1"})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert load_tensors_and_metadata(path)[1] == {"a": "1", "b": "é"}
+
+
+def test_files_without_checksums_are_read(tmp_path: Path):
+    """As version 0.1 wrote them, and other libraries do."""
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "x", {"config": "1"})
+    loaded, texts = load_tensors_and_metadata(tmp_path / "x")
+    assert loaded["a"].tolist() == [1, 1]
+    assert texts == {"config": "1"}
+
+
+def test_loading_names_every_problem_and_copies_nothing():
+    target = {name: torch.zeros(2, 3) for name in "abcdf"}
+    state = {"a": torch.ones(2, 3), "b": torch.ones(3, 2), "e": torch.ones(1)}
+    state["f"] = torch.ones(2, 3, dtype=torch.int32)
+    with pytest.raises(RunError) as error:
+        load_exactly(target, state, "weights")
     names = [problem.message.split()[0] for problem in error.value.problems]
-    assert names == ["c", "d", "e", "b"]
+    assert names == ["c", "d", "e", "b", "f"]
+    assert {problem.file for problem in error.value.problems} == {"weights"}
     assert not any(tensor.any() for tensor in target.values())
 
 

@@ -36,7 +36,16 @@ from .hardware import Precision, choose_device
 from .model import HyperX
 from .model.config import HyperXConfig, read_config
 from .predict import Prediction, split_words
-from .run_folder import LOCK, MODEL, WEIGHTS, locked, read_json, replacing, write_json
+from .run_folder import (
+    LOCK,
+    MODEL,
+    WEIGHTS,
+    expanded,
+    locked,
+    read_json,
+    replacing,
+    write_json,
+)
 from .tasks import Task, TaskType
 
 FORMAT_VERSION = 1
@@ -217,7 +226,7 @@ def _paths(inputs: Sequence[str], output: Path) -> list[Path]:
     """Return the files that patterns mean, each once, in the order of their names."""
     problems, paths = Problems(), set()
     for pattern in inputs:
-        matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207
+        matches = sorted(glob.glob(str(expanded(pattern)), recursive=True))  # noqa: PTH207
         if not matches:
             problems.add("there is no such file", file=pattern)
         for path in map(Path, matches):

@@ -40,9 +40,11 @@ class HyperlectError(Exception):
 
     Attributes:
         problems: every single problem, for programs; empty where the message is all there is.
+        more: how many problems beyond these were counted and not kept.
     """
 
     problems: tuple[Problem, ...] = ()
+    more: int = 0
 
 
 class RecipeError(HyperlectError):
@@ -110,11 +112,14 @@ class Problems:
     Args:
         file: what the problems are in, unless `add` names another file.
         shown: how many are listed; the rest are counted.
+        kept: how many are kept for programs, so that a huge file of nonsense fills no memory.
     """
 
-    def __init__(self, file: str = "", shown: int = 20) -> None:
+    def __init__(self, file: str = "", shown: int = 20, kept: int = 10_000) -> None:
         self.file = file
         self.shown = shown
+        self.kept = kept
+        self._more = 0
         self._found: dict[Problem, None] = {}
 
     @property
@@ -125,12 +130,21 @@ class Problems:
     def add(
         self, message: str, line: int | None = None, key: str = "", file: str | None = None
     ) -> None:
-        """Note one problem; the same one twice counts once."""
-        self._found[Problem(message, self.file if file is None else file, line, key)] = None
+        """Note one problem; the same one twice counts once.
+
+        Half of a surrogate pair in its message, which cannot be printed, is written out.
+        """
+        message = message.encode("utf-8", "backslashreplace").decode()
+        problem = Problem(message, self.file if file is None else file, line, key)
+        if len(self._found) < self.kept:
+            self._found[problem] = None
+        else:
+            self._more += problem not in self._found
 
     def extend(self, error: HyperlectError) -> None:
         """Note every problem of an error, or the error itself where it lists none."""
         self._found |= dict.fromkeys(error.problems or (Problem(str(error)),))
+        self._more += error.more
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -139,13 +153,13 @@ class Problems:
         """Lay the problems out under a heading, one a line; their own lines are indented."""
         shown = (str(problem).replace("\n", "\n  ") for problem in self.items[: self.shown])
         lines = [heading, *(f"  - {text}" for text in shown)]
-        if len(self._found) > self.shown:
-            lines.append(f"  … and {len(self._found) - self.shown} more")
+        if hidden := max(0, len(self._found) - self.shown) + self._more:
+            lines.append(f"  … and {hidden:,} more")
         return "\n".join(lines)
 
     def raise_if_any(self, error: type[HyperlectError], heading: str) -> None:
         """Raise one `error` with every problem so far, if there is any."""
         if self._found:
             raised = error(self.text(heading))
-            raised.problems = tuple(self._found)
+            raised.problems, raised.more = tuple(self._found), self._more
             raise raised

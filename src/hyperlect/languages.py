@@ -270,8 +270,9 @@ def _from_name(text: str) -> str | None:
     kept_apart = _names_kept_apart()
     if key in kept_apart:
         return kept_apart[key]
-    # What is as short as a code is meant as one.
-    return _from_tag(names[key][0].decode()) if len(key) > 3 and key in names else None
+    # What is as short as a code is meant as one. NUL confuses the table.
+    known = len(key) > 3 and "\0" not in key and key in names
+    return _from_tag(names[key][0].decode()) if known else None
 
 
 @lru_cache(maxsize=1)

@@ -32,11 +32,13 @@ TOKENS_ON_CPU = 1024
 # A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
 # points, commas and colons between digits). Han characters stand alone, since word boundaries are
 # not written there. So does every other sign, with its marks. Invisible characters are not words;
-# those that join letters (in Persian, in Indic scripts) stay inside.
+# those that join letters (in Persian, in Indic scripts) stay inside. Flags are two signs; \X looks
+# back over all of them at each, which takes quadratic time.
 _WORD = regex.compile(
     r"""
     [\p{L}\p{N}--\p{Han}] [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]*
     (?: (?: ['’\-] | (?<=\p{N})[.,:](?=\p{N}) ) [\p{L}\p{M}\p{N}\p{Join_Control}\xAD--\p{Han}]+ )*
+    | \p{Regional_Indicator}{1,2} [\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*
     | (?= [^\s\p{Cc}\p{Cf}] ) \X
     """,
     regex.V1 | regex.VERBOSE,

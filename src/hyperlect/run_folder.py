@@ -12,6 +12,7 @@ import json
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -49,6 +50,9 @@ EXPERIMENT = "experiment.json"
 """Not of a run: the manifest of an experiment's folder."""
 MOVED = "If the data of the run has moved, name its folder now: --set folder=…"
 """For errors about missing data."""
+
+CHECKSUMS = "crc32"
+"""In a weights file: the checksums of its tensors, as JSON."""
 
 PUBLIC = (MODEL, WEIGHTS, RECIPE, RESULTS, TRUST, TRAINING, VERSIONS)
 """What of a run goes to the hub, and comes back from there."""
@@ -280,11 +284,15 @@ def read_json(path: Path, remedy: str = "", version: int | None = None) -> dict[
             raise ValueError("it is not a JSON object")
     except FileNotFoundError:
         raise RunError(f"{path} is missing. {remedy}".strip()) from None
-    except ValueError as error:
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is malformed ({error}). {remedy}".strip()) from None
     if version is not None and (written := data.pop("format_version", None)) != version:
+        newer = isinstance(written, int) and written > version
+        hint = " A newer version wrote it: pip install --upgrade hyperlect" if newer else ""
         raise RunError(
-            f"{path} has format_version {written}; this version of hyperlect reads {version}."
+            f"{path} has format_version {written}; this version of hyperlect reads {version}.{hint}"
         )
     return data
 
@@ -302,6 +310,9 @@ def save_tensors(
 ) -> None:
     """Write tensors to a safetensors file, whole or not at all; with some texts about them.
 
+    A checksum of every tensor, and one of the texts, is written too. Equal tensors and texts give
+    equal bytes.
+
     Raises:
         RunError: it cannot be written.
     """
@@ -309,13 +320,21 @@ def save_tensors(
     from safetensors.torch import save_file
 
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    texts = dict(metadata or {})
+    texts[CHECKSUMS] = json.dumps(_checksums(plain, texts), sort_keys=True)
     with replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode
         try:
-            save_file(plain, partial, dict(metadata) if metadata else None)
+            save_file(plain, partial, texts)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        with partial.open("r+b") as file:  # safetensors writes the texts in any order
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+            file.seek(8)
+            options: Any = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+            file.write(json.dumps(header, **options).encode().ljust(size))
         partial.chmod(mode)  # safetensors makes its files readable by their owner alone
 
 
@@ -331,8 +350,22 @@ def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     return digest.hexdigest()
 
 
+def _checksums(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the CRC-32 of each tensor with its type and shape, and (without a name) of the texts.
+
+    It finds damage of any sort, many times faster than a cryptographic digest. It is no seal.
+    """
+    import torch
+
+    sums = {"": zlib.crc32(json.dumps(sorted(texts.items())).encode())}
+    for name, tensor in tensors.items():
+        form = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        sums[name] = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, form)
+    return {name: f"{value:08x}" for name, value in sums.items()}
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises `RunError` where it is missing or damaged."""
+    """Read a safetensors file, as `load_tensors_and_metadata` does."""
     return load_tensors_and_metadata(path)[0]
 
 
@@ -340,29 +373,45 @@ def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
     """Read a safetensors file, with the texts that `save_tensors` kept in it.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: it is missing or cut off; or a tensor does not have the checksum that it was
+            written with, if it was written with any. Every one is named.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()  # not a mapping: it cannot be iterated over
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            tensors, texts = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+        written = json.loads(texts.pop(CHECKSUMS, "{}"))
+        if not isinstance(written, dict):
+            raise ValueError("its checksums are none")
     except FileNotFoundError:
         raise RunError(f"{path} is missing.") from None
-    except SafetensorError as error:
-        raise RunError(f"{path} is damaged: {error}.") from None
+    # An unknown type of numbers is a KeyError.
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}. Copy it again.") from None
+    problems = Problems(str(path))
+    sums = _checksums(tensors, texts) if written else {}
+    for name in sorted(sums.keys() | written.keys()):
+        if sums.get(name) != written.get(name):
+            problems.add(f"{name or 'what is written beside the tensors'} has another checksum")
+    heading = f"{path} is damaged, or was changed after it was written. Copy it again:"
+    problems.raise_if_any(RunError, heading)
+    return tensors, texts
 
 
-def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into `target` in place.
+def load_exactly(
+    target: Mapping[str, Tensor], state: Mapping[str, Tensor], file: str | Path = ""
+) -> None:
+    """Copy `state`, which is what `file` holds, into `target` in place.
 
     Raises:
-        RunError: names are missing or unexpected, or shapes differ; every one is named.
+        RunError: names are missing or unexpected, shapes differ, or there are whole numbers in
+            place of others; every one is named.
     """
     import torch
 
-    problems = Problems()
+    problems = Problems(str(file))
     for name in sorted(target.keys() - state.keys()):
         problems.add(f"{name} is missing")
     for name in sorted(state.keys() - target.keys()):
@@ -371,6 +420,8 @@ def load_exactly(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
         if target[name].shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)}, not {tuple(target[name].shape)}"
             problems.add(f"{name} has the shape {shapes}")
+        elif target[name].is_floating_point() != state[name].is_floating_point():
+            problems.add(f"{name} has the type {state[name].dtype}, not {target[name].dtype}")
     problems.raise_if_any(RunError, "The tensors do not fit the model:")
     with torch.no_grad():
         for name, tensor in target.items():
@@ -391,7 +442,7 @@ def locate(
     Raises:
         RunError: there is neither, or a file is missing.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if not folder.exists() and is_hub_id(str(source)):
         folder = _download(str(source), revision, [*names, *more])
     for name in names:
@@ -401,6 +452,14 @@ def locate(
                 "`hyperlect train` made."
             )
     return folder
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` filled in; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def relative(path: str | Path, folder: str | Path) -> str:

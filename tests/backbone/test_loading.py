@@ -265,3 +265,52 @@ def test_the_second_kind_of_deberta_head_is_not_used(tmp_path: Path):
     AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
     tiny_tokenizer("deberta-v2").save_pretrained(tmp_path)
     assert load_backbone(str(tmp_path)).mlm_start is None
+
+
+class Marks:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_weights_that_are_a_pickle_are_not_unpickled(tmp_path: Path):
+    save_tiny(tmp_path / "encoder")
+    (tmp_path / "encoder" / "model.safetensors").unlink()
+    mark = tmp_path / "unpickled"
+    torch.save({"a": Marks(mark)}, tmp_path / "encoder" / "pytorch_model.bin")
+    assert "encoder" in refusal(tmp_path / "encoder")
+    assert not mark.exists()
+    torch.load(tmp_path / "encoder" / "pytorch_model.bin", weights_only=False)
+    assert mark.exists()  # so the file would have done it
+
+
+@pytest.mark.parametrize("model_type", ["bert", "my-own"])
+def test_code_in_a_folder_is_not_run_and_nobody_is_asked(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def asked(*_: object) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", asked)
+    folder, mark = save_tiny(tmp_path / "encoder"), tmp_path / "run"
+    (folder / "code.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    for name, classes in {
+        "config.json": {"AutoConfig": "code.Config", "AutoModel": "code.Model"},
+        "tokenizer_config.json": {"AutoTokenizer": ["code.Tokenizer", "code.Tokenizer"]},
+    }.items():
+        data = json.loads((folder / name).read_text())
+        data["auto_map"] = classes
+        if "model_type" in data:
+            data["model_type"] = model_type
+        if name == "tokenizer_config.json":
+            data["tokenizer_class"] = "MyTokenizer"
+        (folder / name).write_text(json.dumps(data))
+    if model_type == "bert":  # which transformers has: the code is not looked at
+        assert load_backbone(str(folder)).layers == LAYERS
+    else:
+        assert model_type in refusal(folder)
+    assert not mark.exists()

@@ -38,13 +38,13 @@ from ..tiny import tiny_tokenizer
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Source]:
     """The sources that were really read, not taken from the cache."""
     seen: list[Source] = []
-    read = readers.read
+    read = readers.read_batches
 
     def watched(source: Source, word_level: bool) -> Any:
         seen.append(source)
         return read(source, word_level)
 
-    monkeypatch.setattr(corpus, "read", watched)
+    monkeypatch.setattr(corpus, "read_batches", watched)
     return seen
 
 

@@ -98,6 +98,9 @@ def test_a_moved_folder_is_read_as_it_is_now(tmp_path: Path) -> None:
         '{"format_version": 1, "name": "x", "runs": [{}]}',
         '{"format_version": 1, "name": "x", "runs": [{"folder": "a", "seed": "one"}]}',
         '{"format_version": 1, "name": "x", "runs": [{"folder": "a", "examples": 1}]}',
+        '{"format_version": 1, "name": "x", "runs": [{"folder": "../a"}]}',
+        '{"format_version": 1, "name": "x", "runs": [{"folder": ".."}]}',
+        '{"format_version": 1, "name": "x", "runs": [{"folder": "/tmp"}]}',
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, text: str) -> None:

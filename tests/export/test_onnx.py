@@ -190,6 +190,21 @@ def test_what_cannot_be_exported(bert: HyperX, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_graph_of_other_bytes_is_refused(bert: HyperX, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    export_onnx(bert, Cell("pos", "isl"), folder)
+    graph = folder / ONNX_GRAPH
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(RunError, match=str(graph)):
+        OnnxModel(folder)
+    about = json.loads((folder / ONNX).read_text())
+    del about["sha256"]  # as version 0.1 wrote it
+    (folder / ONNX).write_text(json.dumps(about))
+    graph.write_bytes(whole)
+    assert OnnxModel(folder).tasks
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="missing"):
         OnnxModel(tmp_path)

@@ -66,6 +66,10 @@ def test_a_digest_is_of_tasks_labels_and_languages_in_order():
         ({"tasks": (Task("a.b", TaskType.MLM),)}, ['"a.b"']),
         ({"tasks": (Task("type", TaskType.MLM),)}, ['"type"']),
         ({"tasks": (Task("", TaskType.MLM),)}, ['""']),
+        *(
+            ({"tasks": (Task(name, TaskType.MLM),)}, ["task"])
+            for name in ("/x", "a\\b", "a\nb", "a:b")
+        ),
         ({"method": "mad-x", "tasks": (MLM,)}, ["mad-x"]),
     ],
 )

@@ -243,6 +243,11 @@ def test_the_form_of_the_configuration_file_is_fixed(tmp_path: Path):
     }
 
 
+def as_in_version_0_1(path: Path) -> None:
+    """Take the checksums and digests out of a weights file."""
+    save_file(load_file(path), path)
+
+
 def test_all_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path):
     saved(tmp_path)
     path = tmp_path / "run" / "model.safetensors"
@@ -276,6 +281,9 @@ def test_trained_layer_norms_are_not_lost(tmp_path: Path):
     path = tmp_path / "run" / "model.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "train_layer_norms": False}))
+    with pytest.raises(RunError, match=r"model\.json was changed"):
+        HyperX.from_pretrained(tmp_path / "run")
+    as_in_version_0_1(tmp_path / "run" / "model.safetensors")
     with pytest.raises(RunError, match=r"embeddings\.LayerNorm\.weight is unexpected"):
         HyperX.from_pretrained(tmp_path / "run")
 
@@ -317,6 +325,8 @@ def test_a_configuration_whose_labels_were_changed_is_refused(tmp_path: Path):
         lambda data: data["tasks"][0]["labels"].reverse(),
         lambda data: data["languages"].reverse(),
         lambda data: data["tasks"].reverse(),
+        lambda data: data["hypernet"].update(norm_eps=2e-5),
+        lambda data: data.update(max_length=20),
     ):
         data = json.loads(written)
         change(data)
@@ -325,6 +335,37 @@ def test_a_configuration_whose_labels_were_changed_is_refused(tmp_path: Path):
             HyperX.from_pretrained(tmp_path / "run")
     path.write_text(written)
     assert HyperX.from_pretrained(tmp_path / "run")
+
+
+def test_a_flipped_bit_of_the_weights_is_found(tmp_path: Path):
+    saved(tmp_path)
+    path = tmp_path / "run" / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    for load in (HyperX.from_pretrained, load_hypernet):
+        with pytest.raises(RunError) as error:
+            load(tmp_path / "run")
+        (problem,) = error.value.problems
+        assert problem.file == str(path)
+        assert problem.message.split()[0] in load_file(path)
+
+
+def test_a_flipped_bit_of_the_configuration_is_found(tmp_path: Path):
+    """But for white space, and the encoder, which has a digest of its own."""
+    saved(tmp_path)
+    model, path = HyperX.from_pretrained(tmp_path / "run"), tmp_path / "run" / "model.json"
+    whole, messages = path.read_bytes(), []
+    for place in range(0, 8 * len(whole), 41):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = HyperX.from_pretrained(tmp_path / "run")
+        except (RunError, BackboneError) as error:
+            messages.append(str(error))
+        else:
+            assert loaded.config == model.config
+    assert all(str(path.parent) in message for message in messages)
 
 
 def test_incomplete_folders_are_refused(tmp_path: Path):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import BackboneError, HyperlectError, Problems
-from ..run_folder import hub_is_reachable, is_hub_id
+from ..run_folder import expanded, hub_is_reachable, is_hub_id
 from .backbone import Backbone, MlmStart, longest_input
 from .builtin import builtin_folder, builtin_limits
 from .families import MlmNames, family_of
@@ -85,6 +84,8 @@ def _located(reference: str, revision: str | None) -> Iterator[tuple[str, dict[s
                 f'The backbone "{reference}" needs transformers {family.since} or later for '
                 f"{family.title}. Version {__version__} is installed."
             )
+        # Else a folder or repository with code of its own makes transformers ask whether to run it.
+        options["trust_remote_code"] = False
         yield source, options, AutoConfig.from_pretrained(source, **options)
     except HyperlectError:
         raise
@@ -99,7 +100,7 @@ def _source(reference: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """Return the name that transformers takes, and the options it is read with."""
     if reference.startswith(BUILTIN):
         return str(builtin_folder(reference.removeprefix(BUILTIN))), {}
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if reference and path.exists():
         return str(path), {}
     if not (is_hub_id(reference) or is_hub_id(f"hub/{reference}")):  # some have no owner

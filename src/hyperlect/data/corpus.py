@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from ..errors import DataError, HyperlectError, Problems, RunError
-from ..run_folder import replacing
-from .readers import Example, Source, read
+from ..run_folder import expanded, replacing
+from .readers import Source, read_batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +96,7 @@ def draw(examples: Dataset, count: int, name: str) -> Dataset:
 def cache_dir() -> Path:
     """Return the cache folder: ``$HYPERLECT_CACHE``, or the user's cache folder of the system."""
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hyperlect"))
+    return expanded(chosen) if chosen else Path(platformdirs.user_cache_dir("hyperlect"))
 
 
 def cached(key: object, build: Callable[[], Dataset], folder: Path) -> Dataset:
@@ -202,27 +202,27 @@ def _content(source: Source) -> object:
 
 def _build(sources: Sequence[Source], word_level: bool) -> Dataset:
     """Read all sources into one data set; the problems of all of them make one error."""
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-    examples: list[Example] = []
-    files: list[str] = []
-    problems = Problems()
-    for source in sources:
-        try:
-            examples += read(source, word_level)
-        except DataError as error:
-            problems.extend(error)
-        files += [str(source)] * (len(examples) - len(files))
-    problems.raise_if_any(DataError, "The data cannot be read:")
     types = {
         **{name: List(Value("string")) for name in ("words", "labels")},
         "heads": List(Value("int32")),
         **{name: Value("string") for name in ("text", "pair", "label")},
         "line": Value("int64"),
     }
-    columns = {name: [getattr(example, name) for example in examples] for name in types}
     features = Features({**types, "file": Value("string")})
-    return Dataset.from_dict({**columns, "file": files}, features=features)
+    batches = [Dataset.from_dict({name: [] for name in features}, features=features)]
+    problems = Problems()
+    for source in sources:
+        try:
+            for examples in read_batches(source, word_level):
+                columns = {name: [getattr(e, name) for e in examples] for name in types}
+                columns["file"] = [str(source)] * len(examples)
+                batches.append(Dataset.from_dict(columns, features=features))
+        except DataError as error:
+            problems.extend(error)
+    problems.raise_if_any(DataError, "The data cannot be read:")
+    return concatenate_datasets(batches)
 
 
 def _load(path: Path) -> Dataset | None:

@@ -100,6 +100,9 @@ Line = tuple[int, str]
 NO_LABEL = ". If labels may be missing, write unlabelled: ignore under the task"
 
 _GZIP = b"\x1f\x8b"
+_MOST_UNPACKED, _ALWAYS_UNPACKED = 100, 2**26
+"""How many times its size a gzip file may hold, and how many bytes in any case."""
+_NUMBER = re.compile("[0-9]{1,9}")
 # Bytes that are not UTF-8 are decoded to these (PEP 383), so that they show where they are.
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
@@ -123,9 +126,10 @@ def lines(source: Source, problems: Problems) -> Iterator[Line]:
             for number, line in enumerate(_split(text), start=1):
                 if number == 1:
                     line = line.removeprefix("\ufeff")
-                    if "\0" in line or line.startswith(_UTF16_MARKS):
-                        problems.add("this is UTF-16 or not a text at all. Save it as UTF-8 text")
-                        return
+                if "\0" in line or (number == 1 and line.startswith(_UTF16_MARKS)):
+                    what = "this is UTF-16 or not a text at all. Save it as UTF-8 text"
+                    problems.add(what, None if number == 1 else number)
+                    return
                 if not line.isascii() and (wrong := _UNDECODED.search(line)):
                     problems.add(_not_utf8(line, wrong.start()), number)
                 else:
@@ -201,14 +205,14 @@ def read_heads(
     size = counted(len(heads), "word")
     if len(heads) > MAX_TREE_WORDS:
         return (), [(1, f"{size} in a sentence to parse; it may have at most {MAX_TREE_WORDS:,}")]
-    numbers = tuple(int(head) if head.isascii() and head.isdigit() else -1 for head in heads)
+    numbers = tuple(int(head) if _NUMBER.fullmatch(head) else -1 for head in heads)
     wrong: list[tuple[int, str]] = []
     for word, (head, number) in enumerate(zip(heads, numbers, strict=True), start=1):
         name = f'word {word} ("{words[word - 1]}")'
         if head in ("", "_"):
             wrong.append((word, f"{name} has no head"))
         elif number < 0 or number > len(heads):
-            wrong.append((word, f'{name} has the head "{head}" in a sentence of {size}'))
+            wrong.append((word, f'{name} has the head "{head:.40}" in a sentence of {size}'))
     for circle in _circles(numbers):
         shown = listed(list(map(str, circle)))
         wrong.append((circle[0], f"words head each other in a circle: {shown}"))
@@ -244,6 +248,27 @@ def _split(text: Iterable[str]) -> Iterator[str]:
         yield from line.split("\r") if ends_with_cr else (line,)
 
 
+class _Unpacked(gzip.GzipFile):
+    """What a gzip file holds, unless a little of it stands for gigabytes.
+
+    Args:
+        stream: the file.
+        size: its bytes, from which follows how many it may unpack to; 0 for any number.
+    """
+
+    def __init__(self, stream: Any, size: int) -> None:
+        super().__init__(fileobj=stream)
+        self.most = max(_ALWAYS_UNPACKED, size * _MOST_UNPACKED) if size else sys.maxsize
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read some bytes. Raises `OSError` where there are too many."""
+        read = super().read1(size)
+        if self.tell() > self.most:
+            times = f"{_MOST_UNPACKED} times its size"
+            raise OSError(f"it unpacks to more than {times}; if that is right, unpack it yourself")
+        return read
+
+
 @contextmanager
 def _opened(location: str) -> Iterator[io.TextIOWrapper]:
     """Open a file as text, unzipped; stdin stays open."""
@@ -251,7 +276,8 @@ def _opened(location: str) -> Iterator[io.TextIOWrapper]:
         stdin = location == "-"
         stream: Any = sys.stdin.buffer if stdin else stack.enter_context(Path(location).open("rb"))
         if stream.peek(2).startswith(_GZIP):
-            stream = stack.enter_context(gzip.open(stream))
+            size = 0 if stdin else Path(location).stat().st_size
+            stream = stack.enter_context(_Unpacked(stream, size))
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
         stack.callback(text.detach)
         yield text

@@ -20,7 +20,7 @@ from ..errors import RecipeError, listed, nearest
 from ..recipe.document import Document, Loc, fill_in
 from ..recipe.schema import Distinct, Positive, Section, Text, Whole
 from ..recipe.schema import MethodName as Method
-from ..run_folder import is_yaml
+from ..run_folder import expanded, is_yaml
 
 DECIDED = frozenset({"name", "method", "training.seed", "start_from"})
 """Keys of a recipe that the experiment decides for each run."""
@@ -101,7 +101,7 @@ class ExperimentConfig(Common):
     def file(self, setting: str, folder: Path) -> Path:
         """Return the recipe's file of a setting, where the experiment's file is in a folder."""
         written = fill_in(self.settings[setting].recipe, os.environ)
-        return Path(os.path.normpath(folder.absolute() / Path(written).expanduser()))
+        return Path(os.path.normpath(folder.absolute() / expanded(written)))
 
     def in_order(self) -> list[str]:
         """Return the names of the settings, each after the one that it starts from."""

@@ -86,6 +86,9 @@ def read_manifest(folder: Path) -> Manifest:
     data = read_json(path, version=FORMAT_VERSION)
     try:
         for entry in data["runs"]:
+            name = Path(entry["folder"])
+            if name.is_absolute() or ".." in name.parts:
+                raise ValueError(f"{name} is not a folder inside of it")
             entry["folder"] = folder / entry["folder"]
             if "examples" in entry:
                 entry["point"] = Point(entry["examples"], entry["draw"])

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batching import Batch, TaskRows, WordIndex
+from ..data.corpus import file_digest
 from ..data.encoding import makes_types
 from ..errors import HyperlectError, RunError
 from ..grid import Cell, Grid
@@ -41,6 +42,7 @@ from ..heads import HEADS, Encoded, Head, HeadOptions, ParseScores
 from ..heads.parsing import PairScores, PairTable
 from ..hypernet import UNTRAINED, RowGroups
 from ..model import HyperX, HyperXConfig
+from ..model.config import malformed
 from ..model.hyperx import HyperXOutput, add_changes
 from ..predict import predict
 from ..run_folder import ONNX, ONNX_GRAPH, read_json, write_json
@@ -239,6 +241,7 @@ def export_onnx(
         "inputs": described,
         "outputs": graph.outputs(),
         "model": config.to_dict(),
+        "sha256": _digests(folder),
     }
     write_json(folder / ONNX, data, indent=2)
 
@@ -308,6 +311,11 @@ def require_packages(*names: str) -> None:
         )
 
 
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each file of a graph by its name."""
+    return {path.name: file_digest(path) for path in sorted(folder.glob(f"{ONNX_GRAPH}*"))}
+
+
 class OnnxModel:
     """An exported model in onnxruntime, as `predict.predict` uses a `HyperX`.
 
@@ -321,7 +329,7 @@ class OnnxModel:
         max_length: the longest input in sub-words.
 
     Raises:
-        RunError: the folder is incomplete, malformed or of another format version.
+        RunError: the folder is incomplete, malformed, damaged or of another format version.
         HyperlectError: onnxruntime is missing.
     """
 
@@ -334,13 +342,16 @@ class OnnxModel:
         import onnxruntime
         from transformers import AutoTokenizer
 
-        try:
+        with malformed(folder / ONNX):
             self.config = HyperXConfig.from_dict(data["model"])
             self.cell = data["cell"] and Cell(*data["cell"])
             self.max_length = int(data["max_length"])
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise RunError(f"{folder / ONNX} is malformed ({error!r}).") from error
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        if data.get("sha256", digests := _digests(folder)) != digests:
+            raise RunError(
+                f"{folder / ONNX_GRAPH} is damaged, or was changed after it was written. Export "
+                "the model again."
+            )
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         try:

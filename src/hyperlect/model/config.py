@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ from ..tasks import PARSERS, ParserForm, Task, TaskType, task_type
 from .features import FeatureSource
 
 FORMAT_VERSION = 1
+_ODD_VALUES = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,10 @@ class HyperXConfig:
             for twice in sorted(name for name, count in Counter(listed).items() if count > 1):
                 yield f'the {what} "{twice}" is listed twice'
         for name in names:
-            # torch keeps the heads under their tasks' names, beside its own attributes.
-            if not name or "." in name or hasattr(nn.ModuleDict(), name):
+            # torch keeps the heads under their tasks' names, beside its own attributes. Neither
+            # names of files nor cells (task:language) may come apart at a task's name.
+            odd = not name.isprintable() or any(sign in name for sign in "./\\:")
+            if not name or odd or hasattr(nn.ModuleDict(), name):
                 yield f'a task cannot be called "{name}"'
         if self.reads("language") and not self.languages:
             yield "languages is empty, and the hypernetwork reads a language"
@@ -358,6 +364,19 @@ def write_config(path: Path, backbone: Backbone, config: HyperXConfig) -> None:
     write_json(path, data, indent=2)
 
 
+def config_digest(path: Path) -> str:
+    """Return a digest of a model's JSON file, but for its encoder and where its typology lies.
+
+    Raises:
+        RunError: the file is malformed.
+    """
+    data = read_json(path)
+    data.pop("backbone", None)
+    if isinstance(features := data.get("language_features"), dict):
+        features.pop("typology", None)
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
 def read_config(path: Path) -> tuple[EncoderReference, HyperXConfig]:
     """Read a model's JSON file.
 
@@ -368,7 +387,7 @@ def read_config(path: Path) -> tuple[EncoderReference, HyperXConfig]:
         RunError: the file is malformed, or of another format version.
     """
     data = read_json(path, version=FORMAT_VERSION)
-    try:
+    with malformed(path):
         encoder = data.pop("backbone")
         reference = encoder["reference"]
         folder = os.path.normpath(path.parent.absolute() / reference)
@@ -379,5 +398,14 @@ def read_config(path: Path) -> tuple[EncoderReference, HyperXConfig]:
             file = os.path.normpath(path.parent.absolute() / features["typology"])
             data["language_features"] = {**features, "typology": file}
         return encoder, HyperXConfig.from_dict(data)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+
+
+@contextmanager
+def malformed(path: Path) -> Iterator[None]:
+    """Turn what odd values in a JSON file lead to into a `RunError` that names the file."""
+    try:
+        yield
+    except RunError:
+        raise
+    except _ODD_VALUES as error:
         raise RunError(f"{path} is malformed ({type(error).__name__}: {error}).") from error

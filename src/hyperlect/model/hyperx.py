@@ -35,7 +35,7 @@ from ..run_folder import (
     save_tensors,
 )
 from ..tasks import Task, TaskType
-from .config import HyperXConfig, read_config, write_config
+from .config import HyperXConfig, config_digest, malformed, read_config, write_config
 from .features import LanguageFeatures
 
 Index = tuple[int, int]
@@ -156,8 +156,9 @@ LANGUAGE_ROWS = (
 _DESCRIBING = threading.RLock()
 """Held while a model has languages for the time of a block."""
 
-CONFIG_DIGEST = "config"
-"""In the weights file: the digest of the configuration that they were trained with."""
+CONFIG_DIGEST, FILE_DIGEST = "config", "model.json"
+"""In the weights file: the digests of the configuration that they were trained with. Version 0.1
+knew only the first, which is that of tasks, labels and languages."""
 
 
 @dataclass(frozen=True)
@@ -857,7 +858,8 @@ class HyperX(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder / MODEL, self.backbone, self.config)
-        save_tensors(self.own_parameters(), folder / WEIGHTS, {CONFIG_DIGEST: self.config.digest})
+        digests = {CONFIG_DIGEST: self.config.digest, FILE_DIGEST: config_digest(folder / MODEL)}
+        save_tensors(self.own_parameters(), folder / WEIGHTS, digests)
 
     def push_to_hub(self, repository: str, **options: Any) -> str:
         """Put the model on the hub, with a card. For a run with results: `hyperlect.push_to_hub`.
@@ -890,20 +892,24 @@ class HyperX(nn.Module):
             device: where to put it ("cpu", "cuda", "mps"); the CPU by default.
 
         Raises:
-            RunError: the folder is incomplete or malformed, of another format version, a tensor is
-                missing, unexpected or mis-shaped, or the encoder is not the one trained on.
+            RunError: the folder is incomplete, malformed or damaged, of another format version, a
+                tensor is missing, unexpected or mis-shaped, or the encoder is not the one trained
+                on.
             BackboneError: the backbone cannot be loaded.
         """
         folder = locate(source, revision, (MODEL, WEIGHTS))
         encoder, config = read_config(folder / MODEL)
-        model = cls(encoder.load(folder / MODEL), config)
         tensors, metadata = load_tensors_and_metadata(folder / WEIGHTS)
-        if metadata.get(CONFIG_DIGEST, config.digest) != config.digest:
+        digests = {CONFIG_DIGEST: config.digest, FILE_DIGEST: config_digest(folder / MODEL)}
+        if any(metadata.get(key, digest) != digest for key, digest in digests.items()):
             raise RunError(
-                f"{folder / MODEL} was changed after training: its tasks, labels or languages are "
-                "not those of the weights, or in another order. Restore the file."
+                f"{folder / MODEL} was changed after training, or is not the file of these "
+                "weights. Only the backbone and the typology may change places. Restore the file."
             )
-        load_exactly(model.own_parameters(), tensors)
+        backbone = encoder.load(folder / MODEL)
+        with malformed(folder / MODEL):
+            model = cls(backbone, config)
+        load_exactly(model.own_parameters(), tensors, folder / WEIGHTS)
         encoder.require(model.backbone.digest, source)
         return model.eval().to(device or "cpu")
 
@@ -947,5 +953,5 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
         languages=len(config.languages),
         widths=widths,
     )
-    load_exactly(dict(hypernet.named_parameters()), tensors)
+    load_exactly(dict(hypernet.named_parameters()), tensors, folder / WEIGHTS)
     return config, hypernet.eval()

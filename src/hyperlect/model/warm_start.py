@@ -156,7 +156,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
         elif owner := _new_owner(name, old, model):
             values[name] = parameter
             new.setdefault(owner, []).append(name)
-    load_exactly(parameters, values)
+    load_exactly(parameters, values, start.source)
     return [
         f"started from {start.source}: {copied} of {len(parameters)} tensors",
         *(f"new: {owner} ({', '.join(names)})" for owner, names in new.items()),

@@ -43,7 +43,14 @@ SET = 0
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
-_VARIABLE = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^:}]*)(?::-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^:}${]*)(?::-(?P<default>[^}]{0,1000}))?\}")
+
+
+_DEEPEST = 50
+_MOST_REPEATED = 100_000
+"""Values that aliases may repeat, in all: a few lines can stand for a million."""
+_ODD = re.compile(r"[\x00\ud800-\udfff]")
+_LONGEST_NUMBER = 100
 
 
 @dataclass
@@ -74,6 +81,7 @@ class Document:
     broken: set[Loc] = field(default_factory=set)
     unset: set[Loc] = field(default_factory=set)
     _faults: dict[tuple[Loc, str], None] = field(default_factory=dict)
+    _values: int = 0
 
     @classmethod
     def read(cls, path: Path, what: str = "The recipe", **options: Any) -> Document:
@@ -118,7 +126,7 @@ class Document:
             if here is None:
                 here = parent[loc[-1]] = {}
                 self.lines.setdefault(loc, SET)
-            is_item = isinstance(here, list) and name.isdigit() and int(name) < len(here)
+            is_item = isinstance(here, list) and name in map(str, range(len(here)))
             if not is_item and not isinstance(here, dict):
                 fault = fault or f'{dotted(loc)} has no "{name}"; items are counted from 0'
                 break
@@ -185,8 +193,7 @@ class Document:
             except ValidationError as error:
                 changed = False
                 for detail in error.errors(include_url=False):
-                    # Members of unions, and keys of tables themselves, are in brackets.
-                    loc = tuple(key for key in detail["loc"] if not str(key).startswith("["))
+                    loc = _place_in(data, detail["loc"])
                     missing = detail["type"] == "missing"
                     section = _section_around(loc, sections)
                     self.broken.add(section)
@@ -237,9 +244,10 @@ class Document:
         """Read YAML text that belongs at a path; None where it is not YAML at all."""
         try:
             yaml, node = _compose(text)
+            self._values = len(text) + _MOST_REPEATED
             return None if node is None else self._construct(yaml, node, loc)
         except RecursionError:
-            self.add(loc, "an alias is inside of what it repeats; write it out")
+            self.add(loc, "it is nested too deep, or an alias is inside of what it repeats")
         except MarkedYAMLError as error:
             mark: Any = error.problem_mark or error.context_mark
             variable = "${" in "".join(text.splitlines()[mark.line : mark.line + 1])
@@ -253,14 +261,20 @@ class Document:
     def _construct(self, yaml: YAML, node: Any, loc: Loc) -> Any:
         """Turn a node into plain data; note lines and faults."""
         self.lines.setdefault(loc, node.start_mark.line + 1)
+        self._values -= 1
+        if len(loc) > _DEEPEST:
+            raise RecursionError
+        if self._values < 0:
+            raise YAMLError("aliases repeat too much; write out less")
         kind = node.tag.removeprefix(_TAG)
         if kind not in _KINDS:
             self.add(loc, f"the tag {node.tag} is not used here; remove it")
         if isinstance(node, ScalarNode):
-            text = node.value
+            text = self._text(node.value, loc)
             # YAML 1.2 has no 1_000. Truth values stay text: only the model knows where true is one.
             # So does 010: a label in a list, or else a number that pydantic reads.
-            is_plain = not node.style and not re.search(r"_|^[-+]?0\d", text)
+            is_plain = not node.style and len(text) < _LONGEST_NUMBER
+            is_plain = is_plain and not re.search(r"_|^[-+]?0\d", text)
             is_value = is_plain and kind in ("int", "float", "null")
             return yaml.constructor.construct_object(node) if is_value else text
         if isinstance(node, SequenceNode):
@@ -276,13 +290,19 @@ class Document:
                     content = self._construct(yaml, block, loc)
                     merged = content | merged if isinstance(content, dict) else merged
             else:
-                name = self._present(loc, key.value, line)
+                name = self._present(loc, self._text(key.value, loc), line)
                 place = (*loc, name)
                 if name in pairs:
                     self.add(place, f"is written twice, in lines {self.lines[place]} and {line}")
                 pairs[name] = self._construct(yaml, value, place)
                 self.lines[place] = line
         return merged | pairs
+
+    def _text(self, text: str, loc: Loc) -> str:
+        """Return a text of the file without what can stand in no name; it is noted."""
+        if _ODD.search(text):
+            self.add(loc, "a text holds a NUL character, or half of a surrogate pair; remove it")
+        return _ODD.sub("", text)
 
 
 @lru_cache(maxsize=16)
@@ -306,6 +326,21 @@ def fill_in(
         return match[0] if filled is None else filled
 
     return _VARIABLE.sub(value, text)
+
+
+def _place_in(data: Any, loc: Loc) -> Loc:
+    """Return pydantic's path of a fault without what is no key of the data.
+
+    Members of unions, and keys of tables themselves, are in brackets.
+    """
+    place: list[str | int] = []
+    for key in loc:
+        is_key = isinstance(data, dict) and key in data
+        if is_key or not str(key).startswith("["):
+            place.append(key)
+            item = isinstance(data, list) and isinstance(key, int) and key < len(data)
+            data = data[key] if is_key or item else None
+    return tuple(place)
 
 
 def _take_out(data: Any, loc: Loc, stand_ins: Mapping[Pattern, Any]) -> bool:

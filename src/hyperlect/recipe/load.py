@@ -23,7 +23,7 @@ from ..data.typology import URIEL
 from ..errors import nearest, unknown
 from ..grid import Cell
 from ..languages import resolve
-from ..run_folder import MOVED, RESULTS, VERSIONS, is_hub_id, relative
+from ..run_folder import MOVED, RESULTS, VERSIONS, expanded, is_hub_id, relative
 from ..tasks import OUTSIDE, TaskType
 from .document import Document, Loc, fill_in
 from .recipe import FORMAT_VERSION, PLACES, Recipe
@@ -75,7 +75,7 @@ def load_recipe(
     document.expand(os.environ, later=PLACES, strict=check_files)
     recipe = document.validate(Recipe, _STAND_INS)
     assert recipe is not None  # all that is required has a stand-in
-    folder = path.absolute().parent / Path(fill_in(recipe.folder, os.environ)).expanduser()
+    folder = path.absolute().parent / expanded(fill_in(recipe.folder, os.environ))
     recipe = recipe.model_copy(update={"folder": os.path.normpath(folder)})
     recipe = _with_references(_of_tasks(recipe, left_out))
     between = list(faults(recipe, document, check_files))
@@ -133,7 +133,7 @@ def _with_references(recipe: Recipe) -> Recipe:
     backbone, start = recipe.local(recipe.backbone), recipe.start_from
     written = {backbone: recipe.backbone}
     if start is not None:
-        path, here = recipe.local(start), Path(start).expanduser().absolute()
+        path, here = recipe.local(start), expanded(start).absolute()
         if here.is_dir() and not Path(path).is_absolute():
             path = os.path.normpath(here)
             start = relative(path, recipe.folder)

@@ -17,7 +17,7 @@ from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
 from ..languages import resolve
 from ..methods import METHODS, as_method, not_applicable, own_languages
-from ..run_folder import relative
+from ..run_folder import expanded, relative
 from ..tasks import ParserForm, Task, TaskType, label_set
 from . import schema
 from .document import Loc, dump_document, fill_in, map_texts, matches
@@ -153,7 +153,7 @@ class Recipe(schema.Section):
 
     def path(self, *names: str) -> str:
         """Return the absolute path of a file or folder that the recipe names."""
-        parts = (Path(fill_in(name, os.environ)).expanduser() for name in names)
+        parts = (expanded(fill_in(name, os.environ)) for name in names)
         return os.path.normpath(Path(self.folder, *parts))
 
     def as_written(self, reference: str) -> str:

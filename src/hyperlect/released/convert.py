@@ -24,7 +24,7 @@ from ..heads import MlmHead
 from ..hypernet import HypernetConfig
 from ..model import HyperX, HyperXConfig
 from ..recipe.document import Document
-from ..run_folder import ORIGIN, load_exactly, load_tensors, require_unused, write_json
+from ..run_folder import ORIGIN, expanded, load_exactly, load_tensors, require_unused, write_json
 from ..tasks import OUTSIDE, Task, TaskType
 from .names import (
     DECODER,
@@ -328,7 +328,7 @@ def _load_backbone(
     reference = reference or released.model_name_or_path
     if not reference:
         raise RunError("Name the encoder that the checkpoint was trained on: --backbone ID|FOLDER.")
-    folder = Path(reference).expanduser()
+    folder = expanded(reference)
     if folder.is_dir():
         reference = str(folder.absolute())  # the run may be used from anywhere
     loaded = load_backbone(reference, revision)

@@ -299,3 +299,14 @@ def test_heads_may_be_numbers(tmp_path: Path) -> None:
     fields = {"words": "tokens", "heads": "head", "labels": "deprel"}
     [example] = read(Source("hub", str(tmp_path / "trees"), fields, split="train"), True)
     assert example.heads == (0, 1)
+
+
+def test_code_and_pickles_in_a_folder_are_not_run(tmp_path: Path) -> None:
+    folder, mark = tmp_path / "trap", tmp_path / "run"
+    folder.mkdir()
+    code = f"open({str(mark)!r}, 'w').close()\n"
+    (folder / "trap.py").write_text(code)
+    assert problems(Source("hub", str(folder), TEXT, split="train"))
+    (folder / "train.pkl").write_bytes(b"cbuiltins\nexec\n(V" + code.encode() + b"tR.")
+    assert problems(Source("hub", str(folder), TEXT, split="train"))
+    assert not mark.exists()

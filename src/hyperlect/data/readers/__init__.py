@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from ...errors import DataError, Problems, counted, unknown
@@ -79,6 +80,7 @@ READERS: dict[str, Reader] = {
 }
 """The readers by the name of their format."""
 
+BATCH = 1000
 _MOSTLY = 0.9
 _QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 
@@ -103,11 +105,20 @@ def read(source: Source, word_level: bool) -> list[Example]:
         UnknownNameError: there is no such format.
         UnreachableError: the source lies on the hub, which cannot be reached.
     """
+    return list(chain.from_iterable(read_batches(source, word_level)))
+
+
+def read_batches(source: Source, word_level: bool) -> Iterator[list[Example]]:
+    """Read the examples of one source some at a time, as `read` does, so that few are in memory.
+
+    An error may come after examples that were sound.
+    """
     if source.format not in READERS:
         raise unknown("data format", source.format, READERS)
     problems = Problems(str(source))
     examples: list[Example] = []
-    unlabelled = blank = 0
+    count = unlabelled = blank = quoted = 0
+    plain_tsv = source.format == "tsv" and source.quoting == "none"
     if source.limit is not None and source.limit < 1:
         problems.add(f"the limit is {source.limit}. Leave it out, or write at least 1")
     else:
@@ -117,34 +128,35 @@ def read(source: Source, word_level: bool) -> list[Example]:
             elif not (example.words or example.text.strip() or example.label):
                 blank += 1
             else:
+                count += 1
                 examples.append(example)
-            if len(examples) == source.limit:
+                text = example.text or " ".join(example.words)
+                quoted += plain_tsv and _QUOTED.fullmatch(text) is not None
+            if count == source.limit:
                 break
-    if not examples and not problems:
+            if len(examples) == BATCH:
+                yield examples
+                examples = []
+    if not count and not problems:
         rows = counted(unlabelled, "row")
         withheld = f"it holds {rows} and no label. Name a split (or a file) that has labels"
         problems.add(withheld if unlabelled else "it holds no examples")
     problems.raise_if_any(DataError, f"Cannot read {source} as {source.format}:")
-    for remark in _remarks(source, examples, unlabelled, blank):
+    yield examples
+    for remark in _remarks(count, unlabelled, blank, quoted):
         warnings.warn(f"{source}: {remark}", stacklevel=2)
-    return examples
 
 
-def _remarks(
-    source: Source, examples: Sequence[Example], unlabelled: int, blank: int
-) -> Iterator[str]:
+def _remarks(count: int, unlabelled: int, blank: int, quoted: int) -> Iterator[str]:
     """Say what was left out, and what is probably not meant to be read in this way."""
     if unlabelled:
-        rows, rest = counted(unlabelled, "row"), counted(len(examples), "example")
+        rows, rest = counted(unlabelled, "row"), counted(count, "example")
         yield f"{rows} without a label left out; {rest} read."
-    if blank > _MOSTLY * (blank + len(examples)):
-        rows = f"{blank:,} of {counted(blank + len(examples), 'row')}"
+    if blank > _MOSTLY * (blank + count):
+        rows = f"{blank:,} of {counted(blank + count, 'row')}"
         yield f"{rows} have no text. Is it in another column? (fields)"
-    if source.format == "tsv" and source.quoting == "none":
-        texts = [example.text or " ".join(example.words) for example in examples]
-        quoted = [text for text in texts if _QUOTED.fullmatch(text)]
-        if 2 * len(quoted) >= len(texts):
-            yield (
-                f"quotation marks enclose {len(quoted):,} of {counted(len(texts), 'text')}, and "
-                "are read as part of it. If they are not, write quoting: minimal."
-            )
+    if quoted and 2 * quoted >= count:
+        yield (
+            f"quotation marks enclose {quoted:,} of {counted(count, 'text')}, and "
+            "are read as part of it. If they are not, write quoting: minimal."
+        )

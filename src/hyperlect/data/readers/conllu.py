@@ -16,7 +16,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 
 # "_" is a value here (no features; a form or lemma that is an underscore), and a gap elsewhere.
 _UNDERSCORE_IS_A_VALUE = ("id", "form", "lemma", "feats")
-_ID = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?|(\d+)\.[1-9]\d*")
+_ID = re.compile(r"([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?|(\d{1,9})\.[1-9]\d{0,8}", re.ASCII)
 _TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
 _PLUS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 
@@ -92,7 +92,7 @@ def _read_sentence(
             last = int(match[1]) if match and match[1] and not match[2] else last
             continue
         if not match:
-            problems.add(f'"{cells[0]}" is not an ID (write 4, 4-5 or 4.1)', number)
+            problems.add(f'"{cells[0]:.40}" is not an ID (write 4, 4-5 or 4.1)', number)
             continue
         first, end, before = match.groups()
         if before:  # an empty node
