@@ -157,7 +157,7 @@ class HypernetConfig:
                 yield f'{name} must be one of {", ".join(_CHOICES[name])}, not "{value}"'
         if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
             yield f"sources must be distinct names among {', '.join(SOURCES)}"
-        if not {"task", "language"} & set(self.sources):
+        if not self.task_base and not {"task", "language"} & set(self.sources):
             yield "sources must hold task or language"
         for name in ("language_dropout", "base_dropout"):
             if getattr(self, name) >= 1:
