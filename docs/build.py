@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from hyperlect.recipe import Recipe
 from hyperlect.recipe.document import sections_of
+from hyperlect.recipe.recipe import RECOMMENDED
 
 HEADINGS = {
     "": "The recipe",
@@ -87,6 +88,9 @@ def section(prefix: str, title: str, keys: dict[str, str]) -> list[str]:
         if place == prefix:
             default = default_of(SECTIONS[prefix], name)
             shown = "" if default is None else f"`{default}`"
+            if name in RECOMMENDED.get(prefix, {}):
+                meaning = f"{meaning} Version 1: {shown}."
+                shown = f"`{as_yaml(RECOMMENDED[prefix][name])}`"
             # The meanings are docstrings of Python, whose None is null in a recipe.
             meaning = re.sub(r"\bNone\b", "null", meaning).replace("|", "\\|")
             lines.append(f"| `{name}` | {shown} | {meaning} |")
@@ -108,8 +112,10 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, float) and 0 < value < 1e-3:
         digits, power = f"{value:e}".split("e")
         return f"{float(digits):g}e{int(power)}"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(one)}' for key, one in value.items())}}}"
     if isinstance(value, str):
         return value or '""'
     # A whole section has the defaults of its own table.

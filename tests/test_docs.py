@@ -88,7 +88,7 @@ def test_defaults_on_the_recipes_page_can_be_written_as_they_stand(tmp_path):
         text = written(
             recipe,
             whole,
-            format_version=1,
+            format_version=2,
             name="x",
             hypernet=written(hypernet, whole, language_base="features"),
             language_features=written(features, whole, text=1),

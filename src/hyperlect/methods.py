@@ -55,7 +55,7 @@ def as_method(method: str, hypernet: HypernetConfig) -> HypernetConfig:
     """
     unread = METHODS.get(method, Method()).unread
     sources = tuple(source for source in hypernet.sources if source != unread)
-    return replace(hypernet, sources=sources)
+    return replace(hypernet, sources=sources, task_base=hypernet.task_base and unread != "task")
 
 
 def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:
@@ -64,7 +64,10 @@ def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:
     With factorised its head does.
     """
     chosen_by = METHODS.get(method, Method()).chosen_by
-    return source in (as_method(method, hypernet).sources if chosen_by is None else chosen_by)
+    if chosen_by is not None:
+        return source in chosen_by
+    made = as_method(method, hypernet)
+    return source in made.sources or (source == "task" and made.task_base)
 
 
 def own_languages(method: str, grid: Grid) -> list[str]:

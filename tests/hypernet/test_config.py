@@ -24,6 +24,7 @@ def test_defaults_are_the_published_base_model():
         "source_hidden": None,
         "sources": ["task", "language", "layer"],
         "unit_source": False,
+        "task_base": False,
         "pre_norm": "none",
         "post_norm": "generated",
         "insertion": "feed_forward",
@@ -87,6 +88,8 @@ def test_field_names_of_earlier_versions_are_read():
         ({"pre_norm": "learnt"}, "pre_norm"),
         ({"post_norm": True}, "post_norm"),
         ({"start": "zero"}, "start"),
+        ({"task_base": True, "start": "adapter"}, "task_base"),
+        ({"task_base": True, "post_norm": "ordinary"}, "task_base"),
         ({"adapter": "prefix"}, "adapter"),
         ({"lora_rank": 4}, "lora_rank"),  # without adapter: lora
         ({"adapter": "lora", "lora_rank": 0}, "lora_rank"),

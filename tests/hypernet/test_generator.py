@@ -258,7 +258,8 @@ def formula(config: HypernetConfig, h: int, layers: int, tasks: int, languages: 
     kinds = (config.pre_norm, config.post_norm)
     adapter = 2 * config.bottleneck * h + config.bottleneck + h + 2 * h * kinds.count("generated")
     generators = 1 if "layer" in config.sources else layers
-    return total + generators * ((p + 1) * adapter + 2 * h * kinds.count("ordinary"))
+    bases = tasks * layers * adapter if config.task_base else 0
+    return total + bases + generators * ((p + 1) * adapter + 2 * h * kinds.count("ordinary"))
 
 
 def test_the_published_sizes():
@@ -382,6 +383,25 @@ def test_a_start_as_an_adapter_sets_the_biases():
         assert abs(affine.weight.std() - 0.02) < 0.004  # the source modulates as published
 
 
+def test_a_base_starts_as_an_adapter_and_what_is_generated_near_zero():
+    net = started("published", task_base=True)
+    plain = OrdinaryAdapters(net.config, hidden=48, layers=2, tasks=2)
+    for name, weight in net.base.weights.items():
+        assert weight.shape == plain.weights[name].shape
+        assert abs(weight.std() - plain.weights[name].std()) < 0.002, name
+        assert not net.generator.maps[name].bias.any()
+    change, z = first_change(net)
+    assert 0.01 < change.norm() / z.norm() < 0.3
+
+
+def test_a_step_of_one_task_leaves_the_bases_of_others():
+    net = started("published", task_base=True)
+    first_change(net)[0].square().mean().backward()
+    for weight in net.base.weights.values():
+        assert weight.grad[0].any()
+        assert not weight.grad[1].any()
+
+
 def test_a_start_as_an_adapter_passes_larger_gradients():
     sizes = {}
     for start in ("published", "adapter"):
@@ -400,7 +420,7 @@ def test_coordinates_have_the_norms_and_distances_of_the_weights(variant: str):
     points = net.coordinates(TASKS, LANGUAGES)
     weights = torch.cat([tensor.flatten(2) for _, tensor in net(TASKS, LANGUAGES).items()], dim=2)
     assert points.shape[:2] == (len(CELLS), LAYERS)
-    assert points.shape[2] <= net.config.source_size + 2
+    assert points.shape[2] <= net.config.source_size + 2 + (3 if net.config.task_base else 0)
     torch.testing.assert_close(points.norm(dim=2), weights.norm(dim=2))
     for other in range(1, len(CELLS)):
         expected = (weights[0] - weights[other]).norm(dim=1)

@@ -43,6 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embeddings of several sizes": {
         "task_embedding": 2, "language_embedding": 5, "layer_embedding": 3, "source_hidden": 9,
     },
+    "a base for each task": {"task_base": True},
+    "a base for each task, language and layer as sources": {
+        "task_base": True, "sources": ("language", "layer"), "pre_norm": "generated",
+    },
+    "a base for each task, one generator a layer": {
+        "task_base": True, "sources": ("task", "language"), "post_norm": "none",
+    },
     "gelu": {"activation": "gelu"},
     "gelu_new": {"activation": "gelu_new"},
     "silu": {"activation": "silu"},
@@ -123,6 +130,8 @@ def cell(net: Hypernet, task: int, language: int | None, hidden: int) -> list[di
             if separate:
                 matrix, bias = matrix[layer], bias[layer]
             weights[name] = (matrix @ s + bias).reshape(shapes.get(name, (hidden,)))
+            if net.config.task_base:
+                weights[name] = weights[name] + net.base.weights[name][task, layer]
         layers.append(weights)
     return layers
 

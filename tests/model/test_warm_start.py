@@ -51,9 +51,13 @@ def scores(model: HyperX, task: str, language: str) -> Tensor:
         return model(*padded(model.backbone), task=task, language=language).logits
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_shared_tasks_and_languages_are_matched_by_name(method: str, tmp_path: Path) -> None:
-    old = finished(tmp_path, method=method)
+@pytest.mark.parametrize(
+    ("method", "hypernet"), [*((method, {}) for method in METHODS), ("hyperx", {"task_base": True})]
+)
+def test_shared_tasks_and_languages_are_matched_by_name(
+    method: str, hypernet: dict[str, Any], tmp_path: Path
+) -> None:
+    old = finished(tmp_path, method=method, hypernet=hypernet)
     model, notes = started(
         tmp_path, tasks=(TOPIC, NLI, MLM, POS), languages=("tur", "deu", "isl", "eng")
     )

@@ -11,8 +11,10 @@ import pytest
 
 from hyperlect.errors import RecipeError
 from hyperlect.grid import Cell, Kind
+from hyperlect.hypernet import HypernetConfig
 from hyperlect.recipe import load as loading
 from hyperlect.recipe import load_recipe
+from hyperlect.recipe.recipe import RECOMMENDED
 
 from .conftest import GOOD, Faults, Load, places
 
@@ -172,6 +174,46 @@ def test_a_wrong_value_is_named_with_its_key(faults: Faults, path: str, value: s
     problems = faults(f"{path}={value}")
     start = f"--set {path.split('.')[0]}"
     assert [problem.key for problem in problems if not problem.key.startswith(start)] == []
+
+
+SECOND = GOOD.replace("format_version: 1", "format_version: 2")
+
+
+def test_the_version_decides_on_the_defaults(load: Load) -> None:
+    first, second = load(), load(text=SECOND)
+    assert first.hypernet == HypernetConfig()
+    assert {field: getattr(second.hypernet, field) for field in RECOMMENDED["hypernet"]} == {
+        **RECOMMENDED["hypernet"],
+        "sources": ("language", "layer"),
+    }
+    assert (first.training.batching, second.training.batching) == ("single", "mixed")
+    # What is written stands.
+    assert (second.training.warmup, second.training.learning_rate) == (10, 1e-3)
+
+
+def test_what_is_written_is_kept_inside_of_sections(load: Load) -> None:
+    options = (
+        "training.learning_rates={heads: 3e-3}",
+        "hypernet={task_base: false, sources: [task]}",
+    )
+    recipe = load(*options, text=SECOND)
+    rates = RECOMMENDED["training"]["learning_rates"]
+    assert recipe.training.learning_rates == {**rates, "heads": 3e-3}
+    assert (recipe.hypernet.task_base, recipe.hypernet.sources) == (False, ("task",))
+    assert recipe.hypernet.unit_source
+
+
+def test_a_section_of_the_wrong_kind_is_one_fault(faults: Faults) -> None:
+    (fault,) = faults(text=SECOND.replace("training: {", "hypernet: 3\ntraining: {"))
+    assert fault.key == "hypernet"
+
+
+@pytest.mark.parametrize("text", [GOOD, SECOND])
+def test_a_recipe_that_is_written_out_is_the_same(load: Load, folder: Path, text: str) -> None:
+    recipe = load(text=text)
+    (folder / "again.yaml").write_text(recipe.dump(), encoding="utf-8")
+    assert load_recipe(folder / "again.yaml").hypernet == recipe.hypernet
+    assert load_recipe(folder / "again.yaml").training == recipe.training
 
 
 def test_files_need_not_exist_where_only_the_model_is_wanted(load: Load) -> None:

@@ -70,6 +70,9 @@ class HypernetConfig:
         unit_source: whether the source embedding is scaled to length 1. The published one starts
             near zero, so that all cells and layers have almost the same weights for hundreds of
             steps. At a high learning rate it grows until it drowns the input.
+        task_base: whether each task has an ordinary adapter of its own, trained directly, to which
+            what is generated is added. Tasks then do not hold each other back, and the generator
+            says how cells differ from their task's adapter.
         pre_norm: the LayerNorm of the adapter's input: none, ordinary (trained directly, shared as
             the generator is) or generated.
         post_norm: the LayerNorm of the up-projection's output: none, ordinary (trained directly,
@@ -120,6 +123,7 @@ class HypernetConfig:
     source_hidden: int | None = None
     sources: tuple[Source, ...] = SOURCES
     unit_source: bool = False
+    task_base: bool = False
     pre_norm: LayerNormKind = "none"
     post_norm: LayerNormKind = "generated"
     insertion: Insertion = "feed_forward"
@@ -153,13 +157,18 @@ class HypernetConfig:
                 yield f'{name} must be one of {", ".join(_CHOICES[name])}, not "{value}"'
         if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
             yield f"sources must be distinct names among {', '.join(SOURCES)}"
-        if not {"task", "language"} & set(self.sources):
+        if not self.task_base and not {"task", "language"} & set(self.sources):
             yield "sources must hold task or language"
         for name in ("language_dropout", "base_dropout"):
             if getattr(self, name) >= 1:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
         if self.base_temperature == 0:
             yield "base_temperature must be above 0"
+        if self.task_base and (self.start == "adapter" or "ordinary" in self.norms.values()):
+            yield (
+                "task_base starts as an adapter and has LayerNorms by itself; "
+                "set start: published, and pre_norm and post_norm to none or generated"
+            )
         if self.skip_last_layer and self.top_layers == 1:
             yield "skip_last_layer leaves no layer when top_layers is 1"
         targets = set(self.lora_targets)

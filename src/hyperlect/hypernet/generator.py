@@ -279,6 +279,11 @@ class Hypernet(nn.Module):
         self.config = config
         self.source = SourceEmbedding(config, tasks, languages, layers)
         self.generator = Generator(config, hidden, layers, widths)
+        self.base: OrdinaryAdapters | None = None
+        if config.task_base:
+            self.base = OrdinaryAdapters(
+                config, hidden=hidden, layers=layers, tasks=tasks, widths=widths
+            )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -292,6 +297,8 @@ class Hypernet(nn.Module):
             if isinstance(module, nn.Linear | AffineMap):
                 nn.init.normal_(module.weight, std=self.config.initial_std)
                 nn.init.zeros_(module.bias)
+        if self.base is not None:
+            start_as_adapter(self.base.weights.items(), self.config.initial_std)
         if self.config.start == "adapter":
             self.generator.start_as_adapter(self.config.initial_std)
 
@@ -304,7 +311,11 @@ class Hypernet(nn.Module):
         Returns:
             Adapter weights with leading dimensions (C, L).
         """
-        return self.generator(self.source(tasks, languages))  # type: ignore[no-any-return]
+        generated: AdapterWeights = self.generator(self.source(tasks, languages))
+        if self.base is None:
+            return generated
+        base = dict(self.base(tasks, languages).items())
+        return AdapterWeights(**{name: base[name] + w for name, w in generated.items()})
 
     @torch.no_grad()
     def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:
@@ -313,19 +324,26 @@ class Hypernet(nn.Module):
         A layer's weights are w = [G g] [s ; 1], all maps on top of each other. With QR = [G g] and
         Q orthonormal, |w - w'| = |R [s ; 1] - R [s' ; 1]|. Ordinary LayerNorms are the same in all
         cells; their length is one more coordinate. So no weights are written, which would take the
-        memory of as many adapters.
+        memory of as many adapters. With `task_base` [G g] has one more column for each task.
 
         Args:
             tasks, languages: (C,), as for `forward`.
 
         Returns:
-            (C, L, at most p + 2).
+            (C, L, at most p + 2, and with `task_base` as many more as there are tasks).
         """
-        maps: Any = self.generator.maps.values()
+        maps: Any = self.generator.maps
         norms = list(self.generator.norms.values())
-        affine = [torch.cat([m.weight, m.bias[..., None]], dim=-1) for m in maps]
-        triangle = torch.linalg.qr(torch.cat(affine, dim=-2), mode="r").R
+        affine = [torch.cat([m.weight, m.bias[..., None]], dim=-1) for m in maps.values()]
+        columns = torch.cat(affine, dim=-2)
         source = F.pad(self.source(tasks, languages), (0, 1), value=1.0)
+        if self.base is not None:
+            weights = [self.base.weights[name].flatten(2).permute(1, 2, 0) for name in maps]
+            bases = torch.cat(weights, dim=-2)
+            columns = torch.cat([columns.expand(len(bases), -1, -1), bases], dim=-1)
+            owners = F.one_hot(tasks, bases.shape[-1])[:, None].expand(*source.shape[:2], -1)
+            source = torch.cat([source, owners], dim=-1)
+        triangle = torch.linalg.qr(columns, mode="r").R
         points: Tensor = (triangle @ source[..., None]).squeeze(-1)
         if norms:
             length = torch.cat(norms, dim=-1).norm(dim=-1, keepdim=True)

@@ -31,6 +31,7 @@ _ROWS = {
     **dict.fromkeys(LANGUAGE_ROWS, "language"),
     _TASK_VECTORS: "task",
     "adapters.weights.": "task",
+    "adapters.base.weights.": "task",
     "adapters.tasks.weights.": "task",
     "latents.means.task": "task",
     "latents.log_variances.task": "task",

@@ -140,6 +140,18 @@ class Document:
         kept = {place: line for place, line in self.lines.items() if place[: len(loc)] != loc}
         self.lines = kept | {loc: SET}
 
+    def fill(self, defaults: Mapping[str, Any]) -> None:
+        """Put values in for keys that are not written, in sections of sections too."""
+
+        def filled(written: Any, default: Any) -> Any:
+            if not (isinstance(written, dict) and isinstance(default, Mapping)):
+                return written
+            missing = {key: value for key, value in default.items() if key not in written}
+            both = {key: filled(written[key], default[key]) for key in default if key in written}
+            return {**written, **both, **copy.deepcopy(missing)}
+
+        self.data = filled(self.data, defaults)
+
     def expand(
         self, environment: Mapping[str, str], later: Sequence[Pattern] = (), strict: bool = True
     ) -> None:

@@ -26,7 +26,7 @@ from ..languages import resolve
 from ..run_folder import MOVED, RESULTS, VERSIONS, expanded, is_hub_id, relative
 from ..tasks import OUTSIDE, TaskType
 from .document import Document, Loc, fill_in
-from .recipe import FORMAT_VERSION, PLACES, Recipe
+from .recipe import FORMAT_VERSION, PLACES, RECOMMENDED, Recipe
 from .schema import DataBlock, TaskSection
 
 RENAMED = {("hypernet", old): new for old, new in hypernet.RENAMED.items()}
@@ -71,6 +71,8 @@ def load_recipe(
         if _FOLDER.fullmatch(key) and Path(value).is_dir():
             override = f"{key}={json.dumps(str(Path(value).absolute()))}"
         document.override(override)
+    if document.data.get("format_version") == FORMAT_VERSION:
+        document.fill(RECOMMENDED)
     left_out = _leave_out(document)
     document.expand(os.environ, later=PLACES, strict=check_files)
     recipe = document.validate(Recipe, _STAND_INS)

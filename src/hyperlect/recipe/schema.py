@@ -264,9 +264,9 @@ class TrainingSection(Section):
     learning_rates: dict[Part, Rate] = {}
     """Peak rates of parts that have one of their own: source (all that makes the source embedding),
     languages (of that the language vectors), base (of that what makes them from features),
-    generator, adapters (of a method that trains them
-    directly), heads, latents (of the heads of factorised what turns tasks and languages into
-    them), backbone."""
+    generator, adapters (those that are trained directly: of a method that has no others, or of
+    hypernet.task_base), heads, latents (of the heads of factorised what turns tasks and languages
+    into them), backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     weight_decays: dict[Part, Annotated[float, Field(ge=0)]] = {}
