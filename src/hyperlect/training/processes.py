@@ -17,7 +17,7 @@ from torch.distributed import DistError
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..errors import RunError
-from ..run_folder import RECIPE, checkpoint_folder
+from ..run_folder import RECIPE, checkpoints
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def losing_a_process(run: Path) -> Iterator[None]:
         if not isinstance(error, DistError) and "gloo" not in str(error):
             raise
         remedy = f"Start it again: hyperlect train {run / RECIPE}"
-        if checkpoint_folder(run):
+        if checkpoints(run):
             remedy = (
                 f"Resume it from its last checkpoint with the same launcher and any number of "
                 f"processes: hyperlect train --resume {run}"
