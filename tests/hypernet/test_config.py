@@ -24,6 +24,7 @@ def test_defaults_are_the_published_base_model():
         "source_hidden": None,
         "sources": ["task", "language", "layer"],
         "unit_source": False,
+        "source_length": 1.0,
         "task_base": False,
         "pre_norm": "none",
         "post_norm": "generated",

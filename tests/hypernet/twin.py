@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one generator a layer, unprojected": {"sources": ("task", "language"), "projection": None},
     "no projection": {"projection": None},
     "source of length 1": {"unit_source": True},
+    "source of length a half": {"unit_source": True, "source_length": 0.5},
     "source of length 1, no projection": {"unit_source": True, "projection": None},
     "no language": {"sources": ("task", "layer")},
     "language alone": {"sources": ("language", "layer")},
@@ -94,7 +95,7 @@ def liven(module: torch.nn.Module, seed: int = 0) -> Any:
 def source(net: Hypernet, task: int, language: int | None, layer: int) -> Tensor:
     """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2; a language of None has the mean of all.
 
-    With `unit_source` it is scaled to length 1.
+    With `unit_source` it is scaled to a length.
     """
     rows = {"task": task, "language": language, "layer": layer}
     columns = []
@@ -106,7 +107,9 @@ def source(net: Hypernet, task: int, language: int | None, layer: int) -> Tensor
         first, _, second = net.source.project
         inner = first.weight @ joined + first.bias
         joined = second.weight @ (inner * (inner > 0)) + second.bias
-    return joined / joined.square().sum().sqrt() if net.config.unit_source else joined
+    if net.config.unit_source:
+        joined = joined * (net.config.source_length / joined.square().sum().sqrt())
+    return joined
 
 
 def cell(net: Hypernet, task: int, language: int | None, hidden: int) -> list[dict[str, Tensor]]:

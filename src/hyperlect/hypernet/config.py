@@ -32,6 +32,7 @@ _CHOICES = {
 _FRACTIONS = (
     "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout",
     "base_temperature", "norm_eps", "lora_alpha",
+    "source_length",
 )  # fmt: skip
 """The fields that hold real numbers. All other numbers count something."""
 _UNREAD: dict[AdapterKind, tuple[str, ...]] = {
@@ -67,9 +68,12 @@ class HypernetConfig:
         sources: what the source embedding is made from, in this order. Without "layer" there is
             one generator for each layer. Without "language" the model is conditioned on the task
             alone.
-        unit_source: whether the source embedding is scaled to length 1. The published one starts
+        unit_source: whether the source embedding is scaled to a length. The published one starts
             near zero, so that all cells and layers have almost the same weights for hundreds of
             steps. At a high learning rate it grows until it drowns the input.
+        source_length: the length that unit_source scales to. A step of Adam moves each weight of the
+            generator by about the learning rate, and so a generated one by up to source_length √p
+            times as much: with 1/√p one rate serves the generator and adapters alike.
         task_base: whether each task has an ordinary adapter of its own, trained directly, to which
             what is generated is added. Tasks then do not hold each other back, and the generator
             says how cells differ from their task's adapter.
@@ -123,6 +127,7 @@ class HypernetConfig:
     source_hidden: int | None = None
     sources: tuple[Source, ...] = SOURCES
     unit_source: bool = False
+    source_length: float = 1.0
     task_base: bool = False
     pre_norm: LayerNormKind = "none"
     post_norm: LayerNormKind = "generated"
@@ -162,6 +167,8 @@ class HypernetConfig:
         for name in ("language_dropout", "base_dropout"):
             if getattr(self, name) >= 1:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
+        if self.source_length == 0:
+            yield "source_length must be above 0"
         if self.base_temperature == 0:
             yield "base_temperature must be above 0"
         if self.task_base and (self.start == "adapter" or "ordinary" in self.norms.values()):

@@ -66,7 +66,7 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 
 
 class SourceEmbedding(nn.Module):
-    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or s / |s|.
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or a s / |s| of length a.
 
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.
@@ -80,7 +80,7 @@ class SourceEmbedding(nn.Module):
         super().__init__()
         self.sources = config.sources
         self.language_dropout = config.language_dropout
-        self.unit = config.unit_source
+        self.length = config.source_length if config.unit_source else None
         self.layers = layers
         counts = {"task": tasks, "language": languages, "layer": layers}
         self.embeddings = nn.ParameterDict(
@@ -156,8 +156,8 @@ class SourceEmbedding(nn.Module):
             columns.append(column.expand(tasks.shape[0], self.layers, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
-        if self.unit:
-            embedding = F.normalize(embedding, dim=-1)
+        if self.length is not None:
+            embedding = self.length * F.normalize(embedding, dim=-1)
         return embedding
 
 

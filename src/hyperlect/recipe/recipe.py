@@ -30,6 +30,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "projection": 16,
         "sources": ["language", "layer"],
         "unit_source": True,
+        "source_length": 0.25,
         "task_base": True,
         "language_std": 0,
         "language_dropout": 0.2,
@@ -39,7 +40,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "batching": "mixed",
         "batch_size": 8,
         "learning_rate": 1e-3,
-        "learning_rates": {"generator": 3e-4, "source": 3e-4, "languages": 1e-2, "heads": 1e-2},
+        "learning_rates": {"source": 3e-4, "languages": 1e-2, "heads": 1e-2},
         "warmup": 100,
     },
 }
