@@ -51,7 +51,8 @@ def test_hidden_states_are_those_of_transformers(family: str, training: bool):
     assert torch.equal(alone, last)
     assert no_states is None
     assert len(states) == LAYERS + 1
-    for mine, theirs in zip(states, expected.hidden_states, strict=True):
+    # The last is `last`; of some models, older versions of transformers give it before its norm.
+    for mine, theirs in zip(states[:-1], expected.hidden_states[:-1], strict=True):
         assert torch.equal(mine, theirs)
 
 
