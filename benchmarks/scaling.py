@@ -175,23 +175,23 @@ def train(count: int, steps: int) -> dict[str, float]:
         }
 
 
-def processes(repetitions: int, steps: int) -> dict[str, Any]:
-    """Train in one process and in two, in turn."""
+def processes(repetitions: int, steps: int) -> Iterator[dict[str, Any]]:
+    """Train in one process and in two, in turn; yield the result after each pair."""
     runs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for repetition in range(repetitions):
         for count in sorted(runs, reverse=bool(repetition % 2)):
             runs[count].append(train(count, steps))
             print(f"{count} processes: {runs[count][-1]}", flush=True)
-    pairs = zip(runs[2], runs[1], strict=True)
-    return {
-        "ratio": statistics.median(
-            two["tokens_per_second"] / one["tokens_per_second"] for two, one in pairs
-        ),
-        "runs": {str(count): values for count, values in runs.items()},
-        "steps": steps,
-        "repetitions": repetitions,
-        "load": os.getloadavg()[1],
-    }
+        pairs = zip(runs[2], runs[1], strict=True)
+        yield {
+            "ratio": statistics.median(
+                two["tokens_per_second"] / one["tokens_per_second"] for two, one in pairs
+            ),
+            "runs": {str(count): values for count, values in runs.items()},
+            "steps": steps,
+            "repetitions": repetition + 1,
+            "load": os.getloadavg()[1],
+        }
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -267,7 +267,9 @@ def main() -> None:
         results["machine"] = machine()
         print(checked(results["points"]), json.dumps(results["step"], indent=1))
     elif arguments.what == "processes":
-        results["processes"] = processes(arguments.repetitions, arguments.steps)
+        for so_far in processes(arguments.repetitions, arguments.steps):
+            results["processes"] = so_far
+            write(results)
         print(json.dumps(results["processes"], indent=1))
     write(results)
 
