@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/chaos.py                 # 50, 10 and 10 kills
     OMP_NUM_THREADS=1 python benchmarks/chaos.py --kills 5 2 2 --dry
 
-Everything runs on the sample corpus and the built-in encoder, through the command line, each
-attempt in a process of its own. (It is forked from one that has imported the libraries, so that
-an attempt takes seconds.) It gets SIGKILL after a time drawn evenly from 0 to three times the time
-to the first checkpoint; of the job, 1.2 times that to the first file. Then the same is called
-again, or `--resume`. When enough were killed, the last attempt runs to its end.
+Everything runs on the sample corpus and a random encoder, 4 layers deep and 64 wide, through the
+command line, each attempt in a process of its own. (So that an attempt takes seconds, it is forked
+from one that has imported the libraries, and the encoder is small: nothing that is written depends
+on what it learned.) It gets SIGKILL at a random moment: while it starts, or some random number of
+steps or files later and a random time after that. Then the same is called again, or `--resume`.
+When enough were killed, the last attempt runs to its end.
 
 - training: saves every second step. A training that ends before there were enough kills is followed
   by another one.
@@ -35,16 +36,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 import yaml
 from common import RESULTS, machine
 from rich.console import Console
 
 from hyperlect.cli.quickstart import RECIPE
+from hyperlect.experiment.runner import last_step
 from hyperlect.run_folder import LOG, METRICS, WEIGHTS, checkpoints
+from hyperlect.run_folder import RESULTS as SCORES
 
 SETTINGS = {
-    "training.steps": 30, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
-    "hypernet.top_layers": 4, "evaluation.examples": 4,
+    "training.steps": 60, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
+    "evaluation.examples": 4,
 }  # fmt: skip
 METHODS = ("hyperx", "adapters")
 SENTENCES, SHARD_ROWS = 240, 8
@@ -55,6 +59,25 @@ forkserver.set_forkserver_preload(
     ["hyperlect.bulk", "hyperlect.experiment", "hyperlect.training", "datasets", "pandas",
      "torch.utils.tensorboard", "transformers.models.bert.modeling_bert"]
 )  # fmt: skip
+
+
+def make_encoder(folder: Path) -> None:
+    """Write a random BERT, with a vocabulary of the characters of the sample corpus."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    pieces = BertWordPieceTokenizer(lowercase=False)
+    pieces.train(list(map(str, RECIPE.parent.glob("*.train.tsv"))), vocab_size=1000)
+    BertTokenizerFast(tokenizer_object=pieces._tokenizer).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=pieces.get_vocab_size(),
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=128,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
 
 
 def command_line(arguments: Sequence[str], log: Path) -> None:
@@ -81,6 +104,8 @@ class Attempts:
         kills: how many processes were killed.
         calls: how many were started.
         seconds: how long they ran, all together.
+        first, whole, unit: the seconds of an undisturbed call until its first step or file, of all
+            of it, and of a step or file.
         errors: the arguments of those that ended with an error.
         left: what the kills left: how many left a part of a file, or no checkpoint yet.
         repeated: steps of training that were done again.
@@ -90,16 +115,26 @@ class Attempts:
         self.log = folder / "output.log"
         self.random = random.Random(seed)
         self.kills = self.calls = self.repeated = 0
-        self.seconds = 0.0
+        self.seconds = self.first = self.whole = self.unit = 0.0
         self.errors: list[str] = []
         self.left: Counter[str] = Counter()
 
-    def call(self, arguments: Sequence[str], limit: float | None = None) -> bool:
-        """Call the command line, perhaps for a limited time; return whether it ended by itself."""
+    def call(self, arguments: Sequence[str], progress: Callable[[], int], most: int | None) -> bool:
+        """Call the command line, perhaps kill it; return whether it ended by itself.
+
+        Args:
+            arguments: of the command line.
+            progress: how many steps or files there are.
+            most: how many more it makes at most before it is killed; None to let it be.
+        """
         process = forkserver.Process(target=command_line, args=(arguments, self.log))
-        began = time.monotonic()
+        base, began = progress(), time.monotonic()
+        units = self.random.randint(0, most or 0)
+        wait = self.random.uniform(0, self.unit if units else self.first)
         process.start()
-        process.join(limit)
+        while process.exitcode is None and most is not None and progress() < base + units:
+            process.join(0.01)
+        process.join(wait if most is not None else None)
         is_over = process.exitcode is not None
         if not is_over:
             process.kill()
@@ -114,34 +149,28 @@ class Attempts:
     def until_done(
         self,
         arguments: Callable[[], list[str]],
-        longest: float,
+        progress: Callable[[], int],
+        most: int,
         kills: int,
         look: Callable[[], None],
     ) -> None:
         """Call until it ends by itself; kill it at random moments, as long as kills are left."""
-        while True:
-            limit = self.random.uniform(0, longest) if self.kills < kills else None
-            is_over = self.call(arguments(), limit)
-            if is_over:
-                return
+        while not self.call(arguments(), progress, most if self.kills < kills else None):
             look()
 
-
-def undisturbed(
-    attempts: Attempts, arguments: Sequence[str], began: Callable[[], bool]
-) -> tuple[float, float]:
-    """Call without a kill; return the seconds until something was saved, and those of all."""
-    process = forkserver.Process(target=command_line, args=(arguments, attempts.log))
-    start = time.monotonic()
-    process.start()
-    first = 0.0
-    while process.exitcode is None:
-        if not first and began():
-            first = time.monotonic() - start
-        process.join(0.02)
-    if process.exitcode:
-        raise SystemExit(attempts.log.read_text(encoding="utf-8"))
-    return first, time.monotonic() - start
+    def undisturbed(self, arguments: Sequence[str], progress: Callable[[], int]) -> None:
+        """Call without a kill; note the seconds until the first progress, and those of all."""
+        process = forkserver.Process(target=command_line, args=(arguments, self.log))
+        start = time.monotonic()
+        process.start()
+        while process.exitcode is None:
+            if not self.first and progress():
+                self.first = time.monotonic() - start
+            process.join(0.01)
+        if process.exitcode:
+            raise SystemExit(self.log.read_text(encoding="utf-8"))
+        self.whole = time.monotonic() - start
+        self.unit = (self.whole - self.first) / max(1, progress())
 
 
 def digest(path: Path) -> str:
@@ -159,7 +188,7 @@ def losses(run: Path) -> list[dict[str, Any]]:
 
 
 def scores(run: Path) -> list[Any]:
-    cells: list[Any] = json.loads((run / "results.json").read_text("utf-8"))["cells"]
+    cells: list[Any] = json.loads((run / SCORES).read_text("utf-8"))["cells"]
     return cells
 
 
@@ -167,9 +196,13 @@ def overrides(settings: dict[str, Any]) -> list[str]:
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
-def summary(attempts: Attempts, ends: int, lost: int, times: tuple[float, float]) -> dict[str, Any]:
-    first, whole = times
-    ideal = ends * whole
+def steps_of(folder: Path) -> int:
+    """Return how many steps a run, or those of an experiment, have done; scores count as ten."""
+    runs = [path.parent for place in ("", "*/*/*/") for path in folder.glob(place + METRICS)]
+    return sum(last_step(run) + 10 * (run / SCORES).is_file() for run in runs)
+
+
+def summary(attempts: Attempts, ends: int, lost: int) -> dict[str, Any]:
     return {
         "kills": attempts.kills,
         "calls": attempts.calls,
@@ -177,23 +210,24 @@ def summary(attempts: Attempts, ends: int, lost: int, times: tuple[float, float]
         "lost": lost + len(attempts.errors),
         "errors": attempts.errors,
         "left behind": dict(attempts.left),
-        "seconds to the first file, undisturbed": round(first, 1),
-        "seconds, undisturbed": round(whole, 1),
+        "seconds until the first step or file, undisturbed": round(attempts.first, 1),
+        "seconds, undisturbed": round(attempts.whole, 1),
         "seconds, killed": round(attempts.seconds, 1),
-        "seconds lost a kill": round((attempts.seconds - ideal) / max(1, attempts.kills), 1),
+        "seconds lost a kill": round(
+            (attempts.seconds - ends * attempts.whole) / max(1, attempts.kills), 1
+        ),
     }
 
 
-def training(folder: Path, kills: int) -> dict[str, Any]:
+def training(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Kill trainings."""
     attempts = Attempts(folder, seed=1)
     plain = folder / "plain"
-    settings = overrides(SETTINGS)
 
     def start(run: Path) -> list[str]:
-        return ["train", str(RECIPE), "--out", str(run), "--device", "cpu", *settings]
+        return ["train", str(RECIPE), "--out", str(run), "--device", "cpu", *overrides(settings)]
 
-    times = undisturbed(attempts, start(plain), lambda: bool(checkpoints(plain)))
+    attempts.undisturbed(start(plain), lambda: steps_of(plain))
     ends = lost = damaged = 0
     while attempts.kills < kills:
         run = folder / f"killed-{ends}"
@@ -213,23 +247,23 @@ def training(folder: Path, kills: int) -> dict[str, Any]:
                     steps.append(json.loads(line)["step"])
             attempts.repeated += max(0, max(steps) - max(saved, default=0))
 
-        attempts.until_done(arguments, 3 * times[0], kills, look)
+        attempts.until_done(arguments, lambda run=run: steps_of(run), 15, kills, look)
         same = digest(run / WEIGHTS) == digest(plain / WEIGHTS) and losses(run) == losses(plain)
         lost += not same
         damaged += (run / LOG).read_text("utf-8").count("damaged")
         ends += 1
         out.print(f"training {ends}: {attempts.kills} kills, {'same' if same else 'OTHER'} bits")
     more = {"steps done again": attempts.repeated, "damaged checkpoints met": damaged}
-    return summary(attempts, ends, lost, times) | more
+    return summary(attempts, ends, lost) | more
 
 
-def experiment(folder: Path, kills: int) -> dict[str, Any]:
+def experiment(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Kill an experiment."""
     attempts = Attempts(folder, seed=2)
     file = folder / "grid.yaml"
     config = {
         "format_version": 1, "name": "chaos", "seeds": [1], "methods": list(METHODS),
-        "settings": {"sample": {"recipe": str(RECIPE), "set": SETTINGS}},
+        "settings": {"sample": {"recipe": str(RECIPE), "set": settings}},
     }  # fmt: skip
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     plain, killed = folder / "plain", folder / "killed"
@@ -237,15 +271,12 @@ def experiment(folder: Path, kills: int) -> dict[str, Any]:
     def start(place: Path) -> list[str]:
         return ["experiment", str(file), "--out", str(place), "--device", "cpu"]
 
-    def began() -> bool:
-        return any(plain.rglob("checkpoint/*.safetensors"))
-
-    times = undisturbed(attempts, start(plain), began)
+    attempts.undisturbed(start(plain), lambda: steps_of(plain))
 
     def look() -> None:
         attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
 
-    attempts.until_done(lambda: start(killed), 3 * times[0], kills, look)
+    attempts.until_done(lambda: start(killed), lambda: steps_of(killed), 25, kills, look)
     runs = sorted(path.parent.relative_to(plain) for path in plain.rglob(WEIGHTS))
     lost = sum(
         digest(plain / run / WEIGHTS) != digest(killed / run / WEIGHTS)
@@ -253,7 +284,7 @@ def experiment(folder: Path, kills: int) -> dict[str, Any]:
         for run in runs
     )
     out.print(f"experiment: {attempts.kills} kills, {len(runs) - lost} of {len(runs)} runs same")
-    return summary(attempts, 1, lost, times) | {"runs": len(runs)}
+    return summary(attempts, 1, lost) | {"runs": len(runs)}
 
 
 def prediction(folder: Path, kills: int, run: Path) -> dict[str, Any]:
@@ -279,18 +310,18 @@ def prediction(folder: Path, kills: int, run: Path) -> dict[str, Any]:
     def files(place: Path) -> dict[str, str]:
         return {path.name: digest(path) for path in place.glob("0*.jsonl")}
 
-    times = undisturbed(attempts, start(plain), lambda: any(plain.glob("0*.jsonl")))
+    attempts.undisturbed(start(plain), lambda: len(files(plain)))
 
     def look() -> None:
         attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
 
-    attempts.until_done(lambda: start(killed), 1.2 * times[0], kills, look)
+    attempts.until_done(lambda: start(killed), lambda: len(files(killed)), 5, kills, look)
     first, second = files(plain), files(killed)
     lost = sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
     ids = [json.loads(line)["id"] for name in sorted(second) for line in (killed / name).open()]
     lost += ids != list(range(SENTENCES))
     out.print(f"prediction: {attempts.kills} kills, {len(first)} files, {lost} lost")
-    return summary(attempts, 1, lost, times) | {"files": len(first), "sentences": len(ids)}
+    return summary(attempts, 1, lost) | {"files": len(first), "sentences": len(ids)}
 
 
 def main() -> None:
@@ -307,10 +338,12 @@ def main() -> None:
         folders = {name: Path(temporary) / name for name in ("train", "experiment", "predict")}
         for folder in folders.values():
             folder.mkdir()
+        make_encoder(Path(temporary) / "encoder")
+        settings = {**SETTINGS, "backbone": str(Path(temporary) / "encoder")}
         trains, experiments, predictions = options.kills
-        result["training"] = training(folders["train"], trains)
+        result["training"] = training(folders["train"], trains, settings)
         out.print(result["training"])
-        result["experiment"] = experiment(folders["experiment"], experiments)
+        result["experiment"] = experiment(folders["experiment"], experiments, settings)
         out.print(result["experiment"])
         run = folders["train"] / "plain"
         result["prediction"] = prediction(folders["predict"], predictions, run)

@@ -243,8 +243,8 @@ class Trainer:
             self.console,
             losses=self.state.losses,
         )
-        with monitor, self.stop, self._computing(monitor.say):
-            try:
+        try:
+            with monitor, self.stop, self._computing(monitor.say):
                 if not self.state.finished and monitor.run is not None:
                     monitor.write(self._trace() | self._start())
                 while self.state.step < self.settings.steps and not self.state.finished:
@@ -255,21 +255,21 @@ class Trainer:
                     self._follow_phase()
                     self.state.seconds += time.monotonic() - start
                     self._between_steps(monitor)
-            except Interrupted:
-                raise
-            except HyperlectError as error:
-                error.args = (f"{error} {self._way_back()}",)
-                raise
-            except Exception as error:
-                with suppress(HyperlectError):  # the disk may be full
-                    monitor.say(f"step {self.state.step + 1}: {error!r}. {self._way_back()}")
-                raise
-        self.state.finished = True
-        for parameter in self.parameters.values():  # the last phase may have frozen some
-            parameter.requires_grad_()
-        if self.best_weights is not None:
-            load_exactly(self.parameters, self.best_weights)
-        self.save(monitor)
+            self.state.finished = True
+            for parameter in self.parameters.values():  # the last phase may have frozen some
+                parameter.requires_grad_()
+            if self.best_weights is not None:
+                load_exactly(self.parameters, self.best_weights)
+            self.save(monitor)
+        except Interrupted:
+            raise
+        except HyperlectError as error:
+            error.args = (f"{error} {self._way_back()}",)
+            raise
+        except Exception as error:
+            with suppress(HyperlectError):  # the disk may be full
+                monitor.say(f"step {self.state.step + 1}: {error!r}. {self._way_back()}")
+            raise
         return self.state
 
     def replay(self, steps: int) -> Iterator[dict[str, Any]]:
