@@ -47,7 +47,7 @@ from hyperlect.run_folder import LOG, METRICS, WEIGHTS, checkpoints
 from hyperlect.run_folder import RESULTS as SCORES
 
 SETTINGS = {
-    "training.steps": 60, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
+    "training.steps": 240, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
     "evaluation.examples": 4,
 }  # fmt: skip
 METHODS = ("hyperx", "adapters")
@@ -247,7 +247,7 @@ def training(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, An
                     steps.append(json.loads(line)["step"])
             attempts.repeated += max(0, max(steps) - max(saved, default=0))
 
-        attempts.until_done(arguments, lambda run=run: steps_of(run), 15, kills, look)
+        attempts.until_done(arguments, lambda run=run: steps_of(run), 50, kills, look)
         same = digest(run / WEIGHTS) == digest(plain / WEIGHTS) and losses(run) == losses(plain)
         lost += not same
         damaged += (run / LOG).read_text("utf-8").count("damaged")
@@ -276,7 +276,7 @@ def experiment(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, 
     def look() -> None:
         attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
 
-    attempts.until_done(lambda: start(killed), lambda: steps_of(killed), 25, kills, look)
+    attempts.until_done(lambda: start(killed), lambda: steps_of(killed), 60, kills, look)
     runs = sorted(path.parent.relative_to(plain) for path in plain.rglob(WEIGHTS))
     lost = sum(
         digest(plain / run / WEIGHTS) != digest(killed / run / WEIGHTS)
