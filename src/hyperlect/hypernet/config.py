@@ -71,8 +71,8 @@ class HypernetConfig:
         unit_source: whether the source embedding is scaled to a length. The published one starts
             near zero, so that all cells and layers have almost the same weights for hundreds of
             steps. At a high learning rate it grows until it drowns the input.
-        source_length: the length that unit_source scales to. A step of Adam moves each weight of the
-            generator by about the learning rate, and so a generated one by up to source_length √p
+        source_length: the length that unit_source scales to. A step of Adam moves each weight of
+            the generator by about the learning rate, and a generated one by up to source_length √p
             times as much: with 1/√p one rate serves the generator and adapters alike.
         task_base: whether each task has an ordinary adapter of its own, trained directly, to which
             what is generated is added. Tasks then do not hold each other back, and the generator
