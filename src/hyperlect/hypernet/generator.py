@@ -66,7 +66,9 @@ def start_as_adapter(weights: Iterable[tuple[str, Any]], std: float) -> None:
 
 
 class SourceEmbedding(nn.Module):
-    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3), or a s / |s| of length a.
+    """s = W2 ReLU(W1 [e_t ; e_l ; e_i] + c1) + c2 (Üstün et al. 2022, equation 3).
+
+    With `unit_source` it is a s / |s|, of length a.
 
     Embeddings start from N(0, 1), linear maps from N(0, 0.02²) with zero biases; both standard
     deviations are fields of the configuration.

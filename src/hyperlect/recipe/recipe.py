@@ -40,7 +40,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "batching": "mixed",
         "batch_size": 8,
         "learning_rate": 1e-3,
-        "learning_rates": {"source": 3e-4, "languages": 1e-2, "heads": 1e-2},
+        "learning_rates": {"heads": 1e-2},
         "warmup": 100,
     },
 }
