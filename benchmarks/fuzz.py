@@ -33,9 +33,9 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     sys.path.insert(0, str(ROOT))
     if options.replay:
-        from tests.anything import TARGETS
+        from tests.anything import assert_holds
 
-        TARGETS[options.target](options.replay.read_bytes())
+        assert_holds(options.target, options.replay.read_bytes())
         return
     import atheris
 
@@ -46,6 +46,7 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[options.target]):
         (corpus / f"seed-{number}").write_bytes(seed)
+        target(seed)  # what is imported at the first call does not count as its time
     tried, begun = 0, time.perf_counter()
 
     def counted(data: bytes) -> None:

@@ -1,6 +1,6 @@
 """What must hold for any bytes at all: they are read, and come back when written, or are refused.
 
-`TARGETS` has a function for each sort of input. `tests/test_anything.py` calls them with bytes that
+`TARGETS` has a function for each sort of input. `tests/test_anything.py` tries them with bytes that
 hypothesis makes, `benchmarks/fuzz.py` with those that a coverage-guided fuzzer makes. They raise
 `AssertionError`, or whatever else the package should not raise.
 """
@@ -319,6 +319,12 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "windows": windows,
 }
 """What is tried with any bytes, by name."""
+
+
+def assert_holds(target: str, data: bytes) -> None:
+    """Try some bytes. Raises what the package should not raise, or `AssertionError`."""
+    TARGETS[target](data)
+
 
 TREE = """# text = a b
 1-2 ab _ _ _ _ _ _ _ _
