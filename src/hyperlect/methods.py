@@ -66,8 +66,8 @@ def reads(method: str, hypernet: HypernetConfig, source: Source) -> bool:
     chosen_by = METHODS.get(method, Method()).chosen_by
     if chosen_by is not None:
         return source in chosen_by
-    made = as_method(method, hypernet)
-    return source in made.sources or (source == "task" and made.task_base)
+    adapted = as_method(method, hypernet)
+    return source in adapted.sources or (source == "task" and adapted.task_base)
 
 
 def own_languages(method: str, grid: Grid) -> list[str]:

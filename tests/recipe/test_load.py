@@ -99,7 +99,7 @@ def test_faulty_overrides(faults: Faults, override: str, key: str, hint: str) ->
         ("steps: 100", "learningrate: 1", 22, "training.learningrate", 'Did you mean "learning_rate"?'),
         ("type: tagging", "type: taging", 4, "tasks.pos.type", 'Did you mean "tagging"?'),
         ("format: conllu", "format: conll", 9, "data.0.format", 'Did you mean "conllu"?'),
-        ("format_version: 1", "format_version: 2", 1, "format_version", "must be 1, not 2"),
+        ("format_version: 1", "format_version: 3", 1, "format_version", "must be 1 or 2, not 3"),
         ("name: toy", "name: to/y", 2, "name", '"to/y"'),
         ("name: toy", "hypernet: {bottlenek: 3}\nname: toy", 2, "hypernet.bottlenek", 'Did you mean "bottleneck"?'),
         ("name: toy", "hypernet: {activation: rele}\nname: toy", 2, "hypernet.activation", "relu"),

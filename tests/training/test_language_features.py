@@ -14,7 +14,7 @@ from hyperlect.cli.check import check_run
 from hyperlect.errors import DataError, Interrupted, RunError
 from hyperlect.evaluation import evaluate_run
 from hyperlect.recipe import load_recipe
-from hyperlect.run_folder import load_tensors
+from hyperlect.run_folder import checkpoints, load_tensors
 
 from ..project import HYPERNET, go_on, train, write_data, write_project
 from .conftest import Watched
@@ -52,7 +52,8 @@ def test_features_are_read_and_do_not_change_in_training(run: Path) -> None:
     assert features.shape == (3, 2)
     assert torch.allclose(features.mean(dim=0), torch.zeros(2), atol=1e-5)
     assert features.square().mean() == pytest.approx(1, rel=1e-4)
-    assert torch.equal(load_tensors(run / "checkpoint" / "weights.safetensors")[FEATURES], features)
+    checkpoint = load_tensors(checkpoints(run)[0])
+    assert torch.equal(checkpoint[f"weights/{FEATURES}"], features)
     assert "languages.csv" in (run / "log.txt").read_text(encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 
-from hyperlect.run_folder import load_tensors
+from hyperlect.run_folder import checkpoints, load_tensors
 
 from ..project import ENTITIES, TAGS, WORDS, go_on, train, treebank, write_project
 from .conftest import Crash, Watched
@@ -194,7 +194,7 @@ def test_a_killed_process_ends_the_job_and_one_process_resumes_it(
     run, recipe = tmp_path / "run", folder / "data" / "uneven" / "recipe.yaml"
     arguments = ("hyperlect.cli", "train", recipe, "--out", run, *COMMAND)
     job = launched(TORCHRUN, folder / "cache", arguments)
-    while not (run / "checkpoint" / "state.json").exists():
+    while not checkpoints(run):
         assert job.poll() is None, job.communicate()[1][-4000:]
         time.sleep(0.01)
     workers = sorted(psutil.Process(job.pid).children(), key=lambda worker: worker.pid)
