@@ -47,12 +47,14 @@ from hyperlect.run_folder import LOG, METRICS, WEIGHTS, checkpoints
 from hyperlect.run_folder import RESULTS as SCORES
 
 SETTINGS = {
-    "training.steps": 240, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
+    "training.steps": 120, "training.warmup": 3, "training.save_every": 2, "training.log_every": 1,
     "evaluation.examples": 4,
 }  # fmt: skip
 METHODS = ("hyperx", "adapters")
 SENTENCES, SHARD_ROWS = 240, 8
 CLOCKS = ("seconds", "tokens_per_second")
+LOOK = 0.05
+"""Seconds between looks at how far a process is."""
 out = Console()
 forkserver = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(
@@ -133,7 +135,7 @@ class Attempts:
         wait = self.random.uniform(0, self.unit if units else self.first)
         process.start()
         while process.exitcode is None and most is not None and progress() < base + units:
-            process.join(0.01)
+            process.join(LOOK)
         process.join(wait if most is not None else None)
         is_over = process.exitcode is not None
         if not is_over:
@@ -163,10 +165,10 @@ class Attempts:
         process = forkserver.Process(target=command_line, args=(arguments, self.log))
         start = time.monotonic()
         process.start()
-        while process.exitcode is None:
-            if not self.first and progress():
-                self.first = time.monotonic() - start
-            process.join(0.01)
+        while process.exitcode is None and not progress():
+            process.join(LOOK)
+        self.first = time.monotonic() - start
+        process.join()
         if process.exitcode:
             raise SystemExit(self.log.read_text(encoding="utf-8"))
         self.whole = time.monotonic() - start
@@ -247,7 +249,7 @@ def training(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, An
                     steps.append(json.loads(line)["step"])
             attempts.repeated += max(0, max(steps) - max(saved, default=0))
 
-        attempts.until_done(arguments, lambda run=run: steps_of(run), 50, kills, look)
+        attempts.until_done(arguments, lambda run=run: steps_of(run), 30, kills, look)
         same = digest(run / WEIGHTS) == digest(plain / WEIGHTS) and losses(run) == losses(plain)
         lost += not same
         damaged += (run / LOG).read_text("utf-8").count("damaged")
@@ -276,7 +278,7 @@ def experiment(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, 
     def look() -> None:
         attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
 
-    attempts.until_done(lambda: start(killed), lambda: steps_of(killed), 60, kills, look)
+    attempts.until_done(lambda: start(killed), lambda: steps_of(killed), 40, kills, look)
     runs = sorted(path.parent.relative_to(plain) for path in plain.rglob(WEIGHTS))
     lost = sum(
         digest(plain / run / WEIGHTS) != digest(killed / run / WEIGHTS)
