@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from hyperlect.recipe.corpora import read_corpora
 from hyperlect.training.run import model_config
 from hyperlect.training.schedule import make_sampler
 
-from .bench import Bench, Step, twin_of
+from .bench import SMALL, Bench, Step, twin_of
 from .rows import Row
 
 STEPS = 20
@@ -95,7 +96,8 @@ class Prepared:
     def __init__(self, bench: Bench) -> None:
         self.recipe, self.name = bench.recipe()
         corpora = read_corpora(self.recipe, ["train"])
-        self.config = model_config(self.recipe, corpora)
+        # Of the published form, which the other side is written for.
+        self.config = replace(model_config(self.recipe, corpora), hypernet=SMALL)
         tokenizer, length = bench.backbone.tokenizer, bench.length(self.recipe)
         encoded = corpora.encode(tokenizer, length)
         self.rows = {cell: rows for (_, cell), rows in encoded.items()}
