@@ -15,6 +15,7 @@ import pytest
 
 from hyperlect.experiment.manifest import is_locked
 from hyperlect.recipe import load_recipe
+from hyperlect.run_folder import checkpoints
 
 from ..experiment.grids import write_grid
 from .conftest import Call, write_project
@@ -179,12 +180,11 @@ def test_a_command_that_was_killed_is_continued_by_the_next(call: Call, long: Pa
     """The process at work notices, saves and ends."""
     run = long.parent / "out/good/head/seed-1"
     command = start(long, "--processes", "1")
-    until((run / "metrics.jsonl").is_file)
+    until(lambda: bool(checkpoints(run)))
     assert is_locked(run)
     command.kill()
     until(lambda: not is_locked(run))
-    step = json.loads((run / "checkpoint/state.json").read_text())["step"]
-    assert 0 < step < 200
+    assert 0 < int(checkpoints(run)[0].stem) < 200
 
     command = start(long)
     assert command.wait() == 0
@@ -195,11 +195,11 @@ def test_a_command_that_was_killed_is_continued_by_the_next(call: Call, long: Pa
 def test_ctrl_c_leaves_with_its_code_and_the_same_command_continues(long: Path) -> None:
     run = long.parent / "out/good/head/seed-1"
     command = start(long)
-    until((run / "metrics.jsonl").is_file)
+    until(lambda: bool(checkpoints(run)))
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate()
     assert command.returncode == 130, output
-    assert (run / "checkpoint/state.json").is_file()
+    assert int(checkpoints(run)[0].stem) < 200
     command = start(long)
     output, _ = command.communicate()
     assert command.returncode == 0, output
