@@ -98,21 +98,21 @@ def points(bench: Bench) -> Iterator[dict[str, Any]]:
     cases = [(e5_name, e5, SMALL, n, 8) for n in LANGUAGES]
     cases += [(e5_name, e5, SMALL, 10, 32), (e5_name, e5, BASE, 1_000, 32)]
     cases += [(wide_name, wide, SMALL, 100, 32), (wide_name, wide, BASE, 7_000, 8)]
-    for name, backbone, config, languages, sentences in cases:
+    for encoder_name, backbone, config, languages, sentences in cases:
         model = bench.model("hyperx", config, codes(languages), backbone=backbone)
         (batch,) = bench.batches(CELLS[:1], sentences)
         step = Step(bench, model, [batch])
         most = peak(bench, step)
-        own = model.own_parameters()
+        named = model.own_parameters()
         encoder = sum(p.numel() for p in backbone.parameters())
-        head = sum(p.numel() for name, p in own.items() if name.startswith("heads."))
-        trained = sum(p.numel() for p in own.values())
+        head = sum(p.numel() for name, p in named.items() if name.startswith("heads."))
+        trained = sum(p.numel() for p in named.values())
         sizes = (backbone.hidden_size, backbone.layers)
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder), own, own, step.optimizer, {"step": 1})
+            save_checkpoint(Path(folder), named, named, step.optimizer, {"step": 1})
             disk = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
         yield {
-            "encoder": name,
+            "encoder": encoder_name,
             "b": config.bottleneck,
             "p": config.projection,
             "languages": languages,
