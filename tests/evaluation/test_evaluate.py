@@ -567,6 +567,22 @@ def test_other_files_can_be_scored(run: Path, trained: Path, tmp_path: Path) -> 
         evaluate_run(run, files={Cell("poss", "dan"): file})
 
 
+def test_other_files_are_looked_for_among_the_training_data(
+    run: Path, trained: Path, tmp_path: Path
+) -> None:
+    train = (trained.parent / "pos.eng.train").read_text()
+    file = tmp_path / "other.txt"
+    file.write_text(train)
+    with pytest.raises(DataError, match=r"pos:dan.*other\.txt.*pos\.eng\.train"):
+        evaluate_run(run, files={Cell("pos", "dan"): file})
+    file.write_text(train.split("\n\n")[0] + "\n\nunlikely\tADJ\nwords\tNOUN\n")
+    with pytest.warns(UserWarning, match=r"1 of 2 .*other\.txt"):
+        evaluate_run(run, files={Cell("pos", "dan"): file})
+    recipe = load_recipe(run / "recipe.yaml", [f"folder={tmp_path}"], check_files=False)
+    with pytest.warns(UserWarning, match="not checked"):
+        evaluate_run(run, files={Cell("pos", "dan"): file}, recipe=recipe)
+
+
 def test_strata_follow_from_the_recipe(run: Path) -> None:
     """Nothing is known of the backbone, and the recipe comes before URIEL."""
     families = {"eng": "A", "isl": "B", "fo": "B", "dan": "C"}

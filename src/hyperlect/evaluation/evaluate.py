@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -21,14 +22,21 @@ from ..data.corpus import read_corpus
 from ..data.readers import SPLITS, Split
 from ..data.sampling import evenly
 from ..data.typology import URIEL, Typology
-from ..errors import DataError, HyperlectError, UnknownNameError, unknown
+from ..errors import (
+    DataError,
+    HyperlectError,
+    Problems,
+    UnknownNameError,
+    UnreachableError,
+    unknown,
+)
 from ..grid import Cell, Grid, Kind, Stratum
 from ..hardware import Precision, choose_device
 from ..languages import encoder_languages, languages_in, resolve
 from ..model import HyperX
 from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
-from ..recipe.corpora import read_corpora
+from ..recipe.corpora import overlaps, read_corpora
 from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import Task, TaskType
 from .metrics import Score, score, score_trees
@@ -244,7 +252,8 @@ def evaluate_run(
 
     Raises:
         RunError: the run is not finished.
-        HyperlectError: there is nothing to score, a cell has no data, or data is faulty.
+        HyperlectError: there is nothing to score, a cell has no data, data is faulty, or one of
+            `files` is among the training data.
     """
     run = Path(run)
     if recipe is None:
@@ -253,7 +262,11 @@ def evaluate_run(
     training = read_json(run / TRAINING, remedy)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if files:
-        rows = {cell: encode_file(recipe, cell, path, model)[1] for cell, path in files.items()}
+        encoded_files = {
+            cell: encode_file(recipe, cell, path, model) for cell, path in files.items()
+        }
+        rows = {cell: encoded for cell, (_, encoded) in encoded_files.items()}
+        _compare_with_training(recipe, model, {c: e for c, (e, _) in encoded_files.items()})
     else:
         chosen = _choose(list(recipe.cells(split)), cells, split)
         corpora = read_corpora(recipe, [split], model.tasks, chosen)
@@ -278,6 +291,29 @@ def evaluate_run(
     if save and cells is None and split == "test" and not files:
         write_results(run, results)
     return results
+
+
+def _compare_with_training(recipe: Recipe, model: HyperX, files: Mapping[Cell, Dataset]) -> None:
+    """Look for sentences of other files among the training data; warn of some, refuse all.
+
+    Raises:
+        DataError: a file is, or is contained in, the training data.
+    """
+    try:
+        corpora = read_corpora(recipe, ["train"], model.tasks)
+    except (DataError, UnreachableError) as error:
+        warnings.warn(
+            f"It was not checked whether the run was trained on it. {error}", stacklevel=3
+        )
+        return
+    train = {f"{cell} train": examples for (_, cell), examples in corpora.examples.items()}
+    problems = Problems()
+    for overlap in overlaps(train, {str(cell): examples for cell, examples in files.items()}):
+        if overlap.refused:
+            problems.add(str(overlap))
+        else:
+            warnings.warn(str(overlap), stacklevel=3)
+    problems.raise_if_any(DataError, "What is to be scored is among the training data:")
 
 
 def find_strata(recipe: Recipe, grid: Grid, languages: Collection[str]) -> dict[str, Stratum]:
