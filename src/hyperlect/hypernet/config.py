@@ -31,8 +31,7 @@ _CHOICES = {
 }
 _FRACTIONS = (
     "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout",
-    "base_temperature", "norm_eps", "lora_alpha",
-    "source_length",
+    "base_temperature", "norm_eps", "lora_alpha", "source_length",
 )  # fmt: skip
 """The fields that hold real numbers. All other numbers count something."""
 _UNREAD: dict[AdapterKind, tuple[str, ...]] = {
@@ -167,10 +166,9 @@ class HypernetConfig:
         for name in ("language_dropout", "base_dropout"):
             if getattr(self, name) >= 1:
                 yield f"{name} must be below 1, not {getattr(self, name)}"
-        if self.source_length == 0:
-            yield "source_length must be above 0"
-        if self.base_temperature == 0:
-            yield "base_temperature must be above 0"
+        for name in ("source_length", "base_temperature", "lora_alpha"):
+            if getattr(self, name) == 0:
+                yield f"{name} must be above 0"
         if self.task_base and (self.start == "adapter" or "ordinary" in self.norms.values()):
             yield (
                 "task_base starts as an adapter and has LayerNorms by itself; "
@@ -181,8 +179,6 @@ class HypernetConfig:
         targets = set(self.lora_targets)
         if not targets or not targets <= set(TARGETS) or len(targets) != len(self.lora_targets):
             yield f"lora_targets must be distinct names among {', '.join(TARGETS)}"
-        if self.lora_alpha == 0:
-            yield "lora_alpha must be above 0"
         for name in _UNREAD.get(self.adapter, ()):
             if getattr(self, name) != getattr(type(self), name):
                 yield f"{name} is not read with adapter: {self.adapter}; remove it"

@@ -316,8 +316,8 @@ class Hypernet(nn.Module):
         generated: AdapterWeights = self.generator(self.source(tasks, languages))
         if self.base is None:
             return generated
-        base = dict(self.base(tasks, languages).items())
-        return AdapterWeights(**{name: base[name] + w for name, w in generated.items()})
+        base = self.base(tasks, languages)
+        return AdapterWeights(**{n: getattr(base, n) + w for n, w in generated.items()})
 
     @torch.no_grad()
     def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:

@@ -105,13 +105,3 @@ class StopRequest:
         self.asked = True
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; the same answer in all of them.
-
-        One that stopped a step before the others would leave them waiting for its gradients.
-        """
-        if accelerator.num_processes == 1:
-            return self.asked
-        asked: Any = torch.tensor([float(self.asked)], device=accelerator.device)
-        return bool(accelerator.reduce(asked, reduction="sum").item() > 0)

@@ -301,7 +301,7 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
 
 def _finish(run: Path, trainer: Trainer, state: State) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
-    model = trainer.model
+    model, warnings = trainer.model, trainer.warnings()
     save_model(run, model)
     if not (run / TRUST).is_file():
         measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
@@ -311,14 +311,14 @@ def _finish(run: Path, trainer: Trainer, state: State) -> None:
         "seconds_saving": round(state.saving, 2),
         "best": state.best,
         "examples": state.examples,
-        "warnings": trainer.warnings(),
+        "warnings": warnings,
         "trained_parameters": sum(
             parameter.numel()
             for parameter in model.own_parameters().values()
             if parameter.requires_grad
         ),
     }
-    for warning in trainer.warnings():
+    for warning in warnings:
         say(run, trainer.console, f"warning: {warning}")
     write_json(run / TRAINING, summary)
 

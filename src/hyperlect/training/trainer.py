@@ -369,16 +369,16 @@ class Trainer:
         parameters = list(self.parameters.values())
         sum_gradients(parameters, self.accelerator)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
-        read = read_losses(batches, losses, norm, weights, self.accelerator)
-        means, tokens, length, faults = read
+        means, tokens, length, faults = read_losses(
+            batches, losses, norm, weights, self.accelerator
+        )
         skips = self.settings.not_finite == "skip"
+        what = "; ".join(map(self._name_examples, faults.items()))
         if faults and not skips:
-            what = "; ".join(map(self._name_examples, faults.items()))
             raise HyperlectError(f"Training diverged at step {step + 1}: {what}. {REMEDY}")
         if skips and any_process(bool(faults), self.accelerator):
-            what = "; ".join(map(self._name_examples, faults.items())) or "in another process"
             self.state.skipped += 1
-            monitor.say(f"step {step + 1} skipped: {what}")
+            monitor.say(f"step {step + 1} skipped: {what or 'in another process'}")
             monitor.step({}, tokens)
         else:
             monitor.step(means, tokens)

@@ -384,8 +384,9 @@ class Fitter:
         raw = self.uncertain(raw, before)
 
         def fit(train: Rows, seed: int, settings: Settings) -> Iterator[int]:
-            """Fit from the start; whenever it is time to look, be where caution allows."""
+            """Fit; at the start and whenever it is time to look, be where caution allows."""
             self.restore(groups, start)
+            yield 0
             losses = self.labelled_losses(train, seed)
             if any(raw.values()):
                 losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
@@ -401,10 +402,8 @@ class Fitter:
         for train, held in _folds(rows, settings):
             if looks and self.late():
                 break
-            self.restore(groups, start)
-            looks.append({0: self.held_out(held)})
-            for step in fit(train, settings.seed + len(looks), settings):
-                looks[-1][step] = self.held_out(held)
+            seed = settings.seed + len(looks) + 1
+            looks.append({step: self.held_out(held) for step in fit(train, seed, settings)})
         common = sorted(set.intersection(*map(set, looks)))
         # Folds × steps: how much lower the loss is than before, as a share of it.
         gains = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
