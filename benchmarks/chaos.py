@@ -23,7 +23,6 @@ is not, or what ends with an error, counts as lost. Result: results/chaos.json.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -242,12 +241,7 @@ def training(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, An
             saved = [int(path.stem) for path in checkpoints(run)]
             attempts.left["a part of a file"] += bool(list(run.rglob("*.partial")))
             attempts.left["no checkpoint"] += not saved
-            lines = (run / METRICS).read_text("utf-8") if (run / METRICS).is_file() else ""
-            steps = [0]
-            for line in lines.splitlines():
-                with contextlib.suppress(ValueError):
-                    steps.append(json.loads(line)["step"])
-            attempts.repeated += max(0, max(steps) - max(saved, default=0))
+            attempts.repeated += max(0, last_step(run) - max(saved, default=0))
 
         attempts.until_done(arguments, lambda run=run: steps_of(run), 30, kills, look)
         same = digest(run / WEIGHTS) == digest(plain / WEIGHTS) and losses(run) == losses(plain)

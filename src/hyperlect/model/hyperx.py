@@ -910,7 +910,7 @@ class HyperX(nn.Module):
         with malformed(folder / MODEL):
             model = cls(backbone, config)
         load_exactly(model.own_parameters(), tensors, folder / WEIGHTS)
-        encoder.require(model.backbone.digest, source)
+        encoder.require(model.backbone, source)
         return model.eval().to(device or "cpu")
 
 

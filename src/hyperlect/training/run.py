@@ -34,6 +34,7 @@ from ..run_folder import (
     is_run,
     is_trained,
     locked,
+    read_events,
     read_json_or_empty,
     require_run,
     require_unused,
@@ -41,7 +42,7 @@ from ..run_folder import (
     write_text,
     writing,
 )
-from .checkpoint import State
+from .checkpoint import State, renewed
 from .monitor import say
 from .processes import losing_a_process
 from .schedule import seed_everything
@@ -230,9 +231,11 @@ def rerun(
             what of hardware, libraries and data is not as it was.
     """
     run = require_run(Path(run))
-    lines = (run / METRICS).read_text(encoding="utf-8") if (run / METRICS).is_file() else ""
-    events = [json.loads(line) for line in lines.splitlines() if line.endswith("}")]
-    kept = [e for e in events if e["event"] in ("start", "trace") and e["step"] <= steps]
+    kept = [
+        event
+        for _, event in read_events(run / METRICS)
+        if event.get("event") in ("start", "trace") and event["step"] <= steps
+    ]
     by_step = {event["step"]: event for event in reversed(kept)}  # the first of each step
     last = max(by_step, default=0)
     if 0 not in by_step or not last:
@@ -241,6 +244,7 @@ def rerun(
     accelerator = make_accelerator(before["device"].partition(":")[0])
     recipe = recipe or load_recipe(run / RECIPE)
     trainer, _ = _prepare(recipe, run, accelerator, console or Console(quiet=True), begins=True)
+    by_step[0]["fingerprint"] = renewed(by_step[0]["fingerprint"], trainer.model.backbone)
     problems = Problems()
     for now in trainer.replay(last):
         for key, value in by_step[now["step"]].items():

@@ -29,7 +29,14 @@ from ..model import HyperX
 from ..recipe import Recipe, TrainingSection
 from ..run_folder import checkpoints, load_exactly, tensors_digest
 from ..tasks import TaskType
-from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
+from .checkpoint import (
+    State,
+    fingerprint,
+    load_checkpoint,
+    renewed,
+    require_same,
+    save_checkpoint,
+)
 from .monitor import Monitor
 from .processes import StopRequest, any_process, sum_gradients
 from .schedule import (
@@ -205,7 +212,8 @@ class Trainer:
         """
         saved = self.model.own_parameters()
         data, self.best_weights, damaged = load_checkpoint(self.run, saved, self.optimizer)
-        require_same(data.pop("fingerprint", None) or data.pop("basis"), self.fingerprint)
+        before = data.pop("fingerprint", None) or data.pop("basis")
+        require_same(renewed(before, self.model.backbone), self.fingerprint)
         sampler = data.pop("sampler")
         self.state = State(**{"examples": None, **data})
         self._follow_phase()
