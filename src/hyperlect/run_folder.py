@@ -433,13 +433,14 @@ def load_tensors_and_metadata(
 def load_exactly(
     target: Mapping[str, Tensor], state: Mapping[str, Tensor], file: str | Path = ""
 ) -> None:
-    """Copy `state`, which is what `file` holds, into `target` in place.
+    """Copy `state`, which is what `file` holds, into `target` in place; into shares, theirs.
 
     Raises:
         RunError: names are missing or unexpected, shapes differ, or there are whole numbers in
             place of others; every one is named.
     """
     import torch
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
     problems = Problems(str(file))
     for name in sorted(target.keys() - state.keys()):
@@ -455,7 +456,13 @@ def load_exactly(
     problems.raise_if_any(RunError, "The tensors do not fit the model:")
     with torch.no_grad():
         for name, tensor in target.items():
-            tensor.copy_(state[name])
+            value = state[name]
+            if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
+                value = value.to(tensor.device)  # every process has it: nothing is sent
+                value = distribute_tensor(
+                    value, tensor.device_mesh, tensor.placements, src_data_rank=None
+                )
+            tensor.copy_(value)
 
 
 def locate(

@@ -34,6 +34,7 @@ from ..run_folder import (
     save_tensors,
     writing,
 )
+from .processes import gather
 
 FORMAT_VERSION = 3
 
@@ -103,7 +104,7 @@ def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def save_checkpoint(
-    run: Path,
+    run: Path | None,
     parameters: Mapping[str, nn.Parameter],
     best: Mapping[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
@@ -113,7 +114,7 @@ def save_checkpoint(
     """Write a checkpoint into a run folder, and remove those that it makes superfluous.
 
     Args:
-        run: the run folder.
+        run: the run folder; None in all but the main process, which then only give their shares.
         parameters: the trained parameters by name, in the optimiser's order.
         best: the weights of the best evaluation so far, if there was one.
         optimizer: its moments are kept.
@@ -124,11 +125,12 @@ def save_checkpoint(
         RunError: it cannot be written. The earlier ones are still there.
     """
     kinds = {"weights": parameters, "optimizer": _moments(parameters, optimizer), "best": best}
-    tensors = {
-        f"{kind}/{name}": tensor.detach().cpu()
-        for kind, by_name in kinds.items()
-        for name, tensor in (by_name or {}).items()
+    named = {
+        f"{kind}/{n}": t for kind, by_name in kinds.items() for n, t in (by_name or {}).items()
     }
+    tensors = gather(named, keep=run is not None)
+    if run is None:
+        return
     folder = run / CHECKPOINT
     path = folder / f"{state['step']:09d}.safetensors"
     with writing(path):

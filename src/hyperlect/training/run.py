@@ -151,9 +151,9 @@ def _train_together(
         finished = trainer.state.finished
         if accelerator.is_main_process:
             _begin(trainer, notes)
-        state = trainer.train()
+        state, warnings = trainer.train(), trainer.warnings()
         if accelerator.is_main_process:
-            _finish(run, trainer, state)
+            _finish(run, trainer, state, warnings)
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
@@ -303,9 +303,9 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
         say(run, trainer.console, note)
 
 
-def _finish(run: Path, trainer: Trainer, state: State) -> None:
+def _finish(run: Path, trainer: Trainer, state: State, warnings: list[str]) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
-    model, warnings = trainer.model, trainer.warnings()
+    model = trainer.model
     save_model(run, model)
     if not (run / TRUST).is_file():
         measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
