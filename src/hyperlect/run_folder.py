@@ -440,7 +440,6 @@ def load_exactly(
             place of others; every one is named.
     """
     import torch
-    from torch.distributed.tensor import DTensor, distribute_tensor
 
     problems = Problems(str(file))
     for name in sorted(target.keys() - state.keys()):
@@ -456,11 +455,14 @@ def load_exactly(
     problems.raise_if_any(RunError, "The tensors do not fit the model:")
     with torch.no_grad():
         for name, tensor in target.items():
-            value = state[name]
-            if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
-                value = value.to(tensor.device)  # every process has it: nothing is sent
+            value: Any = state[name]
+            share: Any = tensor
+            if hasattr(share, "device_mesh") and not hasattr(value, "device_mesh"):
+                from torch.distributed.tensor import distribute_tensor
+
+                value = value.to(share.device)  # every process has the whole: nothing is sent
                 value = distribute_tensor(
-                    value, tensor.device_mesh, tensor.placements, src_data_rank=None
+                    value, share.device_mesh, share.placements, src_data_rank=None
                 )
             tensor.copy_(value)
 

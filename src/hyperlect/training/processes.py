@@ -104,7 +104,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
     if not kinds[1]:
         return nn.utils.clip_grad_norm_(parameters, limit)
     gradients = [[p.grad for p in kind if p.grad is not None] for kind in kinds]
-    norm = torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in gradients if kind]).norm()
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in gradients if kind]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     for kind in kinds:
         nn.utils.clip_grads_with_norm_(kind, limit, norm)
     return norm

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -381,7 +381,7 @@ class Trainer:
         seed_everything(self.settings.seed, "step", step, self.accelerator.process_index)
         weights = task_weights(batches, list(self.model.tasks), self.accelerator)
         cells = [cell for batch in batches for cell in batch.cells]
-        shared = nullcontext()
+        shared: AbstractContextManager[None] = nullcontext()
         if self.shards:  # all processes at once, with or without rows
             shared = self.model.shared_weights(cells or list(self.rows)[:1], always=True)
         elif len(batches) > 1:
