@@ -13,7 +13,7 @@ When enough were killed, the last attempt runs to its end.
 - training: saves every second step. A training that ends before there were enough kills is followed
   by another one.
 - experiment: two methods, trained and evaluated in turn.
-- prediction: a job of many shards.
+- prediction: a job of many shards; followed by another one likewise.
 
 What must be equal to the undisturbed run, bit for bit: the weights and the losses of every step of
 a training; the weights and scores of each run of an experiment; every file of output of a job. What
@@ -23,7 +23,6 @@ is not, or what ends with an error, counts as lost. Result: results/chaos.json.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -242,12 +241,7 @@ def training(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, An
             saved = [int(path.stem) for path in checkpoints(run)]
             attempts.left["a part of a file"] += bool(list(run.rglob("*.partial")))
             attempts.left["no checkpoint"] += not saved
-            lines = (run / METRICS).read_text("utf-8") if (run / METRICS).is_file() else ""
-            steps = [0]
-            for line in lines.splitlines():
-                with contextlib.suppress(ValueError):
-                    steps.append(json.loads(line)["step"])
-            attempts.repeated += max(0, max(steps) - max(saved, default=0))
+            attempts.repeated += max(0, last_step(run) - max(saved, default=0))
 
         attempts.until_done(arguments, lambda run=run: steps_of(run), 30, kills, look)
         same = digest(run / WEIGHTS) == digest(plain / WEIGHTS) and losses(run) == losses(plain)
@@ -290,7 +284,7 @@ def experiment(folder: Path, kills: int, settings: dict[str, Any]) -> dict[str, 
 
 
 def prediction(folder: Path, kills: int, run: Path) -> dict[str, Any]:
-    """Kill a big job."""
+    """Kill big jobs."""
     attempts = Attempts(folder, seed=3)
     words = [
         line.split("\t")[0]
@@ -302,7 +296,7 @@ def prediction(folder: Path, kills: int, run: Path) -> dict[str, Any]:
     inputs = folder / "input.jsonl"
     lines = (f"{json.dumps({'id': n, 'words': row})}\n" for n, row in enumerate(rows))
     inputs.write_text("".join(lines), encoding="utf-8")
-    plain, killed = folder / "plain", folder / "killed"
+    plain = folder / "plain"
 
     def start(place: Path) -> list[str]:
         about = ["--task", "pos,ner", "--language", "swh", "--shard-rows", str(SHARD_ROWS)]
@@ -313,17 +307,24 @@ def prediction(folder: Path, kills: int, run: Path) -> dict[str, Any]:
         return {path.name: digest(path) for path in place.glob("0*.jsonl")}
 
     attempts.undisturbed(start(plain), lambda: len(files(plain)))
+    first, ends, lost = files(plain), 0, 0
+    while attempts.kills < kills:
+        killed = folder / f"killed-{ends}"
 
-    def look() -> None:
-        attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
+        def look(killed: Path = killed) -> None:
+            attempts.left["a part of a file"] += bool(list(killed.rglob("*.partial")))
 
-    attempts.until_done(lambda: start(killed), lambda: len(files(killed)), 5, kills, look)
-    first, second = files(plain), files(killed)
-    lost = sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
-    ids = [json.loads(line)["id"] for name in sorted(second) for line in (killed / name).open()]
-    lost += ids != list(range(SENTENCES))
-    out.print(f"prediction: {attempts.kills} kills, {len(first)} files, {lost} lost")
-    return summary(attempts, 1, lost) | {"files": len(first), "sentences": len(ids)}
+        def arguments(killed: Path = killed) -> list[str]:
+            return start(killed)
+
+        attempts.until_done(arguments, lambda killed=killed: len(files(killed)), 5, kills, look)
+        second = files(killed)
+        lost += sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
+        ids = [json.loads(line)["id"] for name in sorted(second) for line in (killed / name).open()]
+        lost += ids != list(range(SENTENCES))
+        ends += 1
+        out.print(f"prediction {ends}: {attempts.kills} kills, {len(first)} files, {lost} lost")
+    return summary(attempts, ends, lost) | {"files": len(first), "sentences": SENTENCES}
 
 
 def main() -> None:

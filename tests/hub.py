@@ -77,7 +77,7 @@ class Hub:
                 return (403 if token in self.tokens else 401), {"error": "no right to create"}
             hub_id = f"{wanted['organization']}/{wanted['name']}"
             self.repositories[hub_id] = {"main": {".gitattributes": b""}}
-            if wanted.get("visibility") == "private":
+            if wanted.get("private") or wanted.get("visibility") == "private":  # old and new
                 self.private.add(hub_id)
             return 200, {"url": f"{self.address}/{hub_id}"}
         match = re.fullmatch(r"(?:/api/models)?/([\w.-]+/[\w.-]+?)(?:\.git)?(?:/(.*))?", path)

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from hyperlect.errors import RunError
+from hyperlect.errors import Problems, RunError
 from hyperlect.run_folder import (
     RunState,
     load_exactly,
@@ -20,6 +20,7 @@ from hyperlect.run_folder import (
     load_tensors_and_metadata,
     locate,
     locked,
+    read_events,
     read_json,
     read_json_or_empty,
     require_run,
@@ -213,6 +214,15 @@ def test_files_without_checksums_are_read(tmp_path: Path):
     loaded, texts = load_tensors_and_metadata(tmp_path / "x")
     assert loaded["a"].tolist() == [1, 1]
     assert texts == {"config": "1"}
+
+
+def test_a_log_cut_off_in_its_last_line_is_read_and_other_damage_is_noted(tmp_path: Path):
+    problems, path = Problems("log"), tmp_path / "log"
+    assert list(read_events(path, problems)) == []
+    path.write_bytes(b'{"step": 1}\n\xff\n[1]\n{"step": "2"}\n{"step": 3}\n{"step": 4')
+    assert list(read_events(path, problems)) == [(1, {"step": 1}), (5, {"step": 3})]
+    assert [problem.line for problem in problems.items] == [2, 3, 4]
+    assert list(read_events(path)) == [(1, {"step": 1}), (5, {"step": 3})]
 
 
 def test_loading_names_every_problem_and_copies_nothing():

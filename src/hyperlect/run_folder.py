@@ -305,6 +305,30 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
+def read_events(
+    path: Path, problems: Problems | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the events of a log of training, each a JSON object with its step, and their lines.
+
+    A last line that was cut off is passed over, since a crash or a look at a running training may
+    show half of one.
+
+    Args:
+        path: of metrics.jsonl; it may be missing.
+        problems: where other lines that hold no event are noted; else they are passed over, too.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if isinstance(event, dict) and isinstance(event.get("step"), int):
+            yield number, event
+        elif problems is not None and number < len(lines):
+            problems.add("not an event of training. Remove the line.", number)
+
+
 def save_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -338,11 +362,11 @@ def save_tensors(
         partial.chmod(mode)  # safetensors makes its files readable by their owner alone
 
 
-def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """Return the SHA-256 of tensors, with their names, types and shapes, and of a text."""
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors, with their names, types and shapes."""
     import torch
 
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
         flat = tensor.detach().cpu().contiguous().view(-1)
@@ -369,12 +393,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return load_tensors_and_metadata(path)[0]
 
 
-def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors_and_metadata(
+    path: Path, checked: bool = False
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file, with the texts that `save_tensors` kept in it.
+
+    Args:
+        path: the file.
+        checked: whether it must have checksums, which files of version 0.1 and of others lack.
 
     Raises:
         RunError: it is missing or cut off; or a tensor does not have the checksum that it was
-            written with, if it was written with any. Every one is named.
+            written with. Every one is named.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -391,7 +421,7 @@ def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
     except (SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged: {error}. Copy it again.") from None
     problems = Problems(str(path))
-    sums = _checksums(tensors, texts) if written else {}
+    sums = _checksums(tensors, texts) if written or checked else {}
     for name in sorted(sums.keys() | written.keys()):
         if sums.get(name) != written.get(name):
             problems.add(f"{name or 'what is written beside the tensors'} has another checksum")
@@ -403,7 +433,7 @@ def load_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
 def load_exactly(
     target: Mapping[str, Tensor], state: Mapping[str, Tensor], file: str | Path = ""
 ) -> None:
-    """Copy `state`, which is what `file` holds, into `target` in place.
+    """Copy `state`, which is what `file` holds, into `target` in place; into shares, theirs.
 
     Raises:
         RunError: names are missing or unexpected, shapes differ, or there are whole numbers in
@@ -425,7 +455,16 @@ def load_exactly(
     problems.raise_if_any(RunError, "The tensors do not fit the model:")
     with torch.no_grad():
         for name, tensor in target.items():
-            tensor.copy_(state[name])
+            value: Any = state[name]
+            share: Any = tensor
+            if hasattr(share, "device_mesh") and not hasattr(value, "device_mesh"):
+                from torch.distributed.tensor import distribute_tensor
+
+                value = value.to(share.device)  # every process has the whole: nothing is sent
+                value = distribute_tensor(
+                    value, share.device_mesh, share.placements, src_data_rank=None
+                )
+            tensor.copy_(value)
 
 
 def locate(

@@ -217,6 +217,17 @@ def test_a_digest_tells_encoders_of_the_same_shapes_apart():
             parameter.sub_(0.001)
 
 
+def test_a_digest_reads_every_number():
+    """Version 0.1 read a thousand of each tensor; its digests are still known."""
+    encoder = tiny_encoder("bert", hidden=256)
+    before, sampled = encoder_digest(encoder), encoder_digest(encoder, sampled=True)
+    encoder.get_input_embeddings().weight.data.view(-1)[1] += 1
+    assert encoder_digest(encoder) != before
+    assert encoder_digest(encoder, sampled=True) == sampled
+    assert all(map(Backbone(encoder).has_digest, (encoder_digest(encoder), sampled)))
+    assert not Backbone(encoder).has_digest(before)
+
+
 # --- torch.compile
 
 

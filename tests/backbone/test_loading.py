@@ -260,11 +260,17 @@ def test_an_mlm_head_with_its_own_decoder_is_not_used(family: str, tmp_path: Pat
 
 
 def test_the_second_kind_of_deberta_head_is_not_used(tmp_path: Path):
+    """Not even tried: transformers 5.0 cannot make it."""
     config = tiny_config("deberta-v2", len(tiny_tokenizer("deberta-v2")))
-    config.legacy = False
-    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    model = AutoModelForMaskedLM.from_config(config)
+    model.save_pretrained(tmp_path)
     tiny_tokenizer("deberta-v2").save_pretrained(tmp_path)
-    assert load_backbone(str(tmp_path)).mlm_start is None
+    assert load_backbone(str(tmp_path)).mlm_start is not None
+    config.legacy, config.architectures = False, [type(model).__name__]
+    config.save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path))
+    assert backbone.mlm_start is None
+    assert torch.equal(backbone.word_embeddings, model.get_input_embeddings().weight)
 
 
 class Marks:

@@ -15,6 +15,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from hyperlect.run_folder import checkpoints, load_tensors, save_tensors
 from hyperlect.training.checkpoint import read_checkpoint
 
+CURVE = (
+    "training.steps=50", "training.log_every=1", "training.save_every=5",
+    "training.learning_rate=0.004",  # with a higher one, rounding errors grow
+)  # fmt: skip
+DIVIDED = (*CURVE, "training.shard=true", "training.clip=0.5", "training.evaluate_every=20")
+ROWS = ("training.batch_size=1", "training.shard=true")
 CLOCKS = ("seconds", "tokens_per_second", "saving")
 
 

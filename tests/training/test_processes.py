@@ -24,7 +24,7 @@ from hyperlect.training.processes import losing_a_process
 
 from ..project import ENTITIES, TAGS, WORDS, go_on, train, treebank, write_project
 from .conftest import Crash, Watched
-from .runs import events, first_gradients, read, same, state, weights
+from .runs import CURVE, DIVIDED, ROWS, events, first_gradients, read, same, state, weights
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -33,10 +33,6 @@ TORCHRUN = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port")
 # Accelerate starts one process alone with --cpu, unless it starts them by MPI.
 ACCELERATE = (
     "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port",
-)  # fmt: skip
-CURVE = (
-    "training.steps=50", "training.log_every=1", "training.save_every=5",
-    "training.learning_rate=0.004",  # with a higher one, rounding errors grow
 )  # fmt: skip
 COMMAND = ["--device", "cpu", *(word for setting in CURVE for word in ("--set", setting))]
 
@@ -106,6 +102,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             train(uneven, folder / "uneven-alone")
         train(mixed, folder / "straight-alone")
         train(uneven, folder / "curve-alone", *CURVE)
+        train(uneven, folder / "divided-alone", *DIVIDED)  # one process has nobody to divide with
+        train(texts, folder / "rows-alone", *ROWS)
     return folder
 
 
@@ -137,7 +135,7 @@ def test_on_uneven_sentences_the_gradient_is_that_of_one_process(folder: Path) -
     assert torch.cosine_similarity(flat, expected, dim=0) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["texts", "straight"])
+@pytest.mark.parametrize("name", ["texts", "straight", "divided", "rows"])
 def test_two_processes_learn_what_one_learns(folder: Path, name: str) -> None:
     together, alone = weights(folder / name), weights(folder / f"{name}-alone")
     assert together.keys() == alone.keys()
@@ -189,6 +187,24 @@ def test_fifty_steps_by_accelerate_have_the_losses_of_one_process(
     assert last["ner"] < 0.5 * first["ner"]
 
 
+def test_a_divided_hypernetwork_has_the_losses_of_one_process(folder: Path) -> None:
+    """And the norms of its gradients, by which they are clipped."""
+    require_same_curve(folder / "divided", folder / "divided-alone")
+    norms, expected = (
+        [event["norm"] for event in events(folder / name) if "norm" in event]
+        for name in ("divided", "divided-alone")
+    )
+    assert norms == pytest.approx(expected, rel=1e-3)
+    assert max(norms) > 0.5
+
+
+def test_each_process_holds_its_share_of_a_divided_hypernetwork(folder: Path) -> None:
+    first, second = (read(folder / f"shares-{rank}.json") for rank in (0, 1))
+    for kind in ("weights", "moments"):
+        assert first[kind] + second[kind] == first["all"]
+        assert first[kind] == pytest.approx(second[kind], rel=0.1)
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_job_and_one_process_resumes_it(
     folder: Path, tmp_path: Path, killed: int, monkeypatch: pytest.MonkeyPatch
@@ -225,6 +241,25 @@ def test_two_processes_resume_what_one_began(
     assert code == 0, errors[-4000:]
     assert "processes 2 (before: 1)" in (run / "log.txt").read_text()
     require_same_curve(run, folder / "curve-alone")
+
+
+def test_a_divided_hypernetwork_is_resumed_by_one_process_and_by_several(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    run, recipe = tmp_path / "run", folder / "data" / "uneven" / "recipe.yaml"
+    monkeypatch.setenv("HYPERLECT_CACHE", str(folder / "cache"))
+    watched.crashes.add(12)
+    with pytest.raises(Crash):
+        train(recipe, run, *DIVIDED)
+    arguments = ("hyperlect.cli", "train", "--resume", run, "--device", "cpu")
+    job = launched(TORCHRUN, folder / "cache", arguments)
+    while int(checkpoints(run)[0].stem) < 25:
+        assert job.poll() is None, job.communicate()[1][-4000:]
+        time.sleep(0.01)
+    psutil.Process(job.pid).children()[0].kill()
+    finish(job)
+    go_on(run)
+    require_same_curve(run, folder / "divided-alone")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
     two_processes.py TEXTS UNEVEN MIXED FOLDER
 
-Trains the recipe TEXTS into FOLDER/texts, UNEVEN into FOLDER/uneven and MIXED into
-FOLDER/straight; trains MIXED into FOLDER/run, where a signal reaches one process alone, and
-resumes it. Writes which rows of TEXTS each process learnt from, and the first gradients.
+Trains the recipe TEXTS into FOLDER/texts, UNEVEN into FOLDER/uneven and MIXED into FOLDER/straight;
+trains MIXED into FOLDER/run, where a signal reaches one process alone, and resumes it. Divides the
+hypernetwork for FOLDER/divided (UNEVEN) and FOLDER/rows (TEXTS, one row a batch, so that one
+process has none); notes how much of it each process holds. Writes which rows of TEXTS each process
+learnt from, and the first gradients.
 """
 
 from __future__ import annotations
@@ -17,16 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
+from torch.distributed.tensor import DTensor
 
 import hyperlect.training.trainer as trainer_module
 from hyperlect.errors import Interrupted
 from hyperlect.recipe import load_recipe
 from hyperlect.training import Trainer, resume, start
-from tests.training.runs import first_gradients
+from tests.training.runs import DIVIDED, ROWS, first_gradients
 
 TEXTS, UNEVEN, MIXED, FOLDER = map(Path, sys.argv[1:])
 RANK = int(os.environ["RANK"])
 STOP_AFTER = 3
+
+
+def shares(trainer: Trainer) -> dict[str, int]:
+    """Count the numbers of the hypernetwork that this process holds, and those of all."""
+    counts = {"weights": 0, "moments": 0, "all": 0}
+    for name, parameter in trainer.model.own_parameters().items():
+        if name.startswith("adapters."):
+            assert isinstance(parameter, DTensor)
+            moments = trainer.optimizer.state[parameter]
+            counts["weights"] += parameter.to_local().numel()
+            counts["moments"] += moments["exp_avg"].to_local().numel()
+            counts["all"] += parameter.numel()
+    return counts
 
 
 def main() -> None:
@@ -42,6 +58,8 @@ def main() -> None:
         if self.run.name == "run" and RANK == 1 and self.state.step == STOP_AFTER and not stopped:
             stopped.append(True)
             signal.raise_signal(signal.SIGTERM)
+        if self.run.name == "divided" and self.state.step == 1:
+            (FOLDER / f"shares-{RANK}.json").write_text(json.dumps(shares(self)))
         between_steps(self, monitor)
 
     trainer_module.batch_losses, Trainer._between_steps = note, stop_one_process
@@ -50,6 +68,8 @@ def main() -> None:
     with first_gradients(FOLDER / f"gradients-{RANK}.safetensors"):
         start(load_recipe(UNEVEN), FOLDER / "uneven", "cpu")
     start(load_recipe(MIXED), FOLDER / "straight", "cpu")
+    start(load_recipe(UNEVEN, DIVIDED), FOLDER / "divided", "cpu")
+    start(load_recipe(TEXTS, ROWS), FOLDER / "rows", "cpu")
     try:
         start(load_recipe(MIXED), FOLDER / "run", "cpu")
     except Interrupted:

@@ -118,6 +118,8 @@ def _load_encoder(
     from transformers import AutoModel, AutoModelForMaskedLM
 
     has_head = any("MaskedLM" in name for name in config.architectures or [])
+    # The second kind of head of DeBERTa is none for `mlm`, and transformers 5.0 cannot make it.
+    has_head = has_head and getattr(config, "legacy", True)
     loader: Any = AutoModelForMaskedLM if has_head else AutoModel
     family = family_of(config.model_type)
     pooler = {"add_pooling_layer": False} if family.pooler and not has_head else {}

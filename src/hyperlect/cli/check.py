@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +31,7 @@ from ..run_folder import (
     is_yaml,
     load_tensors,
     local_run,
+    read_events,
     read_json,
     require_run,
     run_state,
@@ -347,8 +347,12 @@ def _origin(path: Path) -> str:
 
 
 def _metrics(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return counted(len([json.loads(line)["event"] for line in lines]), "event")
+    problems = Problems(str(path))
+    events = list(read_events(path, problems))
+    problems.raise_if_any(RunError, "The log of training is damaged:")
+    if not events:
+        raise RunError(f"{path} holds no event of training.")
+    return counted(len(events), "event")
 
 
 def _checkpoint(path: Path) -> str:

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import HyperlectError, RunError, counted
-from ..run_folder import LOG, METRICS, RunState
+from ..run_folder import LOG, METRICS, RunState, read_events
 from .engines import Ended, Engine, fail, on_signals
 from .manifest import LEFT, Hold, Progress, is_locked
 from .plan import Run
@@ -194,9 +194,8 @@ class Runner:
 
 def last_step(run: Path) -> int:
     """Return the last step in the log of a run's training; 0 before the first."""
-    log = run / METRICS
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return int((re.findall(r'"step": (\d+)[,}]', text) or [0])[-1])
+    steps: list[int] = [event["step"] for _, event in read_events(run / METRICS)]
+    return steps[-1] if steps else 0
 
 
 def runs_table(progress: Progress) -> Table:

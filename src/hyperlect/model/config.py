@@ -332,9 +332,9 @@ class EncoderReference(NamedTuple):
                 "backbone's reference."
             ) from error
 
-    def require(self, digest: str, source: object) -> None:
+    def require(self, backbone: Backbone, source: object) -> None:
         """Raise `RunError` unless the encoder that was loaded is the one that `source` needs."""
-        if self.digest is not None and digest != self.digest:
+        if self.digest is not None and not backbone.has_digest(self.digest):
             raise RunError(
                 f"{source} was trained on another encoder than {self.reference} is now: its shapes "
                 "are the same and its values differ. Restore the one it was trained on (on a hub, "

@@ -620,12 +620,19 @@ class HyperX(nn.Module):
             self._cache = None
 
     @contextmanager
-    def shared_weights(self, cells: Iterable[tuple[str, str]]) -> Iterator[None]:
+    def shared_weights(
+        self, cells: Iterable[tuple[str, str]], always: bool = False
+    ) -> Iterator[None]:
         """Generate the weights of these cells once for all forward passes inside the block.
 
         For gradient accumulation: backward passes inside the block stop at the weights; at its
         end, their summed gradients go through the hypernetwork in one pass. Other cells cannot be
         used in the block.
+
+        Args:
+            cells: at least one if `always`.
+            always: whether gradients of zero go through the hypernetwork where there are none.
+                Processes that share one hypernetwork must all take part.
         """
         if self.adapters is None:
             yield
@@ -641,7 +648,8 @@ class HyperX(nn.Module):
         finally:
             del self._shared[thread]
         outputs = [tensor for weights in generated for _, tensor in weights.items()]
-        gradients = [tensor.grad for weights in leaves for _, tensor in weights.items()]
+        tensors = [tensor for weights in leaves for _, tensor in weights.items()]
+        gradients = [torch.zeros_like(t) if always and t.grad is None else t.grad for t in tensors]
         used = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if used:
             with torch.autocast(self.device.type, enabled=False):
@@ -910,7 +918,7 @@ class HyperX(nn.Module):
         with malformed(folder / MODEL):
             model = cls(backbone, config)
         load_exactly(model.own_parameters(), tensors, folder / WEIGHTS)
-        encoder.require(model.backbone.digest, source)
+        encoder.require(model.backbone, source)
         return model.eval().to(device or "cpu")
 
 

@@ -144,7 +144,7 @@ def warm_start(model: HyperX, start: Start) -> list[str]:
         RunError: the run does not fit; everything that does not is named.
     """
     start.require_fit((model.backbone.reference, model.backbone.revision), model.config)
-    start.encoder.require(model.backbone.digest, start.source)
+    start.encoder.require(model.backbone, start.source)
     state = load_tensors(locate(start.source, None, (MODEL, WEIGHTS)) / WEIGHTS)
     old, parameters = start.config, model.own_parameters()
     dropped = [name for name in old.task_names if name not in model.tasks]

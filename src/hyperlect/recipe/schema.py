@@ -304,6 +304,9 @@ class TrainingSection(Section):
     checkpoint_activations: bool = False
     """Whether activations are computed again in the backward pass rather than kept: less memory,
     about a third more time."""
+    shard: bool = False
+    """Whether the processes of one training divide the hypernetwork: each keeps a share of its
+    weights, gradients and moments (FSDP). One process trains as without."""
     compile: bool = False
     """Whether the encoder goes through torch.compile: minutes at first, faster steps on GPUs.
     Where it does not work, training says so and continues without."""

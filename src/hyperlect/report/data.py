@@ -17,7 +17,6 @@ Every comparison starts from the table. One row is one cell of one run:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -46,6 +45,7 @@ from ..run_folder import (
     VERSIONS,
     WEIGHTS,
     RunState,
+    read_events,
     read_json,
     read_json_or_empty,
 )
@@ -339,22 +339,19 @@ def _curves(path: Path) -> Curves:
     points: dict[str, dict[int, float]] = defaultdict(dict)
     best_step: int | None = None
     problems = Problems(str(path))
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, entry in read_events(path, problems):
         try:
-            entry = json.loads(line.strip() or "{}")
             event, values = entry.get("event"), {}
             if event == "train":
                 values = {f"{task}, training loss": loss for task, loss in entry["loss"].items()}
             elif event == "dev":
                 values = {SELECTION: entry.get("selection")}
-                best_step = int(entry["step"]) if entry.get("best") else best_step
+                best_step = entry["step"] if entry.get("best") else best_step
             for title, value in values.items():
                 if value is not None and math.isfinite(value):
-                    points[title][int(entry["step"])] = float(value)
+                    points[title][entry["step"]] = float(value)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number < len(lines):  # a run that was cut off, or is still running, ends mid-line
-                problems.add(f"not an event of training ({error!r}). Remove the line.", number)
+            problems.add(f"not an event of training ({error!r}). Remove the line.", number)
     problems.raise_if_any(RunError, "The log of training cannot be read:")
     return Curves(
         {title: points[title] for title in sorted(points, key=SELECTION.__eq__)}, best_step

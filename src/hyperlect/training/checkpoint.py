@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to continue as if it had never stopped.
 
 A checkpoint is one safetensors file, named by its step, with everything else as JSON in its header,
-and with a checksum. It gets its name when all of it is on the disk, and only then an older one is
+and with checksums. It gets its name when all of it is on the disk, and only then an older one is
 removed. So whatever happens, the last good one is there.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..backbone import Backbone
 from ..data.corpus import content_digest
 from ..errors import Problems, RunError
 from ..grid import Cell
@@ -31,9 +32,9 @@ from ..run_folder import (
     make_folder,
     read_json,
     save_tensors,
-    tensors_digest,
     writing,
 )
+from .processes import gather
 
 FORMAT_VERSION = 3
 
@@ -84,6 +85,12 @@ def fingerprint(model: HyperX, rows: Mapping[Cell, Any], dev: Mapping[Cell, Any]
     return digests
 
 
+def renewed(before: Mapping[str, str], backbone: Backbone) -> dict[str, str]:
+    """Return a fingerprint, with the digest of today if that of its encoder is an older one."""
+    same = backbone.has_digest(before.get("encoder"))
+    return {**before, "encoder": backbone.digest} if same else dict(before)
+
+
 def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise `RunError` if the fingerprint of a run has changed."""
     problems = Problems()
@@ -97,7 +104,7 @@ def require_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def save_checkpoint(
-    run: Path,
+    run: Path | None,
     parameters: Mapping[str, nn.Parameter],
     best: Mapping[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
@@ -107,7 +114,7 @@ def save_checkpoint(
     """Write a checkpoint into a run folder, and remove those that it makes superfluous.
 
     Args:
-        run: the run folder.
+        run: the run folder; None in all but the main process, which then only give their shares.
         parameters: the trained parameters by name, in the optimiser's order.
         best: the weights of the best evaluation so far, if there was one.
         optimizer: its moments are kept.
@@ -118,11 +125,12 @@ def save_checkpoint(
         RunError: it cannot be written. The earlier ones are still there.
     """
     kinds = {"weights": parameters, "optimizer": _moments(parameters, optimizer), "best": best}
-    tensors = {
-        f"{kind}/{name}": tensor.detach().cpu()
-        for kind, by_name in kinds.items()
-        for name, tensor in (by_name or {}).items()
+    named = {
+        f"{kind}/{n}": t for kind, by_name in kinds.items() for n, t in (by_name or {}).items()
     }
+    tensors = gather(named, keep=run is not None)
+    if run is None:
+        return
     folder = run / CHECKPOINT
     path = folder / f"{state['step']:09d}.safetensors"
     with writing(path):
@@ -133,9 +141,8 @@ def save_checkpoint(
         if (free := shutil.disk_usage(folder).free) < size:
             sizes = f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
             raise OSError(sizes)
-    text = json.dumps(state)
-    about = {"format_version": str(FORMAT_VERSION), "state": text}
-    save_tensors(tensors, path, {**about, "sha256": tensors_digest(tensors, text)})
+    about = {"format_version": str(FORMAT_VERSION), "state": json.dumps(state)}
+    save_tensors(tensors, path, about)
     # A later one is damaged, or this training would have gone on from there.
     older = [file for file in checkpoints(run) if file.is_file() and file.name < path.name]
     with writing(folder):
@@ -168,19 +175,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Ten
             if kind != "best" or file.is_file():
                 tensors |= load_tensors(file)
         return state, kinds
-    tensors, about = load_tensors_and_metadata(path)
-    text = about.get("state", "")
-    if tensors_digest(tensors, text) != about.get("sha256"):
-        raise RunError(f"{path} is damaged: its content does not have the checksum it was given.")
-    if about["format_version"] != str(FORMAT_VERSION):
+    tensors, about = load_tensors_and_metadata(path, checked=True)
+    if (version := about.get("format_version")) != str(FORMAT_VERSION):
         raise RunError(
-            f"{path} has format_version {about['format_version']}; this version of hyperlect "
+            f"{path} has format_version {version}; this version of hyperlect "
             f"reads {FORMAT_VERSION}."
         )
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         kinds[kind][rest] = tensor
-    return json.loads(text), kinds
+    return json.loads(about["state"]), kinds
 
 
 def load_checkpoint(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..run_folder import LOG, METRICS, TENSORBOARD, sync, write_text, writing
+from ..run_folder import LOG, METRICS, TENSORBOARD, read_events, sync, write_text, writing
 
 
 class Monitor:
@@ -143,9 +143,5 @@ def _append(path: Path, line: str) -> None:
 
 def _drop_after(path: Path, step: int) -> None:
     """Remove events past the step that a run resumes from; they will be written again."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # cut off by a crash
-            if json.loads(line)["step"] <= step:
-                kept.append(f"{line}\n")
-    write_text(path, "".join(kept))
+    kept = [json.dumps(event) for _, event in read_events(path) if event["step"] <= step]
+    write_text(path, "".join(f"{line}\n" for line in kept))

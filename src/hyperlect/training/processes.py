@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,11 +15,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import DistError
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..errors import RunError
+from ..hypernet import Hypernet
+from ..model import HyperX
 from ..run_folder import RECIPE, checkpoints
 
 
@@ -56,7 +64,7 @@ def any_process(here: bool, accelerator: Accelerator) -> bool:
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
-    """Sum gradients over all processes, if there are several.
+    """Sum gradients over all processes, if there are several. Those of shares are sums already.
 
     In one piece and after the last backward pass, since only then the generator has its gradients;
     and a model with a frozen backbone has few. A parameter that one process did not touch counts as
@@ -68,14 +76,104 @@ def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) 
     """
     if accelerator.num_processes == 1:
         return
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
     touched = accelerator.reduce(touched.to(accelerator.device), "sum")
     for parameter, count in zip(parameters, touched.tolist(), strict=True):
         if count and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in parameters if p.grad is not None]
-    summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
-    vector_to_parameters(summed, gradients)
+    if gradients:
+        summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
+        vector_to_parameters(summed, gradients)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
+    """Scale gradients down to a norm of at most `limit`, shares too; return the norm before.
+
+    Args:
+        parameters: the same in every process.
+        limit: None for none.
+
+    Returns:
+        The norm of all gradients together, the same in every process.
+    """
+    limit = limit or math.inf
+    # Operations on lists do not take both kinds at once.
+    kinds = [[p for p in parameters if isinstance(p, DTensor) is kind] for kind in (False, True)]
+    if not kinds[1]:
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    gradients = [[p.grad for p in kind if p.grad is not None] for kind in kinds]
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in gradients if kind]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
+
+
+class Shards:
+    """The hypernetwork of a model, divided over the processes: fully sharded data parallelism.
+
+    Each process holds its share of every tensor, of its gradient and of its moments. Each map of
+    the generator, which hold nearly all of it, is put together when weights are generated and when
+    their gradients come back, and summed gradients are handed out again. As all processes must
+    take part, a step generates once, whatever rows a process has: see `HyperX.shared_weights`.
+
+    Args:
+        model: with a hypernetwork; it is changed in place. Its parameters are others then.
+        accelerator: the processes.
+    """
+
+    def __init__(self, model: HyperX, accelerator: Accelerator) -> None:
+        assert isinstance(model.adapters, Hypernet)
+        self.model, hypernet = model, model.adapters
+        empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in hypernet.parameters()}
+        self._ordinary = copy.deepcopy(hypernet, empty)
+        # Generated weights are views, and nothing changes them in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        for module in (*hypernet.generator.maps.values(), hypernet):
+            fully_shard(module, mesh=mesh)
+            assert isinstance(module, FSDPModule)
+            # A step's loss is a sum over processes; and gloo cannot divide.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+    def divide(self) -> None:
+        """Drop what an evaluation has put together, since only a backward pass does so by itself.
+
+        The parameters of the model would not be those that the optimiser changes.
+        """
+        assert isinstance(self.model.adapters, FSDPModule)
+        self.model.adapters.reshard()
+
+    def join(self) -> None:
+        """Give the model an ordinary hypernetwork again, in every process, with the same numbers.
+
+        The optimiser keeps the shares.
+        """
+        assert self.model.adapters is not None
+        tensors = {n: whole(p).detach() for n, p in self.model.adapters.named_parameters()}
+        self._ordinary.load_state_dict(tensors, assign=True)
+        self.model.adapters = self._ordinary.train(self.model.adapters.training)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor, put together if processes hold shares of it; then all must call this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Put tensors together on the CPU. All processes must call this; those that `keep` have them.
+
+    One tensor after the other, so that no device need hold all.
+    """
+    gathered = {}
+    for name, tensor in tensors.items():
+        joined = whole(tensor)
+        if keep:
+            gathered[name] = joined.detach().cpu()
+    return gathered
 
 
 class StopRequest:

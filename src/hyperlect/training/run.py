@@ -34,6 +34,7 @@ from ..run_folder import (
     is_run,
     is_trained,
     locked,
+    read_events,
     read_json_or_empty,
     require_run,
     require_unused,
@@ -41,7 +42,7 @@ from ..run_folder import (
     write_text,
     writing,
 )
-from .checkpoint import State
+from .checkpoint import State, renewed
 from .monitor import say
 from .processes import losing_a_process
 from .schedule import seed_everything
@@ -150,9 +151,9 @@ def _train_together(
         finished = trainer.state.finished
         if accelerator.is_main_process:
             _begin(trainer, notes)
-        state = trainer.train()
+        state, warnings = trainer.train(), trainer.warnings()
         if accelerator.is_main_process:
-            _finish(run, trainer, state)
+            _finish(run, trainer, state, warnings)
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
     return run
@@ -230,9 +231,11 @@ def rerun(
             what of hardware, libraries and data is not as it was.
     """
     run = require_run(Path(run))
-    lines = (run / METRICS).read_text(encoding="utf-8") if (run / METRICS).is_file() else ""
-    events = [json.loads(line) for line in lines.splitlines() if line.endswith("}")]
-    kept = [e for e in events if e["event"] in ("start", "trace") and e["step"] <= steps]
+    kept = [
+        event
+        for _, event in read_events(run / METRICS)
+        if event.get("event") in ("start", "trace") and event["step"] <= steps
+    ]
     by_step = {event["step"]: event for event in reversed(kept)}  # the first of each step
     last = max(by_step, default=0)
     if 0 not in by_step or not last:
@@ -241,6 +244,7 @@ def rerun(
     accelerator = make_accelerator(before["device"].partition(":")[0])
     recipe = recipe or load_recipe(run / RECIPE)
     trainer, _ = _prepare(recipe, run, accelerator, console or Console(quiet=True), begins=True)
+    by_step[0]["fingerprint"] = renewed(by_step[0]["fingerprint"], trainer.model.backbone)
     problems = Problems()
     for now in trainer.replay(last):
         for key, value in by_step[now["step"]].items():
@@ -299,9 +303,9 @@ def _begin(trainer: Trainer, notes: list[str]) -> None:
         say(run, trainer.console, note)
 
 
-def _finish(run: Path, trainer: Trainer, state: State) -> None:
+def _finish(run: Path, trainer: Trainer, state: State, warnings: list[str]) -> None:
     """Write the trained model, what the report needs, and last the file that says it is whole."""
-    model, warnings = trainer.model, trainer.warnings()
+    model = trainer.model
     save_model(run, model)
     if not (run / TRUST).is_file():
         measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from ..data.corpus import list_lengths
 from ..data.sampling import CellSampler, MixedSampler, Sampler
@@ -58,19 +59,22 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Make AdamW over parameters by name, with a group for each peak rate and weight decay.
 
+    Shares of divided parameters have groups of their own: one operation cannot take both kinds.
+
     Args:
         parameters: by their names in the model.
         settings: with the peak rates and the weight decays.
         device: the type of their device.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        key = peak_rate(name, settings), weight_decay(name, settings)
+        divided = isinstance(parameter, DTensor)
+        key = peak_rate(name, settings), weight_decay(name, settings), divided
         groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": group, "peak": peak, "weight_decay": decay}
-            for (peak, decay), group in groups.items()
+            for (peak, decay, _), group in groups.items()
         ],
         lr=settings.learning_rate,
         fused=device in ("cpu", "cuda"),

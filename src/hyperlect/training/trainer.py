@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ..data.batching import Batch, Drawn, collate, load_rows, mask_rows
 from ..errors import HyperlectError, Interrupted, counted, listed
@@ -25,13 +26,22 @@ from ..evaluation import constant_score, fill, selection_score, selection_text, 
 from ..evaluation.results import CellResult
 from ..grid import Cell
 from ..hardware import Precision, deterministic, versions
+from ..hypernet import Hypernet
 from ..model import HyperX
 from ..recipe import Recipe, TrainingSection
 from ..run_folder import checkpoints, load_exactly, tensors_digest
 from ..tasks import TaskType
-from .checkpoint import State, fingerprint, load_checkpoint, require_same, save_checkpoint
+from .checkpoint import State, fingerprint, load_checkpoint, renewed, require_same, save_checkpoint
 from .monitor import Monitor
-from .processes import StopRequest, any_process, sum_gradients
+from .processes import (
+    Shards,
+    StopRequest,
+    any_process,
+    clip_gradients,
+    gather,
+    sum_gradients,
+    whole,
+)
 from .schedule import (
     Phase,
     derived_seed,
@@ -170,6 +180,10 @@ class Trainer:
     def __post_init__(self) -> None:
         self.settings, evaluation = self.recipe.training, self.recipe.evaluation
         self.model.to(self.accelerator.device)
+        self.shards: Shards | None = None
+        several = self.accelerator.num_processes > 1
+        if self.settings.shard and several and isinstance(self.model.adapters, Hypernet):
+            self.shards = Shards(self.model, self.accelerator)
         named = self.model.own_parameters().items()
         self.parameters = {name: value for name, value in named if value.requires_grad}
         device = self.accelerator.device.type
@@ -205,7 +219,8 @@ class Trainer:
         """
         saved = self.model.own_parameters()
         data, self.best_weights, damaged = load_checkpoint(self.run, saved, self.optimizer)
-        require_same(data.pop("fingerprint", None) or data.pop("basis"), self.fingerprint)
+        before = data.pop("fingerprint", None) or data.pop("basis")
+        require_same(renewed(before, self.model.backbone), self.fingerprint)
         sampler = data.pop("sampler")
         self.state = State(**{"examples": None, **data})
         self._follow_phase()
@@ -245,12 +260,14 @@ class Trainer:
         )
         try:
             with monitor, self.stop, self._computing(monitor.say):
-                if not self.state.finished and monitor.run is not None:
-                    monitor.write(self._trace() | self._start())
+                if not self.state.finished:
+                    trace = self._trace()  # of the shares of all processes
+                    if monitor.run is not None:
+                        monitor.write(trace | self._start())
                 while self.state.step < self.settings.steps and not self.state.finished:
                     start = time.monotonic()
                     trace = self._step(monitor)
-                    if self.state.step <= TRACED and monitor.run is not None:
+                    if self.state.step <= TRACED:
                         monitor.write(self._trace() | trace)
                     self._follow_phase()
                     self.state.seconds += time.monotonic() - start
@@ -261,6 +278,8 @@ class Trainer:
             if self.best_weights is not None:
                 load_exactly(self.parameters, self.best_weights)
             self.save(monitor)
+            if self.shards:
+                self.shards.join()
         except Interrupted:
             raise
         except HyperlectError as error:
@@ -302,9 +321,8 @@ class Trainer:
         return {"event": "start", "versions": self.versions, "fingerprint": self.fingerprint}
 
     def _trace(self) -> dict[str, Any]:
-        return {
-            "event": "trace", "step": self.state.step, "weights": tensors_digest(self.parameters),
-        }  # fmt: skip
+        weights = tensors_digest(gather(self.parameters, self.accelerator.is_main_process))
+        return {"event": "trace", "step": self.state.step, "weights": weights}
 
     def _way_back(self) -> str:
         """Say where the training can continue."""
@@ -315,22 +333,20 @@ class Trainer:
 
     def save(self, monitor: Monitor) -> None:
         """Write a checkpoint, after the log up to it."""
-        if self.accelerator.is_main_process:
+        main = self.accelerator.is_main_process
+        if main or self.shards:
             start = time.monotonic()
             monitor.flush()
-            data = {
-                **vars(self.state),
-                "fingerprint": self.fingerprint,
-                "sampler": self.loader.state_dict(),
-            }
+            data = {**vars(self.state), "sampler": self.loader.state_dict()}
+            data["fingerprint"] = self.fingerprint if main else None
             saved = self.model.own_parameters()  # features of languages too, which are frozen
-            keep = self.settings.keep_checkpoints
-            save_checkpoint(self.run, saved, self.best_weights, self.optimizer, data, keep)
+            keep, run = self.settings.keep_checkpoints, self.run if main else None
+            save_checkpoint(run, saved, self.best_weights, self.optimizer, data, keep)
             self.state.saving += time.monotonic() - start
         self.accelerator.wait_for_everyone()
 
     def warnings(self) -> list[str]:
-        """Say what the training did not do that it should have: for its end."""
+        """Say what the training did not do that it should have: for its end, in all processes."""
         lines = []
         if self.state.examples is not None:
             idle = [name for name in map(str, self.rows) if name not in self.state.examples]
@@ -349,7 +365,9 @@ class Trainer:
     def _has_learnt(self, name: str) -> bool:
         """Whether a parameter had a gradient; those of the encoder may have none."""
         moments = self.optimizer.state.get(self.parameters[name])
-        return name.startswith("backbone.") or bool(moments and moments["exp_avg_sq"].any())
+        if name.startswith("backbone."):
+            return True
+        return moments is not None and bool(whole(moments["exp_avg_sq"].any()))
 
     def _step(self, monitor: Monitor) -> dict[str, Any]:
         """One optimiser step: one or several batches, each cell's weights generated once.
@@ -363,12 +381,16 @@ class Trainer:
         seed_everything(self.settings.seed, "step", step, self.accelerator.process_index)
         weights = task_weights(batches, list(self.model.tasks), self.accelerator)
         cells = [cell for batch in batches for cell in batch.cells]
-        shared = self.model.shared_weights(cells) if len(batches) > 1 else nullcontext()
+        shared: AbstractContextManager[None] = nullcontext()
+        if self.shards:  # all processes at once, with or without rows
+            shared = self.model.shared_weights(cells or list(self.rows)[:1], always=True)
+        elif len(batches) > 1:
+            shared = self.model.shared_weights(cells)
         with self.model.backbone.arithmetic(self.precision), shared:
             losses = [self._learn(batch, weights, n == 0) for n, batch in enumerate(batches)]
         parameters = list(self.parameters.values())
         sum_gradients(parameters, self.accelerator)
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
+        norm = clip_gradients(parameters, self.settings.clip)
         means, tokens, length, faults = read_losses(
             batches, losses, norm, weights, self.accelerator
         )
@@ -440,6 +462,8 @@ class Trainer:
         settings = self.recipe.evaluation
         tokens, precision = settings.tokens_per_batch, settings.precision
         results = fill(self.model, self.dev_sample, tokens, precision)
+        if self.shards:
+            self.shards.divide()
         selected = self.recipe.selection_cells(self.model.grid)
         chosen = [r for r in results if r.cell in selected]
         # GPUs may differ in the last digit, so one process decides what is best.
@@ -449,8 +473,8 @@ class Trainer:
             self.state.best, self.state.waited = selection, 0
             self.state.constant = self._constant(results)
             self.best_weights = {
-                name: parameter.detach().cpu().clone()
-                for name, parameter in self.parameters.items()
+                name: (p if isinstance(p, DTensor) else p.cpu()).detach().clone()
+                for name, p in self.parameters.items()
             }
         else:
             self.state.waited += 1
