@@ -3,6 +3,7 @@
     python benchmarks/cpu_speed.py speed RUN --threads 1   # and 2; a run with tags, entities, trees
     python benchmarks/cpu_speed.py scores RUN [RUN …]      # bf16 against fp32 on the test parts
     python benchmarks/cpu_speed.py peft                    # 32 cells against 32 adapters of peft
+    python benchmarks/cpu_speed.py engines                 # one cell: torch, `adapters`, ONNX
     python benchmarks/cpu_speed.py page                    # the section of docs/performance.md
 
 Each writes its part of results/cpu-speed.json. Sentences are those of the run's own test files.
@@ -11,25 +12,32 @@ Each writes its part of results/cpu-speed.json. Sentences are those of the run's
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import RESULTS, machine, quartiles
-from measures.bench import SMALL, TASKS, Bench, like_length, random_cells, twin_of
+from measures.bench import ROOT, SMALL, TASKS, Bench, Step, like_length, random_cells, twin_of
 from measures.page import PAGE, PREDICTING, page
+from measures.peer import IGNORED, THREADS, timed
 from measures.rows import significant, timed_row
 from scipy.stats import t as student
 from speed import FILES
 
 from hyperlect.cli import quiet_libraries
+from hyperlect.data.batching import Batch
 from hyperlect.data.encoding import encode_inputs
 from hyperlect.errors import counted
 from hyperlect.evaluation.evaluate import fill, subsample
+from hyperlect.export import export
+from hyperlect.export.onnx import OnnxModel
 from hyperlect.grid import Cell
 from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.predict import forward_rows
@@ -110,11 +118,10 @@ def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
     processor: dict[str, list[float]] = {name: [] for name in runs}
     for repetition in range(repetitions + 1):
         for name in list(runs)[:: 1 if repetition % 2 else -1]:
-            began, busy = time.perf_counter(), time.process_time()
-            runs[name]()
+            seconds, busy = timed(runs[name])
             if repetition:  # the first is to warm up
-                clock[name].append(time.perf_counter() - began)
-                processor[name].append(time.process_time() - busy)
+                clock[name].append(seconds)
+                processor[name].append(busy)
     rows = {}
     for name in runs:
         pairs = zip(processor[OLD], processor[name], strict=True)
@@ -204,6 +211,168 @@ def peft(repetitions: int) -> dict[str, Any]:
     return row.to_dict(machine())
 
 
+PEER = ROOT / ".venv-peers" / "bin" / "python"
+OURS, LIBRARY, NETWORK = "hyperlect, fp32", "`adapters`, fp32", "the encoder alone, fp32"
+GRAPHS = {"onnxruntime, fp32": None, "onnxruntime, int8": "int8"}
+
+
+class Library:
+    """The library `adapters` with one exported cell, in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.versions = self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, command: str) -> Any:
+        """Let it do something, and return what it says of it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, folder: Path, batches: Path) -> Iterator[Library]:
+        command = [PEER, ROOT / "benchmarks" / "measures" / "peer.py", folder, batches]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            list(map(str, command)), stdin=pipe, stdout=pipe, text=True
+        ) as process:
+            yield cls(process)
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def engines(repetitions: int) -> dict[str, Any]:
+    """Time one cell on the same batches: torch, the library `adapters`, and onnxruntime."""
+    torch.set_num_threads(THREADS)
+    bench = Bench(torch.device("cpu"), repetitions)
+    cell = Cell("pos", "fin")
+    batches = bench.batches([cell] * 4)
+    model = bench.model("hyperx", SMALL, bench.languages, list(TASKS)).eval()
+    learning = bench.model("hyperx", SMALL, bench.languages, list(TASKS))
+    plain = twin_of(bench.backbone)
+    step = Step(bench, learning, batches)
+    quick = bench.model("hyperx", SMALL, bench.languages, list(TASKS))
+    quick.backbone.attend_plainly()  # as training in bf16 on a CPU
+    rounded = Step(bench, quick, batches, precision="bf16")
+
+    def infer(precision: Any) -> Any:
+        def run() -> None:
+            with model.backbone.fast_arithmetic(precision), model.eval_mode():
+                for batch in batches:
+                    model.run(batch)
+
+        return run
+
+    def encode(precision: Any) -> Any:
+        def run() -> None:
+            with plain.fast_arithmetic(precision), torch.inference_mode():
+                for batch in batches:
+                    plain(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+
+        return run
+
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        folder = Path(temporary)
+        export(model, "adapters", folder / "adapters", *cell, encoder=True)
+        torch.save([plain_tensors(batch) for batch in batches], folder / "batches.pt")
+        graphs = {}
+        for name, quantize in GRAPHS.items():
+            export(model, "onnx", folder / name, *cell, quantize=quantize)  # type: ignore[arg-type]
+            graphs[name] = OnnxModel(folder / name, THREADS)
+        library = stack.enter_context(Library.started(folder / "adapters", folder / "batches.pt"))
+        stack.enter_context(model.cached_weights())
+        inference = {
+            OURS: lambda: timed(infer("fp32")),
+            LIBRARY: lambda: library.ask("infer"),
+            NETWORK: lambda: timed(encode("fp32")),
+            **{
+                name: lambda run=graph.run: timed(lambda: list(map(run, batches)))
+                for name, graph in graphs.items()
+            },
+            "hyperlect, bf16": lambda: timed(infer("bf16")),
+            "the encoder alone, bf16": lambda: timed(encode("bf16")),
+        }
+        training = {
+            OURS: lambda: timed(step),
+            LIBRARY: lambda: library.ask("train"),
+            "hyperlect, bf16": lambda: timed(rounded),
+        }
+        differences = largest_differences(model, batches[0], library, graphs)
+        busy: dict[str, dict[str, list[float]]] = {}
+        for what, runs in (("inference", inference), ("training", training)):
+            of_all = busy[what] = {name: [] for name in runs}
+            for repetition in range(repetitions + 1):
+                for name in list(runs)[:: 1 if repetition % 2 else -1]:
+                    seconds = runs[name]()[1]
+                    if repetition:
+                        of_all[name].append(seconds)
+        versions = library.versions
+    words = sum(batch.tasks[cell.task].units for batch in batches)
+    sub_words = sum(int(batch.attention_mask.sum()) for batch in batches)
+    rows = {
+        what: {
+            name: {
+                "words_a_processor_second": interval([words / s for s in seconds]),
+                "sub_words_a_processor_second": interval([sub_words / s for s in seconds]),
+                "against_hyperlect": [
+                    significant(value)
+                    for value in quartiles(
+                        [a / b for a, b in zip(of_all[OURS], seconds, strict=True)]
+                    )
+                ],
+            }
+            for name, seconds in of_all.items()
+        }
+        for what, of_all in busy.items()
+    }
+    return {
+        "batches": [list(batch.input_ids.shape) for batch in batches],
+        "words": words,
+        "sub_words": sub_words,
+        "repetitions": repetitions,
+        "library": versions,
+        "largest_difference_of_logits": differences,
+        "machine": machine() | {n: metadata.version(n) for n in ("onnxruntime",)},
+        "rows": rows,
+    }
+
+
+def plain_tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return a batch of tags as the library takes it: a label for every sub-word, or none."""
+    (rows,) = batch.tasks.values()
+    labels = torch.full_like(batch.input_ids, IGNORED)
+    assert rows.positions is not None
+    assert rows.labels is not None
+    labels.view(-1)[rows.positions] = rows.labels
+    tensors = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if batch.token_type_ids is not None:
+        tensors["token_type_ids"] = batch.token_type_ids
+    return tensors | {"labels": labels}
+
+
+def largest_differences(
+    model: HyperX, batch: Batch, library: Library, graphs: Mapping[str, OnnxModel]
+) -> dict[str, float]:
+    """Compare logits of the words of a batch with those of the model in fp32."""
+    (rows,) = batch.tasks.values()
+    with model.eval_mode():
+        ours = model.run(batch).logits
+        with model.backbone.fast_arithmetic("bf16"):
+            others = {"hyperlect, bf16": model.run(batch).logits.float()}
+    of_library = torch.tensor(library.ask("logits")).flatten(0, 1)[rows.positions]
+    others |= {LIBRARY: of_library}
+    others |= {name: graph.run(batch).logits for name, graph in graphs.items()}
+    return {
+        name: significant(float((ours - logits).abs().max()), 2) for name, logits in others.items()
+    }
+
+
 def section(results: Mapping[str, Any]) -> str:
     """Write the section of the page."""
     text = [INTRODUCTION]
@@ -245,7 +414,36 @@ def section(results: Mapping[str, Any]) -> str:
         text.append(
             PEFT.format(ratio=row["ratio"], low=low, high=high, runs=row["runs"], **details)
         )
+    if measured := results.get("engines"):
+        text.append(engines_section(measured))
     return "".join(text)
+
+
+def engines_section(measured: Mapping[str, Any]) -> str:
+    """Write the part on one cell in torch, in the library `adapters` and in onnxruntime."""
+    where, differences = measured["machine"], measured["largest_difference_of_logits"]
+    about = {
+        **{name: measured[name] for name in ("words", "sub_words", "repetitions")},
+        "processor": where["processor"],
+        "versions": ", ".join(f"{name} {v}" for name, v in measured["library"].items()),
+        "torch": where["torch"],
+        "onnxruntime": where["onnxruntime"],
+        "sentences": sum(rows for rows, _ in measured["batches"]),
+    }
+    lines = [ENGINES.format(**about)]
+    for what, rows in measured["rows"].items():
+        for name, row in rows.items():
+            words = "{mean:,.0f} ({low:,.0f} – {high:,.0f})".format(
+                **row["words_a_processor_second"]
+            )
+            pieces = row["sub_words_a_processor_second"]["mean"]
+            low, middle, high = row["against_hyperlect"]
+            ratio = "" if name == OURS else f"{middle:.2f} ({low:.2f} – {high:.2f})"
+            difference = differences.get(name, "") if what == "inference" else ""
+            lines.append(
+                f"| {what} | {name} | {words} | {pieces:,.0f} | {ratio} | {difference} |\n"
+            )
+    return "".join(lines) + "\n"
 
 
 INTRODUCTION = """\
@@ -277,6 +475,23 @@ LoRA adapters of peft (rank 32 on query and value, {numbers[peft]:,} numbers an 
 of {runs} pairs of runs, fp32): {milliseconds[hyperlect]:,.0f} against {milliseconds[peft]:,.0f} ms.
 
 """
+ENGINES = """\
+### One cell: torch, adapters, onnxruntime
+
+One thread of {processor}, the same {sentences} sentences ({words:,} words, {sub_words:,} sub-words)
+in batches of 32, {repetitions} repetitions in turn, every other one in reverse order; b = 64,
+p = 32, `builtin:e5-small`, random weights. Every side has collated batches at hand and computes
+logits of tags. The library is the unmodified one, in a process and environment of its own
+({versions}),
+with the cell that `export --format adapters` wrote; here torch {torch} and onnxruntime
+{onnxruntime}. A training step is forward, backward, clipping and fused AdamW, without
+dropout in the encoder; ours trains the hypernetwork, the library one adapter. Means of words a
+processor second with their 95 % interval; ratios are medians (quartiles) over pairs of
+neighbouring runs. The last column is the largest difference of a logit from hyperlect in fp32.
+
+| | engine | words a processor second | sub-words | times hyperlect, fp32 | difference |
+| --- | --- | --: | --: | --: | --: |
+"""
 
 
 def write(results: Mapping[str, Any]) -> None:
@@ -289,7 +504,7 @@ def write(results: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "scores", "peft", "page"))
+    parser.add_argument("what", choices=("speed", "scores", "peft", "engines", "page"))
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=7)
@@ -310,6 +525,10 @@ def main() -> None:
             write(results)
     elif arguments.what == "peft":
         results["peft"] = peft(arguments.repetitions)
+    elif arguments.what == "engines":
+        if not PEER.exists():
+            parser.error(f"{PEER} is missing: make peers")
+        results["engines"] = engines(arguments.repetitions)
     write(results)
 
 

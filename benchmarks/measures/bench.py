@@ -159,12 +159,19 @@ class Step:
     Args:
         keep: whether copies of the frozen weights in bf16 are kept, as in training. If not,
             autocast makes them in every pass.
+        precision: that of the bench by default.
     """
 
     def __init__(
-        self, bench: Bench, model: HyperX, batches: Sequence[Batch], keep: bool = True
+        self,
+        bench: Bench,
+        model: HyperX,
+        batches: Sequence[Batch],
+        keep: bool = True,
+        precision: Precision | None = None,
     ) -> None:
         self.bench, self.model, self.batches, self.keep = bench, model.train(), batches, keep
+        self.precision = precision or bench.precision
         model.backbone.eval()
         self.parameters = [p for p in model.own_parameters().values() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0, fused=True)
@@ -184,8 +191,8 @@ class Step:
     def arithmetic(self) -> contextlib.AbstractContextManager[None]:
         """Compute in the precision of the bench inside the block."""
         if self.keep:
-            return self.model.backbone.arithmetic(self.bench.precision)
-        return arithmetic(self.bench.device.type, self.bench.precision)
+            return self.model.backbone.arithmetic(self.precision)
+        return arithmetic(self.bench.device.type, self.precision)
 
     def finish(self) -> None:
         """Clip, step, and drop the gradients."""

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,7 +32,7 @@ from .data.readers import MAX_TREE_WORDS, Source, conllu_sentences
 from .errors import DataError, HyperlectError, Interrupted, Problems, RunError, listed, nearest
 from .experiment.engines import start_ray
 from .grid import Cell
-from .hardware import Precision, choose_device
+from .hardware import Arithmetic, choose_device
 from .model import HyperX
 from .model.config import HyperXConfig, read_config
 from .predict import Prediction, split_words
@@ -94,7 +94,7 @@ class Settings:
     language_column: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     shard_rows: int = SHARD_ROWS
-    precision: Precision | Literal["auto"] = "auto"
+    precision: Arithmetic = "auto"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from .errors import HyperlectError, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision = Literal["fp32", "tf32", "bf16"]
+Arithmetic = Literal["auto", Precision]
+"""A precision, or "auto": the one that `fast_precision` says."""
 _ARITHMETIC = (
     "ATEN_",
     "CUBLAS",

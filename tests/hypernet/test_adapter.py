@@ -224,6 +224,20 @@ def test_layer_stacks_are_the_weights_of_the_cells_layer_by_layer():
             assert torch.equal(tensor, getattr(weights, name)[:, layer])
 
 
+def test_layer_stacks_write_the_cells_that_are_not_there():
+    weights = random_weights(leading=(3, 2))
+    first, *others = weights.unbind()
+    written = weights[torch.tensor([0, 2])].unbind(1)
+    for layers in (
+        LayerStacks([None, others[0], None], written.__getitem__),
+        LayerStacks([None] * 3, weights.unbind(1).__getitem__),
+        LayerStacks([first, *others]),
+    ):
+        for layer in (0, 1, 1):
+            for name, tensor in layers[layer].items():
+                assert torch.equal(tensor, getattr(weights, name)[:, layer])
+
+
 # --- LoRA
 
 

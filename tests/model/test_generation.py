@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from hyperlect.grid import Cell
 from hyperlect.hypernet import AdapterWeights
 from hyperlect.model import HyperX, hyperx
 from hyperlect.model.hyperx import WeightCache, generate
 
+from ..hypernet import twin
 from .models import IDS, LANGUAGES, MASK, TASKS, loss, tiny_model
 
 A, B, C = (0, 0), (1, 1), (2, 2)
@@ -140,13 +142,27 @@ def test_the_weights_that_were_used_longest_ago_are_dropped_first():
     assert len(cache) == 2
     cache.get([A])  # used again, so that B is the oldest
     cache.get([C])
+    cache.get([C])
     assert len(cache) == 2
     generated: list[Any] = []
     adapters.register_forward_pre_hook(lambda _, inputs: generated.append(inputs[0].tolist()))
     assert cache.get([A])[0].up_weight is a.up_weight
     assert generated == []
+    assert cache.get([B]) == [None]
     cache.get([B])
     assert generated == [[B[0]]]
+
+
+@torch.no_grad()
+def test_cells_in_turn_do_not_push_each_other_out():
+    adapters = tiny_model().adapters
+    size = generate(adapters, [A])[0].nbytes
+    cache = WeightCache(adapters, limit=2 * size)
+    kept = cache.get([A, B])
+    for _ in range(3):
+        for cell in (C, (0, 1), (0, 2), (1, 0)):
+            assert cache.get([cell]) == [None]
+    assert [one is other for one, other in zip(cache.get([A, B]), kept, strict=True)] == [True] * 2
 
 
 @torch.no_grad()
@@ -161,6 +177,46 @@ def test_weights_beyond_the_limit_are_returned_and_not_kept():
         for of_cell, cell in zip(weights, cells, strict=True):
             expected = generate(adapters, [cell])[0]
             torch.testing.assert_close(of_cell.up_weight, expected.up_weight)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("limit", [0, 2, 100])
+@pytest.mark.parametrize("size", [2, 50])
+def test_a_batch_is_the_same_whatever_the_cache_holds(limit: int, size: int):
+    """Of a few cells, those that are kept are used; of as many as the source's size, none are."""
+    model = tiny_model(hypernet={"projection": size})
+    cells = [(task, code) for task in ("pos", "ner", "topic") for code in LANGUAGES]
+    tasks, languages = (list(names) for names in zip(*cells, strict=True))
+    ids, mask = (t[:1].expand(len(cells), -1) for t in (IDS, MASK))
+    expected = model(ids, mask, task=tasks, language=languages).last_hidden_state
+    weights = model.adapter_weights("pos", "eng").nbytes
+    with model.cached_weights(limit * weights):
+        for start in (0, 0, 4):
+            for some in (slice(start, start + 3), slice(None)):
+                output = model(ids[some], mask[some], task=tasks[some], language=languages[some])
+                torch.testing.assert_close(output.last_hidden_state, expected[some])
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("variant", [*twin.VARIANTS, "lora", "adapters", "mad-x", "changed"])
+def test_a_layer_alone_is_that_of_all_layers(variant: str, gradients: bool):
+    settings: dict[str, Any] = {"hypernet": twin.VARIANTS.get(variant, {})}
+    if variant == "lora":
+        settings = {"hypernet": {"adapter": "lora", "task_base": True}}
+    elif variant in ("adapters", "mad-x"):
+        settings = {"method": variant}
+    model = tiny_model(**settings)
+    if variant == "changed":
+        for change in model.change_cell("ner", "isl").values():
+            torch.nn.init.normal_(change)
+    with torch.set_grad_enabled(gradients):
+        cells = [model.config.index(Cell(*cell)) for cell in (*CELLS[:4], ("ner", "deu"))]
+        arguments = (model.adapters, cells, model.cell_changes)
+        every = generate(*arguments)
+        for layer in range(len(every.unbind(1))):
+            one = generate(*arguments, slice(layer, layer + 1))
+            for name, tensor in one.items():
+                torch.testing.assert_close(tensor, getattr(every, name)[:, layer : layer + 1])
 
 
 @torch.no_grad()

@@ -63,7 +63,9 @@ class Running:
 
 @contextmanager
 def running(model: Any = None, run: Path | None = None, **settings: Any) -> Iterator[Running]:
-    service = Running(create_app(model or random_model(), Settings(**settings), run))
+    service = Running(
+        create_app(model or random_model(), Settings(**{"precision": "fp32", **settings}), run)
+    )
     try:
         yield service
     finally:

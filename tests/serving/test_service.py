@@ -21,7 +21,7 @@ from ..test_predict import random_model
 
 
 def service(run: Path | None = None) -> Service:
-    return Service(random_model(), Settings(), run)
+    return Service(random_model(), Settings(precision="fp32"), run)
 
 
 def result(task: str, language: str, kind: Kind, expected: Expected | None = None) -> CellResult:
@@ -95,7 +95,7 @@ def test_languages_known_by_their_sentences_do_not_depend_on_other_requests(
     model = model_of(tmp_path)
     texts = ["the cat sees Oslo", "Anna and a dog", "old river"]
     entries = [Entry(text, "pos", "deu", 6) for text in texts]
-    answers = Service(model, Settings()).answer(entries)
+    answers = Service(model, Settings(precision="fp32")).answer(entries)
     for text, answer in zip(texts, answers, strict=True):
         assert isinstance(answer, Prediction)
         (single,) = model.predict([text], "pos", "deu")

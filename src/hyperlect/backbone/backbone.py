@@ -8,13 +8,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
-from ..hardware import Precision, arithmetic, fast_precision
+from ..hardware import Arithmetic, Precision, arithmetic, fast_precision
 from ..run_folder import read_json, write_json
 from .families import Family, OfThread, family_of
 
@@ -296,7 +296,7 @@ class Backbone(nn.Module):
         encoder.set_attn_implementation("eager")
 
     @contextlib.contextmanager
-    def fast_arithmetic(self, precision: Precision | Literal["auto"] = "auto") -> Iterator[None]:
+    def fast_arithmetic(self, precision: Arithmetic = "auto") -> Iterator[None]:
         """Compute in one precision inside the block, with the attention that is fastest in it.
 
         Args:

@@ -21,6 +21,7 @@ from ..data.readers import READERS, Line, Source, column_sentences, conllu_sente
 from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, RunError, counted, listed
 from ..grid import Kind
+from ..hardware import Arithmetic
 from ..languages import name, resolve
 from ..run_folder import ONNX, is_hub_id, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
@@ -44,7 +45,6 @@ _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a
 Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
 Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
 """How predictions are written; the last three are formats of the input, as in a recipe."""
-Arithmetic = Literal["auto", "fp32", "tf32", "bf16"]
 Engine = Literal["auto", "torch", "onnx"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")

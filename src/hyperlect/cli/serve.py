@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import HyperlectError
-from ..hardware import Precision
+from ..hardware import Arithmetic
 from ..run_folder import is_hub_id, require_run
 from . import DeviceOption, libraries, remark, verbosity
 from .predict import load
@@ -33,7 +33,7 @@ def serve(
     batch_tokens: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     queue_tokens: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     cache: Annotated[int | None, typer.Option(metavar="MIB", min=0)] = None,
-    precision: Precision = "fp32",
+    precision: Arithmetic = "auto",
     device: DeviceOption = "auto",
     ray: bool = False,
     replicas: Annotated[str, typer.Option(metavar="N|auto")] = "1",
@@ -64,7 +64,8 @@ def serve(
         queue_tokens: The most sub-words that wait; beyond, requests get the answer 429. Default:
             8 batches.
         cache: The memory for adapter weights. Default: a quarter of the free memory.
-        precision: bf16 is faster on some hardware, and rounds.
+        precision: The arithmetic. auto is bf16 on processors that are fast in it, which moves
+            scores by rounding; else fp32.
         ray: Serve on Ray: on the cluster at RAY_ADDRESS, or on one that is started here.
         replicas: With --ray, how many; auto follows the load.
     """

@@ -89,19 +89,38 @@ class AdapterWeights:
 
 
 class LayerStacks:
-    """The weights of several cells layer by layer, (C, …) each, stacked only when they are read.
+    """The weights of several cells layer by layer, (C, …) each, put together when they are read.
 
     All layers together would take the memory of the weights once more.
 
     Args:
-        cells: the weights of each cell, leading dimension (layers,).
+        cells: the weights of each cell, leading dimension (layers,); None for one that `write`
+            writes.
+        write: writes the weights of these cells for one layer, (their number, …).
     """
 
-    def __init__(self, cells: Sequence[AdapterWeights]) -> None:
-        self._cells = [weights.unbind() for weights in cells]
+    def __init__(
+        self,
+        cells: Sequence[AdapterWeights | None],
+        write: Callable[[int], AdapterWeights] | None = None,
+    ) -> None:
+        self._cells = [None if weights is None else weights.unbind() for weights in cells]
+        self._write = write
+        self._last: tuple[int, AdapterWeights] | None = None  # each target of LoRA reads it
 
     def __getitem__(self, layer: int) -> AdapterWeights:
-        return AdapterWeights.stack([layers[layer] for layers in self._cells])
+        if self._last is None or self._last[0] != layer:
+            self._last = layer, self._of_layer(layer)
+        return self._last[1]
+
+    def _of_layer(self, layer: int) -> AdapterWeights:
+        written = self._write(layer) if self._write else None
+        if written and not any(self._cells):
+            return written
+        rest = iter(written.unbind() if written else ())
+        return AdapterWeights.stack(
+            [layers[layer] if layers else next(rest) for layers in self._cells]
+        )
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,6 +17,8 @@ from .adapter import AdapterWeights
 from .config import HypernetConfig
 from .language import UNTRAINED, LanguageBase
 
+EVERY = slice(None)
+"""All layers."""
 POST_NORM_SCALE = 0.1
 """First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
 identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
@@ -138,24 +140,26 @@ class SourceEmbedding(nn.Module):
             rows = torch.arange(len(table), device=table.device)
             return self.base.vectors(table, rows, torch.zeros_like(rows, dtype=torch.bool))
 
-    def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
+    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> Tensor:
         """Make the source embeddings of some cells for all layers at once.
 
         Args:
             tasks, languages: (C,), the indices of each cell's task and language.
+            layers: which layers.
 
         Returns:
             (C, L, p). Without the layer as a source, all layers of a cell share one vector.
         """
         columns = []
+        count = len(range(self.layers)[layers])
         for source in self.sources:
             if source == "layer":
-                column = self.embeddings["layer"][None]
+                column = self.embeddings["layer"][None, layers]
             elif source == "language":
                 column = self.language_vectors(languages)[:, None]
             else:
                 column = self.embeddings["task"][tasks][:, None]
-            columns.append(column.expand(tasks.shape[0], self.layers, -1))
+            columns.append(column.expand(tasks.shape[0], count, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
         if self.length is not None:
@@ -180,12 +184,12 @@ class AffineMap(nn.Module):
         self.weight = nn.Parameter(torch.zeros(*leading, outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(*leading, outputs))
 
-    def forward(self, source: Tensor) -> Tensor:
+    def forward(self, source: Tensor, layers: slice = EVERY) -> Tensor:
         """Map (C, L, p) to (C, L, *shape), all cells and layers in one matrix product."""
         if self.weight.dim() == 2:
             flat = F.linear(source, self.weight, self.bias)
         else:  # one map for each layer: a batched product over the layers
-            flat = torch.einsum("clp,lop->clo", source, self.weight) + self.bias
+            flat = torch.einsum("clp,lop->clo", source, self.weight[layers]) + self.bias[layers]
         return flat.view(*source.shape[:2], *self.shape)
 
 
@@ -246,10 +250,13 @@ class Generator(nn.Module):
             shifts[name] = (affine(offset[None]) - zero)[0]
         return shifts
 
-    def forward(self, source: Tensor) -> AdapterWeights:
+    def forward(self, source: Tensor, layers: slice = EVERY) -> AdapterWeights:
         """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
-        generated = {name: affine(source) for name, affine in self.maps.items()}
-        norms = {name: p.expand(source.shape[0], self.layers, -1) for name, p in self.norms.items()}
+        generated = {name: affine(source, layers) for name, affine in self.maps.items()}
+        norms = {
+            name: parameter.expand(source.shape[0], self.layers, -1)[:, layers]
+            for name, parameter in self.norms.items()
+        }
         return AdapterWeights(**generated, **norms)
 
 
@@ -304,20 +311,45 @@ class Hypernet(nn.Module):
         if self.config.start == "adapter":
             self.generator.start_as_adapter(self.config.initial_std)
 
-    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
         """Write the weights of C cells.
 
         Args:
             tasks, languages: (C,), indices; `UNTRAINED` for a language without a vector.
+            layers: which layers.
 
         Returns:
             Adapter weights with leading dimensions (C, L).
         """
-        generated: AdapterWeights = self.generator(self.source(tasks, languages))
+        source = self.source(tasks, languages, layers)
+        if self.base is not None and source.shape[1] == 1 and not torch.is_grad_enabled():
+            return self._one_layer(source, tasks, layers, self.base)
+        generated: AdapterWeights = self.generator(source, layers)
         if self.base is None:
             return generated
-        base = self.base(tasks, languages)
+        base = self.base(tasks, languages, layers)
         return AdapterWeights(**{n: getattr(base, n) + w for n, w in generated.items()})
+
+    def _one_layer(
+        self, source: Tensor, tasks: Tensor, layers: slice, base: OrdinaryAdapters
+    ) -> AdapterWeights:
+        """Write the weights of many cells for one layer, each product onto the base of its task.
+
+        Most of the time goes into passes over the weights. This makes half as many of them as
+        products, bases and sums apart.
+        """
+        weights, maps = {}, dict[str, Any](self.generator.maps.items())
+        for name, affine in maps.items():
+            weight, bias = affine.weight, affine.bias
+            if weight.dim() == 3:  # of each layer
+                weight, bias = weight[layers][0], bias[layers]
+            bases = base.weights[name][:, layers].flatten(1) + bias
+            rows = bases.index_select(0, tasks).addmm_(source[:, 0], weight.T)
+            weights[name] = rows.view(-1, 1, *affine.shape)
+        for name, norm in self.generator.norms.items():
+            shared = norm.expand(self.layers, -1)[None, layers]
+            weights[name] = base.weights[name][:, layers].index_select(0, tasks) + shared
+        return AdapterWeights(**weights)
 
     @torch.no_grad()
     def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:
@@ -382,11 +414,11 @@ class OrdinaryAdapters(nn.Module):
         )
         start_as_adapter(self.weights.items(), config.initial_std)
 
-    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
         """Select the weights of (C,) tasks, (C, L) leading; the languages change nothing."""
         # Indexing takes half as long again, forward and backward.
-        chosen = {name: weight.index_select(0, tasks) for name, weight in self.weights.items()}
-        return AdapterWeights(**chosen)
+        weights = {n: w[:, layers].index_select(0, tasks) for n, w in self.weights.items()}
+        return AdapterWeights(**weights)
 
 
 class StackedAdapters(nn.Module):
@@ -418,24 +450,26 @@ class StackedAdapters(nn.Module):
         self.languages = OrdinaryAdapters(config, tasks=languages, **sizes)
         self.tasks = OrdinaryAdapters(config, tasks=tasks, **sizes)
 
-    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
         """Select the weights of C cells.
 
         Args:
             tasks, languages: (C,), indices; `UNTRAINED` where there is no adapter.
+            layers: which layers.
 
         Returns:
             Adapter weights with leading dimensions (C, L, 2): of the language, then of the task.
         """
-        below, above = _select(self.languages, languages), _select(self.tasks, tasks)
+        below = _select(self.languages, languages, layers)
+        above = _select(self.tasks, tasks, layers)
         return AdapterWeights.stack([below, above], dim=2)
 
 
-def _select(adapters: OrdinaryAdapters, index: Tensor) -> AdapterWeights:
+def _select(adapters: OrdinaryAdapters, index: Tensor, layers: slice) -> AdapterWeights:
     """Select rows, leading dimensions (C, L); `UNTRAINED` gives zeros, which add nothing."""
     absent = index == UNTRAINED
 
     def blank(tensor: Tensor) -> Tensor:
         return tensor.masked_fill(absent.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
 
-    return adapters(index.clamp(min=0), index).apply(blank)  # type: ignore[no-any-return]
+    return adapters(index.clamp(min=0), index, layers).apply(blank)  # type: ignore[no-any-return]

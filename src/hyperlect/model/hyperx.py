@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,10 @@ from ..backbone import AdapterHooks, Backbone, LoraHooks, Shared
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
 from ..grid import Cell, Grid
-from ..hardware import Precision
+from ..hardware import Arithmetic
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
-from ..hypernet.generator import SourceEmbedding
+from ..hypernet.generator import EVERY, SourceEmbedding
 from ..hypernet.language import LanguageBase
 from ..methods import METHODS
 from ..predict import Inputs, Prediction, predict
@@ -52,7 +52,10 @@ Changes = Mapping[Index, Mapping[str, Tensor]]
 
 
 def generate(
-    adapters: nn.Module, cells: Sequence[Index], changes: Changes | None = None
+    adapters: nn.Module,
+    cells: Sequence[Index],
+    changes: Changes | None = None,
+    layers: slice = EVERY,
 ) -> AdapterWeights:
     """Generate the weights of some cells in one product, leading dimensions (C, L).
 
@@ -62,8 +65,12 @@ def generate(
     device = next(adapters.parameters()).device
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
-        weights: AdapterWeights = adapters(index[:, 0], index[:, 1])
-    wanted = {cell: change for cell, change in (changes or {}).items() if cell in cells}
+        weights: AdapterWeights = adapters(index[:, 0], index[:, 1], layers)
+    wanted = {
+        cell: {name: tensor[layers] for name, tensor in change.items()}
+        for cell, change in (changes or {}).items()
+        if cell in cells
+    }
     return add_changes(weights, index[:, 0], index[:, 1], wanted)
 
 
@@ -100,6 +107,9 @@ def _change_name(cell: Cell) -> str:
 class WeightCache:
     """Generated weights of the cells that were used last. Threads may share it.
 
+    Once it is full, it takes the weights of a cell when these were asked for twice of late. So
+    cells that come in turn, more of them than it can hold, do not push each other out.
+
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
         changes: as for `generate`.
@@ -114,26 +124,38 @@ class WeightCache:
         self.limit = limit
         self._lock = threading.Lock()
         self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
+        self._refused: OrderedDict[Index, None] = OrderedDict()
+        self._most: int | None = None  # how many cells; the weights of all are of one size
 
     def __len__(self) -> int:
         return len(self._weights)
 
-    def get(self, cells: Sequence[Index]) -> list[AdapterWeights]:
-        """Return the weights of each cell, leading dimension (layers,); generate missing ones."""
+    def get(self, cells: Sequence[Index]) -> list[AdapterWeights | None]:
+        """Return the weights of distinct cells, leading dimension (layers,).
+
+        Missing ones are generated where they are kept; the others are None.
+        """
         with self._lock:
             missing = [cell for cell in cells if cell not in self._weights]
-            for start in range(0, len(missing), GENERATED_TOGETHER):
-                some = missing[start : start + GENERATED_TOGETHER]
+            # Before the first weights nobody knows how many cells fit.
+            room = len(missing) if self._most is None else self._most - len(self._weights)
+            kept = [cell for n, cell in enumerate(missing) if n < room or cell in self._refused]
+            for start in range(0, len(kept), GENERATED_TOGETHER):
+                some = kept[start : start + GENERATED_TOGETHER]
                 generated = generate(self.adapters, some, self.changes)
+                self._most = self.limit // generated[0].nbytes
                 for number, cell in enumerate(some):
                     # A copy: a view would keep the weights of all the others in memory.
                     self._weights[cell] = generated[number].apply(Tensor.clone)
-            for cell in cells:
-                self._weights.move_to_end(cell)
-            weights = [self._weights[cell] for cell in cells]
-            # The weights of all cells are of one size.
-            while len(self._weights) * weights[0].nbytes > self.limit:
-                self._weights.popitem(last=False)
+                    self._refused.pop(cell, None)
+            weights = [self._weights.get(cell) for cell in cells]
+            for cell, of_cell in zip(cells, weights, strict=True):
+                table: OrderedDict[Index, Any] = self._refused if of_cell is None else self._weights
+                table[cell] = of_cell
+                table.move_to_end(cell)
+            for table in (self._weights, self._refused):
+                while len(table) > (self._most or 0):
+                    table.popitem(last=False)
         return weights
 
     def forget(self, languages: Iterable[int]) -> None:
@@ -657,15 +679,30 @@ class HyperX(nn.Module):
 
     def _layer_weights(self, cells: Sequence[Index]) -> Sequence[AdapterWeights] | LayerStacks:
         """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
-        assert self.adapters is not None
+        adapters = self.adapters
+        assert adapters is not None
         if shared := self._shared.get(threading.get_ident()):
-            weights = [shared[cell] for cell in cells]
+            weights: list[AdapterWeights | None] = [shared[cell] for cell in cells]
+            changes: Changes = {}
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
-            weights = cache.get(cells)
+            changes = cache.changes or {}
+            # The generator's maps hold p numbers for each weight, and what is kept one for each
+            # cell. So with many cells it is less to read, and faster, to write all of them anew.
+            size = self.config.hypernet.source_size
+            many = isinstance(adapters, Hypernet) and len(cells) >= max(size, 2)
+            weights = [None] * len(cells) if many else cache.get(cells)
         else:
-            generated = generate(self.adapters, cells, self.cell_changes)
-            return generated[0].unbind() if len(cells) == 1 else generated.unbind(1)
-        return weights[0].unbind() if len(cells) == 1 else LayerStacks(weights)
+            weights, changes = [None] * len(cells), self.cell_changes
+        if len(cells) == 1:
+            return (weights[0] or generate(adapters, cells, changes)[0]).unbind()
+        rest = [cell for cell, of_cell in zip(cells, weights, strict=True) if of_cell is None]
+        if rest and torch.is_grad_enabled():  # in training one product is faster than one a layer
+            return generate(adapters, rest, changes).unbind(1)
+
+        def write(layer: int) -> AdapterWeights:
+            return generate(adapters, rest, changes, slice(layer, layer + 1)).unbind(1)[0]
+
+        return LayerStacks(weights, write if rest else None)
 
     @contextmanager
     def _adapted(self, cells: Sequence[Index]) -> Iterator[None]:
@@ -801,7 +838,7 @@ class HyperX(nn.Module):
         task: str | Sequence[str],
         language: str | Sequence[str],
         *,
-        precision: Precision | Literal["auto"] | None = None,
+        precision: Arithmetic | None = None,
         **options: Any,
     ) -> list[Prediction] | list[dict[str, Prediction]]:
         """Predict for sentences given as strings or as lists of words; see `predict.predict`.

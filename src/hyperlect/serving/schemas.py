@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
 
 from ..grid import Kind
-from ..hardware import Precision
+from ..hardware import Arithmetic
 
 
 class Settings(BaseModel):
@@ -23,7 +23,8 @@ class Settings(BaseModel):
         queue_tokens: the most sub-words that wait; by default 8 batches.
         cache_bytes: how much memory adapter weights may take; by default a quarter of what is free,
             4 GiB at most.
-        precision: of the arithmetic. "bf16" is faster on some hardware, and rounds.
+        precision: of the arithmetic. "auto" is "bf16" where the hardware is fast in it, else
+            "fp32".
         token: what clients must send as ``Authorization: Bearer …``; None for no check.
         origins: web sites whose pages may call the service from a browser (CORS).
     """
@@ -38,7 +39,7 @@ class Settings(BaseModel):
     batch_tokens: PositiveInt | None = None
     queue_tokens: PositiveInt | None = None
     cache_bytes: Annotated[int, Field(ge=0)] | None = None
-    precision: Precision = "fp32"
+    precision: Arithmetic = "auto"
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     origins: tuple[str, ...] = ()
 

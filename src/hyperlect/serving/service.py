@@ -177,7 +177,7 @@ class Service:
         }
         together = [place for place in range(len(entries)) if place not in alone]
         answers: dict[int, Prediction | Exception] = {}
-        with self.model.backbone.arithmetic(self.settings.precision):
+        with self.model.backbone.fast_arithmetic(self.settings.precision):
             try:
                 predictions = self._predict([entries[place] for place in together])
                 answers.update(zip(together, predictions, strict=True))
