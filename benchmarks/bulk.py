@@ -46,6 +46,7 @@ OUT = RESULTS / "bulk"
 HELD_OUT = ("fao", "hsb", "wol", "grn", "gug", "pcm")
 """Languages that no development may read."""
 COMPARED = 40
+JOBS = ("here", "killed", "ray")
 out = Console()
 
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, help="default: a fortieth, at most 2000")
     parser.add_argument("--tasks", default="pos,ner")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--dry", action="store_true", help="write no results")
     options = parser.parse_args()
     count, tasks = options.sentences, options.tasks
@@ -165,8 +167,7 @@ def main() -> None:
             command += ["--input", pattern]
         command += ["--task", tasks, "--language-column", "language", "--shard-rows", str(size)]
         command += ["--precision", options.precision]
-        ids = [row["id"] for row in rows]
-        outputs = {name: folder / name for name in ("here", "killed", "ray")}
+        outputs = {name: folder / name for name in JOBS if name in options.jobs}
 
         shards = -(-(count // 2) // size) + -(-(count - count // 2) // size)
         peaks = {"a quarter": 0.0, "the end": 0.0}
@@ -177,36 +178,47 @@ def main() -> None:
                 peaks["the end"] = size
                 peaks["a quarter"] = size if done <= shards / 4 else peaks["a quarter"]
 
-        seconds = carry_out(command, outputs["here"], None, watch)
-        result["here"] = speed(outputs["here"], seconds, count)
-        result["peak memory, MB"] = {place: round(size) for place, size in peaks.items()}
-        out.print("here:", result["here"], result["peak memory, MB"])
+        if "here" in outputs:
+            seconds = carry_out(command, outputs["here"], None, watch)
+            result["here"] = speed(outputs["here"], seconds, count)
+            result["peak memory, MB"] = {place: round(size) for place, size in peaks.items()}
+            out.print("here:", result["here"], result["peak memory, MB"])
 
-        stops = []
-        for until in (shards // 3, 2 * shards // 3, None):
-            carry_out(command, outputs["killed"], until, lambda *_: None)
-            stops.append(len(records(outputs["killed"])))
-        result["killed"] = {"shards": shards, "done at each end": stops}
+        if "killed" in outputs:
+            stops, times, sizes = [], [], []
+            for until in (shards // 3, 2 * shards // 3, None):
+                times.append(carry_out(command, outputs["killed"], until, watch))
+                stops.append(len(records(outputs["killed"])))
+                sizes.append(round(peaks["the end"]))
+            result["killed"] = {
+                "shards": shards,
+                "done at each end": stops,
+                "peak memory at each end, MB": sizes,
+                "seconds": [round(time) for time in times],
+                "sentences a second, with the starts": round(count / sum(times), 1),
+            }
+            out.print("killed:", result["killed"])
 
-        on_ray = [*command, "--ray", "local", "--workers", "2"]
-        seconds = carry_out(on_ray, outputs["ray"], None, lambda *_: None)
-        result["ray, two workers"] = speed(outputs["ray"], seconds, count)
-        out.print("ray:", result["ray, two workers"])
+        if "ray" in outputs:
+            on_ray = [*command, "--ray", "local", "--workers", "2"]
+            seconds = carry_out(on_ray, outputs["ray"], None, lambda *_: None)
+            result["ray, two workers"] = speed(outputs["ray"], seconds, count)
+            out.print("ray:", result["ray, two workers"])
 
-        plain = rows_of(outputs["here"])
+        first = next(iter(outputs))
+        plain = rows_of(outputs[first])
         for name, output in outputs.items():
-            written = rows_of(output) if name != "here" else plain
+            written = rows_of(output) if name != first else plain
             counts = Counter(row["id"] for row in written)
             result[f"{name}: sentences"] = {
                 "once": sum(times == 1 for times in counts.values()),
                 "twice or more": sum(times > 1 for times in counts.values()),
-                "missing": len(set(ids) - counts.keys()),
+                "missing": len({row["id"] for row in rows} - counts.keys()),
                 "errors": sum(row["error"] is not None for row in written),
             }
-            if name != "here":
-                result[f"{name}: sentences"]["labels other than here"] = labels_apart(
-                    written, plain
-                )
+            if name != first:
+                apart = labels_apart(written, plain)
+                result[f"{name}: sentences"][f"labels other than {first}"] = apart
             out.print(f"{name}:", result[f"{name}: sentences"])
         model = HyperX.from_pretrained(options.run, device="cpu")
         chosen = random.Random(1).sample(plain, min(COMPARED, count))
