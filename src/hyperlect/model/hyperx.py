@@ -65,7 +65,9 @@ def generate(
     device = next(adapters.parameters()).device
     index = torch.tensor(cells).to(device, non_blocking=True)
     with torch.autocast(device.type, enabled=False):
-        weights: AdapterWeights = adapters(index[:, 0], index[:, 1], layers)
+        # A method's own adapters need not know of layers.
+        some = () if layers == EVERY else (layers,)
+        weights: AdapterWeights = adapters(index[:, 0], index[:, 1], *some)
     wanted = {
         cell: {name: tensor[layers] for name, tensor in change.items()}
         for cell, change in (changes or {}).items()
@@ -679,7 +681,7 @@ class HyperX(nn.Module):
 
     def _layer_weights(self, cells: Sequence[Index]) -> Sequence[AdapterWeights] | LayerStacks:
         """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
-        adapters = self.adapters
+        adapters, by_layer = self.adapters, isinstance(self.adapters, Hypernet)
         assert adapters is not None
         if shared := self._shared.get(threading.get_ident()):
             weights: list[AdapterWeights | None] = [shared[cell] for cell in cells]
@@ -689,7 +691,7 @@ class HyperX(nn.Module):
             # The generator's maps hold p numbers for each weight, and what is kept one for each
             # cell. So with many cells it is less to read, and faster, to write all of them anew.
             size = self.config.hypernet.source_size
-            many = isinstance(adapters, Hypernet) and len(cells) >= max(size, 2)
+            many = by_layer and len(cells) >= max(size, 2)
             weights = [None] * len(cells) if many else cache.get(cells)
         else:
             weights, changes = [None] * len(cells), self.cell_changes
@@ -699,7 +701,11 @@ class HyperX(nn.Module):
         if rest and torch.is_grad_enabled():  # in training one product is faster than one a layer
             return generate(adapters, rest, changes).unbind(1)
 
+        whole = generate(adapters, rest, changes).unbind(1) if rest and not by_layer else None
+
         def write(layer: int) -> AdapterWeights:
+            if whole is not None:
+                return whole[layer]
             return generate(adapters, rest, changes, slice(layer, layer + 1)).unbind(1)[0]
 
         return LayerStacks(weights, write if rest else None)
