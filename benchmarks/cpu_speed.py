@@ -107,6 +107,23 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {name: significant(value) for name, value in bounds.items()}
 
 
+def in_turn(
+    runs: Mapping[str, Callable[[], tuple[float, float]]], repetitions: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Call all in turn, every other time backwards; the first time is to warm up.
+
+    Each returns its seconds by the clock and of the processor, as `timed` does, since one of them
+    may be another process. Returns those of every repetition by name.
+    """
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for repetition in range(repetitions + 1):
+        for name in list(runs)[:: 1 if repetition % 2 else -1]:
+            pair = runs[name]()
+            if repetition:
+                measured[name].append(pair)
+    return measured
+
+
 def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
     """Time every side in turn, by the clock and in processor time."""
     torch.set_num_threads(threads)
@@ -114,14 +131,13 @@ def speed(run: Path, threads: int, repetitions: int) -> dict[str, Any]:
     texts = sentences(run, model)
     words = sum(len(sentence) for of_language in texts.values() for sentence in of_language)
     runs = sides(model, texts)
-    clock: dict[str, list[float]] = {name: [] for name in runs}
-    processor: dict[str, list[float]] = {name: [] for name in runs}
-    for repetition in range(repetitions + 1):
-        for name in list(runs)[:: 1 if repetition % 2 else -1]:
-            seconds, busy = timed(runs[name])
-            if repetition:  # the first is to warm up
-                clock[name].append(seconds)
-                processor[name].append(busy)
+    measured = in_turn(
+        {name: lambda act=act: timed(act) for name, act in runs.items()}, repetitions
+    )
+    clock, processor = (
+        {name: [pair[which] for pair in pairs] for name, pairs in measured.items()}
+        for which in (0, 1)
+    )
     rows = {}
     for name in runs:
         pairs = zip(processor[OLD], processor[name], strict=True)
@@ -304,14 +320,13 @@ def engines(repetitions: int) -> dict[str, Any]:
             "hyperlect, bf16": lambda: timed(rounded),
         }
         differences = largest_differences(model, batches[0], library, graphs)
-        busy: dict[str, dict[str, list[float]]] = {}
-        for what, runs in (("inference", inference), ("training", training)):
-            of_all = busy[what] = {name: [] for name in runs}
-            for repetition in range(repetitions + 1):
-                for name in list(runs)[:: 1 if repetition % 2 else -1]:
-                    seconds = runs[name]()[1]
-                    if repetition:
-                        of_all[name].append(seconds)
+        busy = {
+            what: {
+                name: [seconds for _, seconds in pairs]
+                for name, pairs in in_turn(runs, repetitions).items()
+            }
+            for what, runs in (("inference", inference), ("training", training))
+        }
         versions = library.versions
     words = sum(batch.tasks[cell.task].units for batch in batches)
     sub_words = sum(int(batch.attention_mask.sum()) for batch in batches)

@@ -81,6 +81,13 @@ def finish(process: Any) -> tuple[int, str]:
     return process.returncode, errors
 
 
+def wait_for_step(step: int, run: Path, process: Any) -> None:
+    """Wait for a checkpoint of that step or a later one, while a launcher runs."""
+    while not any(int(path.stem) >= step for path in checkpoints(run)):
+        assert process.poll() is None, process.communicate()[1][-4000:]
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made, with runs of one process beside it."""
@@ -215,9 +222,7 @@ def test_a_killed_process_ends_the_job_and_one_process_resumes_it(
     run, recipe = tmp_path / "run", folder / "data" / "uneven" / "recipe.yaml"
     arguments = ("hyperlect.cli", "train", recipe, "--out", run, *COMMAND)
     job = launched(TORCHRUN, folder / "cache", arguments)
-    while not checkpoints(run):
-        assert job.poll() is None, job.communicate()[1][-4000:]
-        time.sleep(0.01)
+    wait_for_step(1, run, job)
     workers = sorted(psutil.Process(job.pid).children(), key=lambda worker: worker.pid)
     workers[killed].kill()
     code, _ = finish(job)  # the launcher may end the other before it has said why
@@ -255,9 +260,7 @@ def test_a_divided_hypernetwork_is_resumed_by_one_process_and_by_several(
         train(recipe, run, *DIVIDED)
     arguments = ("hyperlect.cli", "train", "--resume", run, "--device", "cpu")
     job = launched(TORCHRUN, folder / "cache", arguments)
-    while int(checkpoints(run)[0].stem) < 25:
-        assert job.poll() is None, job.communicate()[1][-4000:]
-        time.sleep(0.01)
+    wait_for_step(25, run, job)
     psutil.Process(job.pid).children()[0].kill()
     finish(job)
     go_on(run)
