@@ -229,9 +229,9 @@ def test_weights_are_generated_once_for_each_step(
     generated: list[int] = []
     plain = Generator.forward
 
-    def forward(self: Generator, source: torch.Tensor, layers: slice) -> Any:
+    def forward(self: Generator, source: torch.Tensor) -> Any:
         generated.append(len(source))
-        return plain(self, source, layers)
+        return plain(self, source)
 
     monkeypatch.setattr(Generator, "forward", forward)
     more = ("training.accumulate=3", "training.steps=4", "training.evaluate_every=9")
@@ -261,10 +261,10 @@ def test_in_bf16_the_generator_computes_and_learns_in_fp32(
     dtypes: set[torch.dtype] = set()
     plain = Generator.forward
 
-    def forward(self: Generator, source: Tensor, layers: slice) -> Any:
+    def forward(self: Generator, source: Tensor) -> Any:
         autocast.append(torch.is_autocast_enabled("cpu"))
         source.register_hook(lambda _: autocast.append(torch.is_autocast_enabled("cpu")))
-        weights = plain(self, source, layers)
+        weights = plain(self, source)
         dtypes.update(tensor.dtype for _, tensor in weights.items())
         return weights
 

@@ -215,6 +215,13 @@ class RowGroups:
             None if in_order else torch.tensor(back).to(device, non_blocking=True),
         )
 
+    def weights(self, of_cells: AdapterWeights) -> AdapterWeights:
+        """Select the weights of each group: leading dimension (C,) → (G,)."""
+        owners = self.owners
+        if owners is None:
+            return of_cells
+        return of_cells.apply(lambda tensor: tensor.index_select(0, owners))
+
     def gather(self, x: Tensor) -> Tensor:
         """Gather the rows of each group: (B, T, i) → (G, n T, i)."""
         moved = x if self.back is None else x.index_select(0, self.rows.flatten())
@@ -243,23 +250,13 @@ def adapt_rows(
     Returns:
         The adapted activations, (B, T, h).
     """
-    owners = groups.owners
-    if owners is not None:
-        weights = weights.apply(lambda tensor: tensor.index_select(0, owners))
-    for single in weights.in_sequence(leading=1):
-        z = _adapt_groups(z, single, groups, activation, eps)
+    for single in groups.weights(weights).in_sequence(leading=1):
+        inner = _group_norm(groups.gather(z), single.before_weight, single.before_bias, eps)
+        inner = _affine(inner, single.down_weight, single.down_bias)
+        inner = _affine(ACTIVATIONS[activation](inner), single.up_weight, single.up_bias)
+        inner = _group_norm(inner, single.after_weight, single.after_bias, eps)
+        z = z + groups.put_back(inner, z.shape[1])
     return z
-
-
-def _adapt_groups(
-    z: Tensor, weights: AdapterWeights, groups: RowGroups, activation: str, eps: float
-) -> Tensor:
-    inner = groups.gather(z)
-    inner = _group_norm(inner, weights.before_weight, weights.before_bias, eps)
-    inner = _affine(inner, weights.down_weight, weights.down_bias)
-    inner = _affine(ACTIVATIONS[activation](inner), weights.up_weight, weights.up_bias)
-    inner = _group_norm(inner, weights.after_weight, weights.after_bias, eps)
-    return z + groups.put_back(inner, z.shape[1])
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -309,8 +306,6 @@ def low_rank_rows(
     Returns:
         (B, T, out).
     """
-    owners, names = groups.owners, (f"{target}_a", f"{target}_b")
-    factors = AdapterWeights(**{name: getattr(weights, name) for name in names})
-    if owners is not None:
-        factors = factors.apply(lambda tensor: tensor.index_select(0, owners))
+    names = (f"{target}_a", f"{target}_b")
+    factors = groups.weights(AdapterWeights(**{name: getattr(weights, name) for name in names}))
     return groups.put_back(low_rank(groups.gather(x), factors, target, scale, 1), x.shape[1])

@@ -6,7 +6,7 @@ The hypernetwork makes a source embedding of task, language and layer, and from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,13 +17,10 @@ from .adapter import AdapterWeights
 from .config import HypernetConfig
 from .language import UNTRAINED, LanguageBase
 
-EVERY = slice(None)
-"""All layers."""
 POST_NORM_SCALE = 0.1
 """First scale of the LayerNorm after an adapter that starts as an ordinary one: close to the
 identity, and yet it passes gradients on (Houlsby et al. 2019, section 2). At 1 every layer would
 add noise as large as the activations."""
-
 
 Widths = Mapping[str, tuple[int, int]]
 """The input and output size of each target of LoRA; those that are not listed have h and h."""
@@ -140,26 +137,24 @@ class SourceEmbedding(nn.Module):
             rows = torch.arange(len(table), device=table.device)
             return self.base.vectors(table, rows, torch.zeros_like(rows, dtype=torch.bool))
 
-    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> Tensor:
+    def forward(self, tasks: Tensor, languages: Tensor) -> Tensor:
         """Make the source embeddings of some cells for all layers at once.
 
         Args:
             tasks, languages: (C,), the indices of each cell's task and language.
-            layers: which layers.
 
         Returns:
             (C, L, p). Without the layer as a source, all layers of a cell share one vector.
         """
         columns = []
-        count = len(range(self.layers)[layers])
         for source in self.sources:
             if source == "layer":
-                column = self.embeddings["layer"][None, layers]
+                column = self.embeddings["layer"][None]
             elif source == "language":
                 column = self.language_vectors(languages)[:, None]
             else:
                 column = self.embeddings["task"][tasks][:, None]
-            columns.append(column.expand(tasks.shape[0], count, -1))
+            columns.append(column.expand(tasks.shape[0], self.layers, -1))
         joined = torch.cat(columns, dim=-1)
         embedding: Tensor = joined if self.project is None else self.project(joined)
         if self.length is not None:
@@ -184,13 +179,28 @@ class AffineMap(nn.Module):
         self.weight = nn.Parameter(torch.zeros(*leading, outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(*leading, outputs))
 
-    def forward(self, source: Tensor, layers: slice = EVERY) -> Tensor:
-        """Map (C, L, p) to (C, L, *shape), all cells and layers in one matrix product."""
-        if self.weight.dim() == 2:
-            flat = F.linear(source, self.weight, self.bias)
+    def forward(
+        self, source: Tensor, layer: int | None = None, onto: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Map (C, L, p) to (C, L, *shape), all cells and layers in one matrix product.
+
+        Args:
+            source: of all layers; (C, p) of a single one.
+            layer: which one that is; the result is then (C, *shape).
+            onto: what is added in a single layer: (K, *shape), and (C,), the row for each cell.
+        """
+        shared = layer is None or self.weight.dim() == 2
+        weight, bias = (
+            (self.weight, self.bias) if shared else (self.weight[layer], self.bias[layer])
+        )
+        if onto is not None:
+            table, rows = onto
+            flat = (table.flatten(1) + bias).index_select(0, rows).addmm_(source, weight.T)
+        elif weight.dim() == 2:
+            flat = F.linear(source, weight, bias)
         else:  # one map for each layer: a batched product over the layers
-            flat = torch.einsum("clp,lop->clo", source, self.weight[layers]) + self.bias[layers]
-        return flat.view(*source.shape[:2], *self.shape)
+            flat = torch.einsum("clp,lop->clo", source, weight) + bias
+        return flat.view(*source.shape[:-1], *self.shape)
 
 
 class Generator(nn.Module):
@@ -250,14 +260,24 @@ class Generator(nn.Module):
             shifts[name] = (affine(offset[None]) - zero)[0]
         return shifts
 
-    def forward(self, source: Tensor, layers: slice = EVERY) -> AdapterWeights:
-        """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p)."""
-        generated = {name: affine(source, layers) for name, affine in self.maps.items()}
-        norms = {
-            name: parameter.expand(source.shape[0], self.layers, -1)[:, layers]
-            for name, parameter in self.norms.items()
-        }
-        return AdapterWeights(**generated, **norms)
+    def forward(
+        self,
+        source: Tensor,
+        layer: int | None = None,
+        onto: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> AdapterWeights:
+        """Write adapter weights with leading dimensions (C, L) from sources of (C, L, p).
+
+        Args:
+            source, layer: as for `AffineMap`.
+            onto: the same for each weight by its name; none are ordinary LayerNorms.
+        """
+        onto = onto or {}
+        weights = {n: affine(source, layer, onto.get(n)) for n, affine in self.maps.items()}
+        for name, norm in self.norms.items():
+            of_cells = norm.expand(source.shape[0], self.layers, -1)
+            weights[name] = of_cells if layer is None else of_cells[:, layer]
+        return AdapterWeights(**weights)
 
 
 class Hypernet(nn.Module):
@@ -311,45 +331,38 @@ class Hypernet(nn.Module):
         if self.config.start == "adapter":
             self.generator.start_as_adapter(self.config.initial_std)
 
-    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Write the weights of C cells.
 
         Args:
             tasks, languages: (C,), indices; `UNTRAINED` for a language without a vector.
-            layers: which layers.
 
         Returns:
             Adapter weights with leading dimensions (C, L).
         """
-        source = self.source(tasks, languages, layers)
-        if self.base is not None and source.shape[1] == 1 and not torch.is_grad_enabled():
-            return self._one_layer(source, tasks, layers, self.base)
-        generated: AdapterWeights = self.generator(source, layers)
+        generated: AdapterWeights = self.generator(self.source(tasks, languages))
         if self.base is None:
             return generated
-        base = self.base(tasks, languages, layers)
+        base = self.base(tasks, languages)
         return AdapterWeights(**{n: getattr(base, n) + w for n, w in generated.items()})
 
-    def _one_layer(
-        self, source: Tensor, tasks: Tensor, layers: slice, base: OrdinaryAdapters
-    ) -> AdapterWeights:
-        """Write the weights of many cells for one layer, each product onto the base of its task.
+    def by_layer(self, tasks: Tensor, languages: Tensor) -> Callable[[int], AdapterWeights]:
+        """Return a function that writes the weights of C cells for one layer, leading (C,).
 
-        Most of the time goes into passes over the weights. This makes half as many of them as
-        products, bases and sums apart.
+        Most of the time goes into passes over the weights. Each product is added right onto the
+        base of its task, which takes half as many of them as products, bases and sums apart.
+
+        Args:
+            tasks, languages: as for `forward`.
         """
-        weights, maps = {}, dict[str, Any](self.generator.maps.items())
-        for name, affine in maps.items():
-            weight, bias = affine.weight, affine.bias
-            if weight.dim() == 3:  # of each layer
-                weight, bias = weight[layers][0], bias[layers]
-            bases = base.weights[name][:, layers].flatten(1) + bias
-            rows = bases.index_select(0, tasks).addmm_(source[:, 0], weight.T)
-            weights[name] = rows.view(-1, 1, *affine.shape)
-        for name, norm in self.generator.norms.items():
-            shared = norm.expand(self.layers, -1)[None, layers]
-            weights[name] = base.weights[name][:, layers].index_select(0, tasks) + shared
-        return AdapterWeights(**weights)
+        source = self.source(tasks, languages)
+        bases = nn.ParameterDict() if self.base is None else self.base.weights
+
+        def write(layer: int) -> AdapterWeights:
+            onto = {name: (table[:, layer], tasks) for name, table in bases.items()}
+            return self.generator(source[:, layer], layer, onto)  # type: ignore[no-any-return]
+
+        return write
 
     @torch.no_grad()
     def coordinates(self, tasks: Tensor, languages: Tensor) -> Tensor:
@@ -414,11 +427,10 @@ class OrdinaryAdapters(nn.Module):
         )
         start_as_adapter(self.weights.items(), config.initial_std)
 
-    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Select the weights of (C,) tasks, (C, L) leading; the languages change nothing."""
         # Indexing takes half as long again, forward and backward.
-        weights = {n: w[:, layers].index_select(0, tasks) for n, w in self.weights.items()}
-        return AdapterWeights(**weights)
+        return AdapterWeights(**{n: w.index_select(0, tasks) for n, w in self.weights.items()})
 
 
 class StackedAdapters(nn.Module):
@@ -431,45 +443,33 @@ class StackedAdapters(nn.Module):
 
     Args:
         config: sizes and variants; the fields of the source embedding are not used.
-        hidden, layers, widths: as for `Hypernet`.
         tasks, languages: how many adapters there are of each.
+        sizes: hidden, layers and widths, as for `Hypernet`.
     """
 
-    def __init__(
-        self,
-        config: HypernetConfig,
-        *,
-        hidden: int,
-        layers: int,
-        tasks: int,
-        languages: int,
-        widths: Widths | None = None,
-    ) -> None:
+    def __init__(self, config: HypernetConfig, *, tasks: int, languages: int, **sizes: Any) -> None:
         super().__init__()
-        sizes: Any = {"hidden": hidden, "layers": layers, "widths": widths}
         self.languages = OrdinaryAdapters(config, tasks=languages, **sizes)
         self.tasks = OrdinaryAdapters(config, tasks=tasks, **sizes)
 
-    def forward(self, tasks: Tensor, languages: Tensor, layers: slice = EVERY) -> AdapterWeights:
+    def forward(self, tasks: Tensor, languages: Tensor) -> AdapterWeights:
         """Select the weights of C cells.
 
         Args:
             tasks, languages: (C,), indices; `UNTRAINED` where there is no adapter.
-            layers: which layers.
 
         Returns:
             Adapter weights with leading dimensions (C, L, 2): of the language, then of the task.
         """
-        below = _select(self.languages, languages, layers)
-        above = _select(self.tasks, tasks, layers)
-        return AdapterWeights.stack([below, above], dim=2)
+        selected = [_select(self.languages, languages), _select(self.tasks, tasks)]
+        return AdapterWeights.stack(selected, dim=2)
 
 
-def _select(adapters: OrdinaryAdapters, index: Tensor, layers: slice) -> AdapterWeights:
+def _select(adapters: OrdinaryAdapters, index: Tensor) -> AdapterWeights:
     """Select rows, leading dimensions (C, L); `UNTRAINED` gives zeros, which add nothing."""
     absent = index == UNTRAINED
 
     def blank(tensor: Tensor) -> Tensor:
         return tensor.masked_fill(absent.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
 
-    return adapters(index.clamp(min=0), index, layers).apply(blank)  # type: ignore[no-any-return]
+    return adapters(index.clamp(min=0), index).apply(blank)  # type: ignore[no-any-return]

@@ -303,6 +303,35 @@ class HyperXConfig:
         return cls(**{**data, **changes})
 
 
+class Configured:
+    """What a model says of its tasks and languages: it follows from the configuration."""
+
+    config: HyperXConfig
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks by name."""
+        return self.config.task_names
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages with a vector (mad-x: an adapter) of their own."""
+        return list(self.config.languages)
+
+    @property
+    def grid(self) -> Grid:
+        """Which cells were trained, and so the kind of any cell."""
+        return self.config.grid
+
+    def task(self, name: str) -> Task:
+        """Return a task of this model. Raises `UnknownNameError` that lists them."""
+        return self.config.task(name)
+
+    def language_source(self, language: str) -> str:
+        """Return whose vector represents a language; see `HyperXConfig.language_source`."""
+        return self.config.language_source(language)
+
+
 class EncoderReference(NamedTuple):
     """Which encoder a model was trained on.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ..backbone import Backbone
 from ..data.encoding import each_window
@@ -104,13 +105,10 @@ def text_vector(backbone: Backbone, rows: Sequence[Row], layer: int = 2) -> Tens
     try:
         for indices in by_length([len(ids) for ids in windows], TOKENS_PER_BATCH):
             batch = [torch.tensor(windows[i]) for i in indices]
-            ids = nn.utils.rnn.pad_sequence(
-                batch, batch_first=True, padding_value=tokenizer.pad_token_id
-            ).to(device)
-            lengths = torch.tensor([len(row) for row in batch], device=device)
-            mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
-            states = backbone.lower_states(ids, mask.long(), layer)
-            scored = mask & ~torch.isin(ids, special)
+            ids = pad_sequence(batch, True, tokenizer.pad_token_id).to(device)
+            mask = pad_sequence([torch.ones_like(row) for row in batch], True).to(device)
+            states = backbone.lower_states(ids, mask, layer)
+            scored = mask.bool() & ~torch.isin(ids, special)
             total += states[scored].double().sum(dim=0).cpu()
             count += int(scored.sum())
     finally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..backbone import AdapterHooks, Backbone, LoraHooks, Shared
 from ..data.batching import Batch, TaskRows, WordIndex
 from ..errors import BackboneError, HyperlectError, RunError, unknown
-from ..grid import Cell, Grid
+from ..grid import Cell
 from ..hardware import Arithmetic
 from ..heads import HEADS, Encoded, FactorisedHead, Head, HeadOptions, Latents
 from ..hypernet import UNTRAINED, AdapterWeights, Hypernet, LayerStacks, RowGroups
-from ..hypernet.generator import EVERY, SourceEmbedding
+from ..hypernet.generator import SourceEmbedding
 from ..hypernet.language import LanguageBase
 from ..methods import METHODS
 from ..predict import Inputs, Prediction, predict
@@ -35,7 +35,7 @@ from ..run_folder import (
     save_tensors,
 )
 from ..tasks import Task, TaskType
-from .config import HyperXConfig, config_digest, malformed, read_config, write_config
+from .config import Configured, HyperXConfig, config_digest, malformed, read_config, write_config
 from .features import LanguageFeatures
 
 Index = tuple[int, int]
@@ -52,28 +52,47 @@ Changes = Mapping[Index, Mapping[str, Tensor]]
 
 
 def generate(
-    adapters: nn.Module,
-    cells: Sequence[Index],
-    changes: Changes | None = None,
-    layers: slice = EVERY,
+    adapters: nn.Module, cells: Sequence[Index], changes: Changes | None = None
 ) -> AdapterWeights:
     """Generate the weights of some cells in one product, leading dimensions (C, L).
 
     It always computes in fp32: in bf16 the gradients of several micro-batches would be summed in
     bf16, and weights would depend on whether they are cached.
     """
+    tasks, languages = _indices(adapters, cells)
+    with torch.autocast(tasks.device.type, enabled=False):
+        weights: AdapterWeights = adapters(tasks, languages)
+    changes = changes or {}
+    wanted = {cell: changes[cell] for cell in cells if cell in changes}
+    return add_changes(weights, tasks, languages, wanted)
+
+
+def generate_by_layer(
+    adapters: nn.Module, cells: Sequence[Index], changes: Changes
+) -> Callable[[int], AdapterWeights]:
+    """Return a function that generates the weights of some cells for one layer, leading (C,).
+
+    Only a hypernetwork writes layers alone; other adapters are selected at once.
+    """
+    if not isinstance(adapters, Hypernet):
+        return generate(adapters, cells, changes).unbind(1).__getitem__
+    tasks, languages = _indices(adapters, cells)
+    with torch.autocast(tasks.device.type, enabled=False):
+        write = adapters.by_layer(tasks, languages)
+
+    def of_layer(layer: int) -> AdapterWeights:
+        with torch.autocast(tasks.device.type, enabled=False):
+            weights = write(layer)
+        wanted = {c: {n: t[layer] for n, t in changes[c].items()} for c in cells if c in changes}
+        return add_changes(weights, tasks, languages, wanted)
+
+    return of_layer
+
+
+def _indices(adapters: nn.Module, cells: Sequence[Index]) -> list[Tensor]:
+    """Return the rows of the tasks and of the languages of cells, where the adapters are."""
     device = next(adapters.parameters()).device
-    index = torch.tensor(cells).to(device, non_blocking=True)
-    with torch.autocast(device.type, enabled=False):
-        # A method's own adapters need not know of layers.
-        some = () if layers == EVERY else (layers,)
-        weights: AdapterWeights = adapters(index[:, 0], index[:, 1], *some)
-    wanted = {
-        cell: {name: tensor[layers] for name, tensor in change.items()}
-        for cell, change in (changes or {}).items()
-        if cell in cells
-    }
-    return add_changes(weights, index[:, 0], index[:, 1], wanted)
+    return list(torch.tensor(cells).to(device, non_blocking=True).unbind(1))
 
 
 def add_changes(
@@ -217,7 +236,7 @@ class HyperXOutput:
         return logits
 
 
-class HyperX(nn.Module):
+class HyperX(Configured, nn.Module):
     """One model for every task and language (Üstün et al. 2022).
 
     Args:
@@ -265,14 +284,12 @@ class HyperX(nn.Module):
             components = config.hypernet.base_components
             self.features = LanguageFeatures(config.language_features, backbone, components)
         self.heads = nn.ModuleDict({task.name: self._make_head(task) for task in config.tasks})
-        self.latents: Latents | None = None
-        if config.method == "factorised":
-            self.latents = Latents(len(config.tasks), len(config.languages))
+        factorised = config.method == "factorised"
+        self.latents = Latents(len(config.tasks), len(config.languages)) if factorised else None
         self.changes = nn.ModuleDict({_change_name(c): self._no_change(c) for c in config.changed})
         self._offsets: dict[Cell, nn.Parameter] = {}
         self._first_adapted = backbone.layers if self.adapters is None else layers[0]
-        kind, insertion = config.hypernet.adapter, config.hypernet.insertion
-        self._in_block = kind == "bottleneck" and insertion == "feed_forward"
+        self._in_block = place == "feed_forward"
         self._cache: WeightCache | None = None
         self._shared: dict[int, dict[Index, AdapterWeights]] = {}  # by thread
         for _, parameter in self._trained_backbone():
@@ -283,29 +300,6 @@ class HyperX(nn.Module):
         kind = FactorisedHead if config.factorises(task) else HEADS[task.type]
         options = HeadOptions(config.head_dropout, config.parser, config.tied_decoder)
         return kind.start(task, self.backbone, options)
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks by name."""
-        return self.config.task_names
-
-    @property
-    def languages(self) -> list[str]:
-        """The languages with a vector (mad-x: an adapter) of their own."""
-        return list(self.config.languages)
-
-    @property
-    def grid(self) -> Grid:
-        """Which cells were trained, and so the kind of any cell."""
-        return self.config.grid
-
-    def task(self, name: str) -> Task:
-        """Return a task of this model. Raises `UnknownNameError` that lists them."""
-        return self.config.task(name)
-
-    def language_source(self, language: str) -> str:
-        """Return whose vector represents a language; see `HyperXConfig.language_source`."""
-        return self.config.language_source(language)
 
     @property
     def tokenizer(self) -> Any:
@@ -363,11 +357,7 @@ class HyperX(nn.Module):
 
     @torch.no_grad()
     def add_language(
-        self,
-        language: str,
-        like: Mapping[str, float],
-        source: str,
-        features: Tensor | None = None,
+        self, language: str, like: Mapping[str, float], source: str, features: Tensor | None = None
     ) -> str:
         """Give a language a vector of its own (mad-x: an adapter): a mixture of trained ones.
 
@@ -397,14 +387,12 @@ class HyperX(nn.Module):
             if self.config.language_index(other) == UNTRAINED:
                 raise unknown("trained language", other, self.languages)
         mixture = [(self.config.language_index(other), weight) for other, weight in like.items()]
-        rows = {}
-        for name, table in tables.items():
-            if mixture:
-                rows[name] = _mixed(table, mixture)
-            elif self.config.untrained_is_zero:
-                rows[name] = torch.zeros_like(table[0])
-            else:
-                rows[name] = table.mean(dim=0)
+        if mixture:
+            rows = {name: _mixed(table, mixture) for name, table in tables.items()}
+        elif self.config.untrained_is_zero:
+            rows = {name: torch.zeros_like(table[0]) for name, table in tables.items()}
+        else:
+            rows = {name: table.mean(dim=0) for name, table in tables.items()}
         if isinstance(self.adapters, Hypernet) and (base := self.adapters.source.base):
             rows |= self._rows_of_base(self.adapters.source, base, mixture, features)
         elif features is not None:
@@ -544,8 +532,8 @@ class HyperX(nn.Module):
     @property
     def can_change_cells(self) -> bool:
         """Whether each cell has adapter weights of its own, which `change_cell` can change."""
-        reads = self.config.reads("task") and self.config.reads("language")
-        return self.adapters is not None and reads
+        of_cells = self.config.reads("task") and self.config.reads("language")
+        return self.adapters is not None and of_cells
 
     def change_cell(self, task: str, language: str) -> dict[str, nn.Parameter]:
         """Give a cell a change, zero at first, which is added to the weights of its adapter.
@@ -681,7 +669,7 @@ class HyperX(nn.Module):
 
     def _layer_weights(self, cells: Sequence[Index]) -> Sequence[AdapterWeights] | LayerStacks:
         """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
-        adapters, by_layer = self.adapters, isinstance(self.adapters, Hypernet)
+        adapters = self.adapters
         assert adapters is not None
         if shared := self._shared.get(threading.get_ident()):
             weights: list[AdapterWeights | None] = [shared[cell] for cell in cells]
@@ -691,7 +679,7 @@ class HyperX(nn.Module):
             # The generator's maps hold p numbers for each weight, and what is kept one for each
             # cell. So with many cells it is less to read, and faster, to write all of them anew.
             size = self.config.hypernet.source_size
-            many = by_layer and len(cells) >= max(size, 2)
+            many = isinstance(adapters, Hypernet) and len(cells) >= max(size, 2)
             weights = [None] * len(cells) if many else cache.get(cells)
         else:
             weights, changes = [None] * len(cells), self.cell_changes
@@ -700,15 +688,7 @@ class HyperX(nn.Module):
         rest = [cell for cell, of_cell in zip(cells, weights, strict=True) if of_cell is None]
         if rest and torch.is_grad_enabled():  # in training one product is faster than one a layer
             return generate(adapters, rest, changes).unbind(1)
-
-        whole = generate(adapters, rest, changes).unbind(1) if rest and not by_layer else None
-
-        def write(layer: int) -> AdapterWeights:
-            if whole is not None:
-                return whole[layer]
-            return generate(adapters, rest, changes, slice(layer, layer + 1)).unbind(1)[0]
-
-        return LayerStacks(weights, write if rest else None)
+        return LayerStacks(weights, generate_by_layer(adapters, rest, changes) if rest else None)
 
     @contextmanager
     def _adapted(self, cells: Sequence[Index]) -> Iterator[None]:
@@ -718,9 +698,8 @@ class HyperX(nn.Module):
             return
         number = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
         layers = self._layer_weights(list(number))
-        groups = None
-        if len(number) > 1:
-            groups = RowGroups.of([number[cell] for cell in cells], self.device)
+        of_rows = [number[cell] for cell in cells]
+        groups = RowGroups.of(of_rows, self.device) if len(number) > 1 else None
         with self.hooks.active(layers, groups):
             yield
 
@@ -751,34 +730,21 @@ class HyperX(nn.Module):
             HyperlectError: there are more or fewer names than rows, or no words to parse.
         """
         cells = self.config.cells(task, language, len(input_ids), each="row")
-        by_task: dict[str, list[int]] = {}
-        for row, cell in enumerate(cells):
-            by_task.setdefault(cell.task, []).append(row)
-        tasks = {
-            name: self._task_rows(self.tasks[name], rows, input_ids, positions, words)
-            for name, rows in by_task.items()
-        }
+        tasks = {}
+        for name in dict.fromkeys(cell.task for cell in cells):
+            rows = [row for row, cell in enumerate(cells) if cell.task == name]
+            index, kind = torch.tensor(rows, device=input_ids.device), self.tasks[name].type
+            tasks[name] = TaskRows(index)
+            if kind is TaskType.PARSING:
+                if words is None:
+                    raise HyperlectError(f"The task {name} needs to know the words: give words=….")
+                tasks[name] = TaskRows(index, words=WordIndex.of(words[index], index))
+            elif positions is not None and (kind.reads_words or name in self.grid.text_tasks):
+                row, column = positions[index].nonzero(as_tuple=True)
+                places = index[row] * input_ids.shape[1] + column
+                tasks[name] = TaskRows(index, positions=places)
         batch = Batch(cells, input_ids, attention_mask, tasks, token_type_ids)
         return self.run(batch, output_hidden_states)
-
-    def _task_rows(
-        self,
-        task: Task,
-        rows: list[int],
-        input_ids: Tensor,
-        positions: Tensor | None,
-        words: Tensor | None,
-    ) -> TaskRows:
-        """Gather what a head reads of rows that were not collated."""
-        index, width = torch.tensor(rows, device=input_ids.device), input_ids.shape[1]
-        if task.type is TaskType.PARSING:
-            if words is None:
-                raise HyperlectError(f"The task {task.name} needs to know the words: give words=….")
-            return TaskRows(index, words=WordIndex.of(words[index], index))
-        if positions is None or not (task.type.reads_words or task.name in self.grid.text_tasks):
-            return TaskRows(index)
-        places = positions[index].nonzero()
-        return TaskRows(index, positions=index[places[:, 0]] * width + places[:, 1])
 
     def run(self, batch: Batch, output_hidden_states: bool = False) -> HyperXOutput:
         """Encode a collated batch, and score the rows of each task with its head.
@@ -820,8 +786,7 @@ class HyperX(nn.Module):
 
     def head(self, task: str) -> Head:
         """Return the head of a task."""
-        head: Any = self.heads[task]
-        return head  # type: ignore[no-any-return]
+        return cast("Head", self.heads[task])
 
     @overload
     def predict(
@@ -856,8 +821,7 @@ class HyperX(nn.Module):
                 (`Backbone.arithmetic`), or fp32.
             options: as there.
         """
-        block = nullcontext() if precision is None else self.backbone.fast_arithmetic(precision)
-        with block:
+        with self.backbone.fast_arithmetic(precision) if precision else nullcontext():
             return predict(self, inputs, task, language, **options)
 
     def checkpoint_activations(self) -> None:
