@@ -4,36 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 AdapterKind = Literal["bottleneck", "lora"]
 Target = Literal["query", "key", "value", "output", "up", "down"]
-Start = Literal["published", "adapter"]
 LayerNormKind = Literal["none", "ordinary", "generated"]
-Insertion = Literal["feed_forward", "layer"]
 Source = Literal["task", "language", "layer"]
-LanguageBaseKind = Literal["none", "features", "neighbours"]
-Activation = Literal["relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 TARGETS: tuple[Target, ...] = get_args(Target)
 RENAMED = {"norm_before": "pre_norm", "norm_after": "post_norm"}
 """Old names of fields, which recipes and saved models may still have."""
 
-_CHOICES = {
-    "adapter": get_args(AdapterKind),
-    "pre_norm": get_args(LayerNormKind),
-    "post_norm": get_args(LayerNormKind),
-    "insertion": get_args(Insertion),
-    "activation": get_args(Activation),
-    "start": get_args(Start),
-    "language_base": get_args(LanguageBaseKind),
-}
-_FRACTIONS = (
-    "initial_std", "embedding_std", "language_std", "language_dropout", "base_dropout",
-    "base_temperature", "norm_eps", "lora_alpha", "source_length",
-)  # fmt: skip
-"""The fields that hold real numbers. All other numbers count something."""
 _UNREAD: dict[AdapterKind, tuple[str, ...]] = {
     "bottleneck": ("lora_rank", "lora_alpha", "lora_targets"),
     "lora": ("pre_norm", "post_norm", "insertion", "activation"),
@@ -130,18 +112,18 @@ class HypernetConfig:
     task_base: bool = False
     pre_norm: LayerNormKind = "none"
     post_norm: LayerNormKind = "generated"
-    insertion: Insertion = "feed_forward"
-    activation: Activation = "relu"
+    insertion: Literal["feed_forward", "layer"] = "feed_forward"
+    activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh", "leaky_relu"] = "relu"
     initial_std: float = 0.02
     embedding_std: float = 1.0
     language_std: float | None = None
     language_dropout: float = 0.0
-    language_base: LanguageBaseKind = "none"
+    language_base: Literal["none", "features", "neighbours"] = "none"
     base_components: int = 16
     base_hidden: int = 64
     base_dropout: float = 0.1
     base_temperature: float = 0.2
-    start: Start = "published"
+    start: Literal["published", "adapter"] = "published"
     top_layers: int | None = None
     skip_last_layer: bool = False
     norm_eps: float = 1e-5
@@ -153,12 +135,13 @@ class HypernetConfig:
             raise ValueError(problems)
 
     def _problems(self) -> Iterator[str]:
-        for name, value in asdict(self).items():
-            least = 0 if name in _FRACTIONS else 1
+        for name, hint in _FIELD_TYPES.items():
+            value, choices = getattr(self, name), get_args(hint)
+            least = 0 if float in (hint, *choices) else 1  # what is not real counts something
             if isinstance(value, int | float) and not isinstance(value, bool) and value < least:
                 yield f"{name} must be at least {least}, not {value}"
-            if name in _CHOICES and value not in _CHOICES[name]:
-                yield f'{name} must be one of {", ".join(_CHOICES[name])}, not "{value}"'
+            if get_origin(hint) is Literal and value not in choices:
+                yield f'{name} must be one of {", ".join(choices)}, not "{value}"'
         if not set(self.sources) <= set(SOURCES) or len(set(self.sources)) != len(self.sources):
             yield f"sources must be distinct names among {', '.join(SOURCES)}"
         if not self.task_base and not {"task", "language"} & set(self.sources):
@@ -242,3 +225,6 @@ class HypernetConfig:
         # Before any release, cells could have offsets; no model that is kept has them.
         current = {name: value for name, value in data.items() if name != "cell_offsets" or value}
         return cls(**{RENAMED.get(name, name): value for name, value in current.items()})
+
+
+_FIELD_TYPES = get_type_hints(HypernetConfig)
