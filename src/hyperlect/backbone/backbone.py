@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,9 +67,6 @@ class _Reached(Exception):
     """Ends a forward pass at the layer whose input was wanted."""
 
 
-Watch = Callable[[nn.Module, Any, Any], Any]
-"""What is called before a layer with its module, arguments and keywords; it may replace these."""
-
 OF_ALL_ROWS = ("relative_pos", "rel_embeddings")
 """Arguments of layers that have no dimension of rows (DeBERTa)."""
 
@@ -120,7 +117,7 @@ class Backbone(nn.Module):
         super().__init__()
         config: Any = encoder.config
         self.family: Family = family_of(config.model_type)
-        self.encoder = encoder.requires_grad_(False)
+        self.encoder: Any = encoder.requires_grad_(False)
         self.tokenizer = tokenizer
         self.reference = reference
         self.revision = revision
@@ -147,25 +144,19 @@ class Backbone(nn.Module):
         the layer itself.
         """
         path = self.family.feed_forward.format(i=layer).rpartition(".")[0]
-        return self.encoder.get_submodule(path)
+        return self.encoder.get_submodule(path)  # type: ignore[no-any-return]
 
     def _before(self, module: nn.Module, arguments: Any, keywords: Any) -> Any:
-        """The hook before every layer: it does what this thread asked for, mostly nothing."""
-        watch: Watch | None = self._in_thread.active
+        """The hook before every layer: it calls what this thread asked for, mostly nothing.
+
+        That may replace the arguments and the keywords.
+        """
+        watch = self._in_thread.active
         return None if watch is None else watch(module, arguments, keywords)
 
     def has_digest(self, digest: str | None) -> bool:
         """Whether a digest is that of the encoder as it was loaded, or was that in version 0.1."""
         return digest in (self.digest, self._sampled_digest)
-
-    @contextlib.contextmanager
-    def _watched(self, watch: Watch) -> Iterator[None]:
-        """Call a function before every layer inside the block, in this thread only."""
-        before, self._in_thread.active = self._in_thread.active, watch
-        try:
-            yield
-        finally:
-            self._in_thread.active = before
 
     @property
     def max_length(self) -> int:
@@ -176,8 +167,7 @@ class Backbone(nn.Module):
     @property
     def word_embeddings(self) -> Tensor:
         """The input embeddings, (vocabulary, h)."""
-        embeddings: Any = self.encoder
-        return embeddings.get_input_embeddings().weight  # type: ignore[no-any-return]
+        return self.encoder.get_input_embeddings().weight  # type: ignore[no-any-return]
 
     def layer_norms(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters of the encoder's LayerNorms by name; RMSNorms count as such."""
@@ -204,8 +194,8 @@ class Backbone(nn.Module):
             folder: is made.
             model: a transformers model to write in place of the encoder.
         """
-        folder, encoder = Path(folder), cast("Any", self.encoder if model is None else model)
-        encoder.save_pretrained(folder)
+        folder = Path(folder)
+        (model or self.encoder).save_pretrained(folder)
         for file in folder.glob("*.safetensors"):  # safetensors lets the owner alone read them
             file.chmod((folder / "config.json").stat().st_mode)
         if self.tokenizer is None:
@@ -271,7 +261,7 @@ class Backbone(nn.Module):
             notice: called once, with one line, if it cannot be compiled.
         """
         # The method, since a compiled module would be a second submodule with the same weights.
-        compiled = torch.compile(self.encoder.forward, dynamic=True)
+        compiled: Any = torch.compile(self.encoder.forward, dynamic=True)
 
         def run(**inputs: Any) -> Any:
             try:
@@ -292,8 +282,7 @@ class Backbone(nn.Module):
         long, and its backward pass seven times as long as in fp32, which undoes the savings of
         bf16. The results differ by rounding only.
         """
-        encoder: Any = self.encoder
-        encoder.set_attn_implementation("eager")
+        self.encoder.set_attn_implementation("eager")
 
     @contextlib.contextmanager
     def fast_arithmetic(self, precision: Arithmetic = "auto") -> Iterator[None]:
@@ -302,8 +291,7 @@ class Backbone(nn.Module):
         Args:
             precision: see `arithmetic`; "auto" is bf16 where the hardware is fast in it, else fp32.
         """
-        encoder: Any = self.encoder
-        device, before = self.word_embeddings.device.type, encoder.config._attn_implementation
+        device, before = self.word_embeddings.device.type, self.encoder.config._attn_implementation
         precision = fast_precision(device) if precision == "auto" else precision
         if device == "cpu" and precision == "bf16":
             self.attend_plainly()
@@ -311,7 +299,7 @@ class Backbone(nn.Module):
             with self.arithmetic(precision):
                 yield
         finally:
-            encoder.set_attn_implementation(before)
+            self.encoder.set_attn_implementation(before)
 
     def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
         """In training keep only the input of each layer, and compute the rest a second time.
@@ -322,13 +310,11 @@ class Backbone(nn.Module):
         Raises:
             BackboneError: the family cannot do this.
         """
-        encoder: Any = self.encoder
         # transformers renames the method within version 5.
-        enable = getattr(encoder, "activation_checkpointing_enable", None)
+        renamed = getattr(self.encoder, "activation_checkpointing_enable", None)
+        enable = renamed or self.encoder.gradient_checkpointing_enable
         try:
-            (enable or encoder.gradient_checkpointing_enable)(
-                {"use_reentrant": False, "context_fn": contexts}
-            )
+            enable({"use_reentrant": False, "context_fn": contexts})
         except ValueError as error:
             title = self.family.title
             raise BackboneError(f"{title} cannot recompute activations: {error}") from error
@@ -373,19 +359,28 @@ class Backbone(nn.Module):
         if not output_hidden_states:
             run = self._compiled or self.encoder
             return run(**inputs).last_hidden_state, None
-        # transformers would read them before the hooks of adapters that act after a whole layer.
-        # What the next layer is given has them all.
+        states = self._states(inputs)
+        return states[-1], tuple(states)
+
+    def _states(self, inputs: Mapping[str, Any], until: int | None = None) -> list[Tensor]:
+        """Return what each layer reads, and last the encoder's output; end before layer `until`.
+
+        transformers would read the outputs of layers before the hooks of adapters that act after a
+        whole one. What the next layer is given has them all. As in transformers, the last state
+        comes after any final norm.
+        """
         states: list[Tensor] = []
         layers = self.family.insertion_points(self.encoder, self.layers, "layer")
 
         def note(module: nn.Module, arguments: Any, keywords: Any) -> None:
             if module in layers:
                 states.append(arguments[0] if arguments else keywords["hidden_states"])
+                if len(states) - 1 == until:
+                    raise _Reached
 
-        with self._watched(note):
-            last = self.encoder(**inputs).last_hidden_state
-        # As in transformers, the last one is the encoder's output, after any final norm.
-        return last, (*states, last)
+        with self._in_thread.holding(note), contextlib.suppress(_Reached):
+            states.append(self.encoder(**inputs).last_hidden_state)
+        return states
 
     @contextlib.contextmanager
     def _repeated(self, shared: Shared) -> Iterator[None]:
@@ -410,7 +405,7 @@ class Backbone(nn.Module):
             changed = {n: v if n in OF_ALL_ROWS else repeat(v) for n, v in keywords.items()}
             return tuple(map(repeat, arguments)), changed
 
-        with self._watched(widen):
+        with self._in_thread.holding(widen):
             yield
 
     @torch.no_grad()
@@ -422,16 +417,4 @@ class Backbone(nn.Module):
             layer: counted from 1; 0 for the embeddings. The last one where there are fewer.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if layer >= self.layers:
-            return self.encoder(**inputs).last_hidden_state  # type: ignore[no-any-return]
-        states: list[Tensor] = []
-        wanted = self.family.insertion_points(self.encoder, self.layers, "layer")[layer]
-
-        def stop(module: nn.Module, arguments: Any, keywords: Any) -> None:
-            if module is wanted:
-                states.append(arguments[0] if arguments else keywords["hidden_states"])
-                raise _Reached
-
-        with self._watched(stop), contextlib.suppress(_Reached):
-            self.encoder(**inputs)
-        return states[0]
+        return self._states(inputs, until=layer)[-1]

@@ -83,11 +83,11 @@ class Family:
         feed_forward: path of the module whose output is the feed-forward block's, after dropout
             and before the residual sum.
         mlm: where its MLM head lies; None for a head that is only a decoder.
+        projections: what LoRA can add to, by the names of `HypernetConfig.lora_targets`.
         pooler: whether the base model has a pooler unless ``add_pooling_layer=False`` is given.
         padded_positions: whether positions are numbered from ``pad_token_id`` + 1, so that the
             first ones of the table are never used.
         since: the first version of transformers that has it.
-        projections: what LoRA can add to, by the names of `HypernetConfig.lora_targets`.
     """
 
     model_type: str
@@ -95,10 +95,10 @@ class Family:
     layer: str
     feed_forward: str
     mlm: MlmNames | None
+    projections: Mapping[str, Projection] = field(default_factory=dict)
     pooler: bool = False
     padded_positions: bool = False
     since: str = "5.0"
-    projections: Mapping[str, Projection] = field(default_factory=dict)
 
     def insertion_points(self, encoder: nn.Module, layers: int, insertion: str) -> list[nn.Module]:
         """Return the module of each layer whose output the adapter changes.
@@ -122,8 +122,12 @@ class Family:
         return {name: self.projections[name] for name in names}
 
 
-_BERT_LAYER = "encoder.layer.{i}"
-_BERT_OUTPUT = "encoder.layer.{i}.output.dropout"
+_BERT = ("encoder.layer.{i}", "encoder.layer.{i}.output.dropout")
+_ROTARY = ("layers.{i}", "layers.{i}.post_mlp_dropout")
+_GATED = ("layers.{i}", "layers.{i}.mlp")
+"""Where adapters act in BERT, in BERT with rotary positions, and where the feed-forward block is a
+gated one: the paths of a layer and of the block, which several families share."""
+
 _BERT_MLM = MlmNames(
     dense="cls.predictions.transform.dense",
     norm="cls.predictions.transform.LayerNorm",
@@ -133,8 +137,10 @@ _BERT_MLM = MlmNames(
 _ROBERTA_MLM = MlmNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "=gelu")
 _GTE_MLM = replace(_ROBERTA_MLM, bias="lm_head.decoder.bias")
 _NOMIC_MLM = replace(_BERT_MLM, norm="cls.predictions.transform.layer_norm")
-_ROTARY = ("layers.{i}", "layers.{i}.post_mlp_dropout")
-"""Where adapters act in BERT with rotary positions, which several families are."""
+_MODERNBERT_MLM = MlmNames("head.dense", "head.norm", "decoder.bias", "classifier_activation")
+_DISTILBERT_MLM = MlmNames(
+    "vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"
+)
 
 
 def _projections(*paths: str) -> dict[str, Projection]:
@@ -142,9 +148,9 @@ def _projections(*paths: str) -> dict[str, Projection]:
     return {name: Projection(path) for name, path in zip(TARGETS, paths, strict=True)}
 
 
-_BERT_ENDS = ("attention.output.dense", "intermediate.dense", "output.dense")
 _BERT_PROJECTIONS = _projections(
-    "attention.self.query", "attention.self.key", "attention.self.value", *_BERT_ENDS
+    *(f"attention.{name}" for name in ("self.query", "self.key", "self.value", "output.dense")),
+    *("intermediate.dense", "output.dense"),
 )
 _DEBERTA_PROJECTIONS = {
     **_BERT_PROJECTIONS,
@@ -163,95 +169,48 @@ _MODERNBERT_PROJECTIONS = {
 _DISTILBERT_PROJECTIONS = _projections(
     *(f"attention.{name}_lin" for name in ("q", "k", "v", "out")), "ffn.lin1", "ffn.lin2"
 )
-
-
 _ROTARY_ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "o"))
 _GATED_PROJECTIONS = _projections(*_ROTARY_ATTENTION, "mlp.up_proj", "mlp.down_proj")
 _JINA_PROJECTIONS = _projections(*_ROTARY_ATTENTION, "mlp.fc1", "mlp.fc2")
 
+_XLM_R = Family(
+    "xlm-roberta",
+    "XLM-R",
+    *_BERT,
+    _ROBERTA_MLM,
+    _BERT_PROJECTIONS,
+    pooler=True,
+    padded_positions=True,
+)
+
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
-        Family(
-            "bert",
-            "BERT and MiniLM",
-            _BERT_LAYER,
-            _BERT_OUTPUT,
-            _BERT_MLM,
-            pooler=True,
-            projections=_BERT_PROJECTIONS,
-        ),
-        Family(
-            "xlm-roberta",
-            "XLM-R",
-            _BERT_LAYER,
-            _BERT_OUTPUT,
-            _ROBERTA_MLM,
-            pooler=True,
-            padded_positions=True,
-            projections=_BERT_PROJECTIONS,
-        ),
-        Family(
-            "roberta",
-            "RoBERTa",
-            _BERT_LAYER,
-            _BERT_OUTPUT,
-            _ROBERTA_MLM,
-            pooler=True,
-            padded_positions=True,
-            projections=_BERT_PROJECTIONS,
-        ),
-        Family(
-            "deberta-v2",
-            "DeBERTa-v2 and v3",
-            _BERT_LAYER,
-            _BERT_OUTPUT,
-            _BERT_MLM,
-            projections=_DEBERTA_PROJECTIONS,
-        ),
-        Family(
-            "modernbert",
-            "ModernBERT",
-            "layers.{i}",
-            "layers.{i}.mlp",
-            MlmNames("head.dense", "head.norm", "decoder.bias", "classifier_activation"),
-            projections=_MODERNBERT_PROJECTIONS,
-        ),
+        Family("bert", "BERT and MiniLM", *_BERT, _BERT_MLM, _BERT_PROJECTIONS, pooler=True),
+        _XLM_R,
+        replace(_XLM_R, model_type="roberta", title="RoBERTa"),
+        Family("deberta-v2", "DeBERTa-v2 and v3", *_BERT, _BERT_MLM, _DEBERTA_PROJECTIONS),
+        Family("modernbert", "ModernBERT", *_GATED, _MODERNBERT_MLM, _MODERNBERT_PROJECTIONS),
         Family(
             "distilbert",
             "DistilBERT",
             "transformer.layer.{i}",
             "transformer.layer.{i}.ffn",
-            MlmNames("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "activation"),
-            projections=_DISTILBERT_PROJECTIONS,
+            _DISTILBERT_MLM,
+            _DISTILBERT_PROJECTIONS,
         ),
-        Family("gte", "GTE", *_ROTARY, _GTE_MLM, since="5.18", projections=_GATED_PROJECTIONS),
-        Family(
-            "eurobert",
-            "EuroBERT",
-            "layers.{i}",
-            "layers.{i}.mlp",
-            None,
-            since="5.3",
-            projections=_GATED_PROJECTIONS,
-        ),
-        Family(
-            "nomic_bert",
-            "Nomic BERT",
-            *_ROTARY,
-            _NOMIC_MLM,
-            since="5.5",
-            projections=_GATED_PROJECTIONS,
-        ),
+        Family("gte", "GTE", *_ROTARY, _GTE_MLM, _GATED_PROJECTIONS, since="5.18"),
+        Family("eurobert", "EuroBERT", *_GATED, None, _GATED_PROJECTIONS, since="5.3"),
+        Family("nomic_bert", "Nomic BERT", *_ROTARY, _NOMIC_MLM, _GATED_PROJECTIONS, since="5.5"),
         # Its LoRA adapters for retrieval and the like are files of their own, which are not loaded.
         Family(
             "jina_embeddings_v3",
             "Jina v3",
             *_ROTARY,
             _ROBERTA_MLM,
+            _JINA_PROJECTIONS,
             pooler=True,
             since="5.4",
-            projections=_JINA_PROJECTIONS,
         ),
     )
 }
@@ -269,13 +228,21 @@ def family_of(model_type: str) -> Family:
 
 
 Layers = Sequence[AdapterWeights] | LayerStacks
-Active = tuple[Layers, RowGroups | None]
 
 
 class OfThread(threading.local):
     """What is active in each thread, so that threads may share a model. Nothing is, in a copy."""
 
     active: Any = None
+
+    @contextmanager
+    def holding(self, active: Any) -> Iterator[None]:
+        """Make something active inside the block, in this thread only."""
+        before, self.active = self.active, active
+        try:
+            yield
+        finally:
+            self.active = before
 
     def __reduce__(self) -> tuple[type[OfThread], tuple[()]]:
         return OfThread, ()
@@ -340,23 +307,15 @@ class AdapterHooks:
             raise BackboneError(
                 "The adapters were removed from the encoder (hooks.remove()). Load the model again."
             )
-        with self._hold((layers, groups)):
+        with self._in_thread.holding((layers, groups)):
             yield
-
-    @contextmanager
-    def _hold(self, active: Active | None) -> Iterator[None]:
-        before, self._in_thread.active = self._in_thread.active, active
-        try:
-            yield
-        finally:
-            self._in_thread.active = before
 
     def rerun_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return contexts for `torch.utils.checkpoint`: its second run sees the first's weights.
 
         The second run comes in the backward pass, when other weights or none may be active.
         """
-        return nullcontext(), self._hold(self._in_thread.active)
+        return nullcontext(), self._in_thread.holding(self._in_thread.active)
 
     def _adapt(self, layer: int, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         """The hook of one layer; None leaves the output as it is."""
