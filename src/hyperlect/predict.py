@@ -8,8 +8,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any
 
 import regex
 import torch
@@ -116,13 +117,8 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; numbers are rounded to four decimals."""
-        about = {
-            "task": self.task,
-            "language": self.language,
-            "kind": str(self.kind),
-            "language_source": self.language_source,
-            "text": self.text,
-        }
+        names = ("task", "language", "kind", "language_source", "text")
+        about = {name: getattr(self, name) for name in names}
         if self.label is not None:
             scores = {label: round(score, 4) for label, score in (self.scores or {}).items()}
             return {**about, "label": self.label, "scores": scores}
@@ -150,39 +146,6 @@ class Prediction:
             for text, label in rows
         )
         return f"<table><caption>{html.escape(cell)}</caption>{body}</table>"
-
-
-@overload
-def predict(
-    model: Any,
-    inputs: Inputs,
-    task: str,
-    language: str | Sequence[str],
-    *,
-    tokens_per_batch: int | None = ...,
-) -> list[Prediction]: ...
-
-
-@overload
-def predict(
-    model: Any,
-    inputs: Inputs,
-    task: list[str] | tuple[str, ...],
-    language: str,
-    *,
-    tokens_per_batch: int | None = ...,
-) -> list[dict[str, Prediction]]: ...
-
-
-@overload
-def predict(
-    model: Any,
-    inputs: Inputs,
-    task: Sequence[str],
-    language: Sequence[str],
-    *,
-    tokens_per_batch: int | None = ...,
-) -> list[Prediction]: ...
 
 
 def predict(
@@ -297,28 +260,12 @@ def _prediction(
     """Put an answer into words; `about` is the kind and the source of the cell."""
     task = config.task(cell.task)
     labels = tuple(task.labels[i] for i in answer.labels)
+    make = partial(Prediction, *cell, *about, item.text, promised=answer.promised)
     if task.type.reads_words:
-        return Prediction(
-            *cell,
-            *about,
-            item.text,
-            words=tuple(item.content),
-            offsets=item.offsets,
-            labels=labels,
-            heads=tuple(answer.heads or ()),
-            confidences=tuple(answer.confidences),
-            promised=answer.promised,
-        )
+        heads, confidences = tuple(answer.heads or ()), tuple(answer.confidences)
+        return make(tuple(item.content), item.offsets, labels, heads, confidences)
     scores = dict(zip(task.labels, answer.probabilities or (), strict=True))
-    return Prediction(
-        *cell,
-        *about,
-        item.text,
-        label=labels[0],
-        scores=scores,
-        confidences=(scores[labels[0]],),
-        promised=answer.promised,
-    )
+    return make(label=labels[0], scores=scores, confidences=(scores[labels[0]],))
 
 
 @dataclass(frozen=True)
@@ -407,10 +354,7 @@ def split_words(text: str) -> list[str]:
 
 
 def label_rows(
-    model: Any,
-    rows: Sequence[Row],
-    cells: Sequence[Cell],
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    model: Any, rows: Sequence[Row], cells: Sequence[Cell], tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> dict[int, Answer]:
     """Label encoded rows; the windows of a long sentence are joined again.
 

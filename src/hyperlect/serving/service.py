@@ -16,7 +16,7 @@ from ..hardware import free_memory
 from ..hypernet import UNTRAINED
 from ..languages import autonym, common, is_right_to_left, name
 from ..model import HyperX
-from ..predict import Prediction, check_inputs, predict
+from ..predict import Prediction, check_inputs
 from ..run_folder import RESULTS
 from ..tasks import TaskType
 from .batching import Entry
@@ -193,8 +193,7 @@ class Service:
     def _predict(self, entries: Sequence[Entry]) -> list[Prediction]:
         if not entries:
             return []
-        return predict(
-            self.model,
+        return self.model.predict(
             [entry.value for entry in entries],
             [entry.task for entry in entries],
             [entry.language for entry in entries],
