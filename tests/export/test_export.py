@@ -162,12 +162,6 @@ def test_quantizing(add_format: AddFormat, tmp_path: Path) -> None:
     assert "before it was quantized" in exported.score
 
 
-def test_a_missing_extra_is_named(add_format: AddFormat, tmp_path: Path) -> None:
-    add_format(extra="onnx", modules=("torch", "no_such_module"))
-    with pytest.raises(HyperlectError, match=r"no_such_module.*hyperlect\[onnx\]"):
-        export(tiny_model(), "made", tmp_path / "out", "pos", "eng")
-
-
 def test_a_folder_that_holds_something_is_left_alone(add_format: AddFormat, tmp_path: Path) -> None:
     add_format()
     (tmp_path / "empty").mkdir()

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import HyperlectError, Problems
 from ..grid import Cell
-from ..heads.labels import ClassificationHead, TaggingHead
-from ..heads.parsing import ParserHead
+from ..heads import ClassificationHead, FactorisedHead, ParserHead, TaggingHead
 from ..hypernet import AdapterWeights
 from ..methods import METHODS
 from ..model import HyperX
@@ -177,8 +176,7 @@ def _head(model: HyperX, cell: Cell) -> tuple[dict[str, Any], dict[str, Tensor]]
     if not _has_heads(model):
         return None
     head, labels = model.head(cell.task), model.task(cell.task).labels
-    encoder: Any = model.backbone.encoder.config
-    state = head.state_dict()
+    encoder, state = model.backbone.encoder.config, head.state_dict()
     config: dict[str, Any] = {
         "num_labels": len(labels),
         "label2id": {label: number for number, label in enumerate(labels)},
@@ -215,9 +213,8 @@ def _write(
 def adapters_usage(model: HyperX, cell: Cell | None) -> str:
     """Return the Python that loads the folder and computes what the model does."""
     assert cell is not None
-    head, library_head = model.head(cell.task), _head(model, cell)
+    library_head = _head(model, cell)
     (_, place), *others = reversed(_stages(model, cell, Path("FOLDER")))
-    reads_logits = isinstance(head, TaggingHead | ClassificationHead)
     if _has_heads(model):
         lines = ["import adapters", 'model = adapters.AutoAdapterModel.from_pretrained("ENCODER")']
     else:
@@ -233,23 +230,40 @@ def adapters_usage(model: HyperX, cell: Cell | None) -> str:
         ]
     else:
         lines += ['model.load_adapter("FOLDER", set_active=True)']
-    if library_head is None:
-        lines += [
+    if library_head and not is_linear(model, cell):
+        lines += ["scores = model(**inputs, word_starts=word_starts)"]
+    else:
+        lines += scoring(model, cell, library_head is not None, place.as_posix())
+    return "\n".join(lines)
+
+
+def is_linear(model: HyperX, cell: Cell) -> bool:
+    """Whether a cell's head is a linear map of states, or of their mean."""
+    return isinstance(model.head(cell.task), TaggingHead | ClassificationHead | FactorisedHead)
+
+
+def scoring(model: HyperX, cell: Cell, carried: bool, place: str = "FOLDER") -> list[str]:
+    """Return the lines of Python that score tokenized `inputs` with what a library loads.
+
+    Args:
+        model, cell: what was exported.
+        carried: whether the library has the head; else its tensors lie in `HEAD`.
+        place: the folder of that file.
+    """
+    lines = ["logits = model(**inputs).logits"]
+    if not carried:
+        lines = [
             "hidden = model(**inputs).last_hidden_state",
             "import safetensors.torch  # the library has no such head",
-            f'head = safetensors.torch.load_file("{place.as_posix()}/{HEAD}")',
+            f'head = safetensors.torch.load_file("{place}/{HEAD}")',
         ]
-        if reads_logits:
-            lines += ['logits = hidden @ head["linear.weight"].T + head["linear.bias"]']
-    elif reads_logits:
-        lines += ["logits = model(**inputs).logits"]
-    else:
-        lines += ["scores = model(**inputs, word_starts=word_starts)"]
-    if isinstance(head, TaggingHead):
-        lines[-1] += "  # a word has those of its first sub-word"
-    if isinstance(head, ClassificationHead):
-        lines += [
-            'mask = inputs["attention_mask"][..., None]  # a text has the mean of its sub-words',
-            "logits = (logits * mask).sum(1) / mask.sum(1)",
-        ]
-    return "\n".join(lines)
+        if not is_linear(model, cell):
+            return lines
+        lines += ['logits = hidden @ head["linear.weight"].T + head["linear.bias"]']
+    if model.task(cell.task).type.reads_words:
+        return [*lines[:-1], f"{lines[-1]}  # a word has those of its first sub-word"]
+    return [
+        *lines,
+        'mask = inputs["attention_mask"][..., None]  # a text has the mean of its sub-words',
+        "logits = (logits * mask).sum(1) / mask.sum(1)",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,9 @@ from ..run_folder import RECIPE
 from ..tasks import TaskType
 
 TEMPLATE = Path(__file__).with_name("card.md")
-CITATION = """@inproceedings{ustun-etal-2022-hyper,
-  title = "Hyper-{X}: A Unified Hypernetwork for Multi-Task Multilingual Transfer",
-  author = {{\\"U}st{\\"u}n, Ahmet and Bisazza, Arianna and Bouma, Gosse and van Noord, Gertjan and
-            Ruder, Sebastian},
-  booktitle = "Proceedings of the 2022 Conference on Empirical Methods in Natural Language
-               Processing",
-  year = "2022",
-  pages = "7934--7949",
-  url = "https://arxiv.org/abs/2205.12148",
-}"""
 # What the hub calls tasks and metrics.
 PIPELINES = {"words": "token-classification", "raw": "fill-mask"}
 METRICS = {TaskType.SPANS.metric: "f1", TaskType.PARSING.metric: "las"}
-SHOWN = 12
 
 
 def model_card(
@@ -92,28 +81,21 @@ def model_card(
         description=str((recipe or {}).get("description", "")).strip(),
         base=base,
         builtin=encoder.reference if encoder.reference in BUILTIN_IDS else "",
-        method=config.method,
-        tasks=[
-            f"`{task.name}` ({task.type}): {listed(task.listed_labels, SHOWN)}"
-            if task.labels
-            else f"`{task.name}` ({task.type})"
-            for task in tasks
-        ],
+        config=config,
         languages=", ".join(f"{name(code)} (`{code}`)" for code in codes),
-        added={name(code): source for code, source in config.added.items()},
         example=example,
         example_input='("One text.", "Another.")' if reads_pairs else '"…"',
-        averages=_averages(results),
+        results=results,
+        name=name,
+        listed=listed,
+        counted=counted,
         strata=STRATA_MEANING if results and any(a.strata for a in results.averages) else "",
-        kinds=_kinds(results),
-        ranges=_ranges(scored),
-        data_table=_data(blocks),
+        blocks=blocks,
+        recipe=recipe,
+        training=training,
+        versions=versions,
         recipe_file=RECIPE,
-        feature_licence=config.language_features.licence if config.language_features else "",
-        cost=_cost(recipe, training, versions),
-        max_length=config.max_length,
         version=__version__,
-        citation=CITATION,
     )
     return f"{str(card).rstrip()}\n"
 
@@ -137,90 +119,3 @@ def _eval_result(cell: CellResult, config: HyperXConfig) -> Any:
         metric_name=metric,
         metric_value=round(cell.value, 2),
     )
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> str:
-    """Write a table in Markdown; the last columns, as many as `numbers`, are set to the right."""
-    rule = ["---"] * (len(columns) - numbers) + ["--:"] * numbers
-    lines = [list(columns), rule, *rows]
-    cells = [[str(value).replace("|", r"\|") for value in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def _averages(results: Results | None) -> str:
-    if results is None:
-        return ""
-    rows = [
-        (
-            a.task,
-            f"{a.kind}: {a.stratum}" if a.stratum else a.kind,
-            a.metric,
-            "n/a" if a.mean is None else f"{a.mean:.1f}",
-            a.cells,
-        )
-        for average in results.averages
-        for a in (average, *average.strata)
-    ]
-    return _table(("task", "kind of cell", "metric", "mean", "cells"), rows, numbers=2)
-
-
-def _kinds(results: Results | None) -> list[tuple[Kind, str]]:
-    """Lay the cells of each kind out, one language a row and one task a column."""
-    tables = []
-    for kind in results.kinds if results else ():
-        assert results is not None
-        cells = {cell.cell: cell for cell in results.cells if cell.kind is kind and cell.applicable}
-        of_kind = {cell.task for cell in cells}
-        tasks = {task: metric for task, metric in results.tasks.items() if task in of_kind}
-        rows = []
-        for code in sorted({cell.language for cell in cells}):
-            of_row = [cells.get(Cell(task, code)) for task in tasks]
-            texts = [f"{c.value:.1f} ({c.examples})" if c and c.scored else "" for c in of_row]
-            rows.append((name(code), f"`{code}`", *texts))
-        columns = ["language", "code", *(f"{task}, {metric}" for task, metric in tasks.items())]
-        if rows:
-            tables.append((kind, _table(columns, rows, numbers=len(tasks))))
-    return tables
-
-
-def _ranges(cells: Sequence[CellResult]) -> str:
-    """Say how often scores lay in the range that was expected of them without labels."""
-    ranged = [cell for cell in cells if cell.expected]
-    inside = sum(cell.as_expected for cell in ranged)
-    return f"{inside} of {counted(len(ranged), 'cell')}" if ranged else ""
-
-
-def _data(blocks: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
-    for block in blocks:
-        source = str(block.get("dataset") or block.get("root") or "files")
-        trained = [code for code, files in block["cells"].items() if files.get("train")]
-        others = len(block["cells"]) - len(trained)
-        shown = listed(trained, SHOWN)
-        rows.append((block["task"], f"`{source}`", block["format"], shown, others))
-    columns = ("task", "source", "format", "trained on", "languages for evaluation alone")
-    return _table(columns, rows, numbers=1) if rows else ""
-
-
-def _cost(
-    recipe: Mapping[str, Any] | None,
-    training: Mapping[str, Any] | None,
-    versions: Mapping[str, Any] | None,
-) -> list[str]:
-    """List what training took, and on what; as far as it is known."""
-    lines = []
-    if training and recipe and "seconds" in training:
-        settings = recipe["training"]
-        batch = f"{settings['batch_size']} rows"
-        if settings.get("tokens"):
-            batch = f"{settings['tokens']} sub-words"
-        steps = f"{counted(int(training['steps']), 'step')} of {batch}"
-        lines.append(f"{steps} in {training['seconds'] / 60:,.1f} minutes, seed {settings['seed']}")
-    if training and training.get("trained_parameters"):
-        lines.append(f"{counted(int(training['trained_parameters']), 'trained parameter')}")
-    if versions:
-        processes = counted(int(versions.get("processes", 1)), "process")
-        lines.append(f"{versions['device']}; {processes}, precision {versions['precision']}")
-        libraries = ("hyperlect", "torch", "transformers")
-        lines.append(", ".join(f"{library} {versions[library]}" for library in libraries))
-    return lines

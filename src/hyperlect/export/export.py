@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -45,8 +44,6 @@ class Format:
         holds_encoder: whether the encoder's weights are inside.
         whole: whether it can hold all cells at once.
         quantizes: whether it can be quantized.
-        extra: the extra of hyperlect that writing it needs.
-        modules: what that extra installs.
     """
 
     reader: str
@@ -55,8 +52,6 @@ class Format:
     holds_encoder: bool = False
     whole: bool = False
     quantizes: bool = False
-    extra: str = ""
-    modules: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
@@ -64,14 +59,7 @@ FORMATS: dict[str, Format] = {
     "peft": Format("the library peft", export_peft, peft_usage),
     "merged": Format("transformers", export_merged, merged_usage, holds_encoder=True),
     "onnx": Format(
-        "onnxruntime",
-        export_onnx,
-        onnx_usage,
-        holds_encoder=True,
-        whole=True,
-        quantizes=True,
-        extra="onnx",
-        modules=("onnx", "onnxruntime", "onnxscript"),
+        "onnxruntime", export_onnx, onnx_usage, holds_encoder=True, whole=True, quantizes=True
     ),
 }
 """The formats by name."""
@@ -118,8 +106,8 @@ def export(
 
     Raises:
         UnknownNameError: there is no such format, task or language.
-        HyperlectError: the format cannot carry the model; the message says why. Or a cell or an
-            extra is missing.
+        HyperlectError: the format cannot carry the model; the message says why. Or a cell or a
+            package is missing.
         RunError: the folder holds something, or cannot be written.
     """
     if format not in FORMATS:
@@ -128,18 +116,12 @@ def export(
     cell = _cell(model, format, task, language)
     if quantize and not chosen.quantizes:
         raise HyperlectError(f"The format {format} cannot be quantized.")
-    if missing := [module for module in chosen.modules if find_spec(module) is None]:
-        raise HyperlectError(
-            f"The format {format} needs {' and '.join(missing)}. Install the extra: pip install "
-            f'"hyperlect[{chosen.extra}]"'
-        )
     if model.config.train_layer_norms and not (chosen.holds_encoder or encoder):
         raise HyperlectError(
             f"The format {format} does not hold the encoder, whose LayerNorms were trained. Write "
             "the trained encoder too: --encoder, or encoder=True."
         )
     options: dict[str, Any] = {"quantize": quantize} if quantize else {}
-    hosted: Any = model.backbone.encoder
     # What stands for a language that was not trained is in place only inside the block.
     with model.described({cell.language: ()} if cell else {}), _new_folder(folder) as partial:
         chosen.write(model, cell, partial, **options)
@@ -149,7 +131,7 @@ def export(
         if quantize:
             exported = exported._replace(score=f"{exported.score}, before it was quantized")
         write_text(partial / "README.md", _readme(model, chosen, cell, exported, encoder))
-    place = folder / ENCODER if encoder else hosted.name_or_path
+    place = folder / ENCODER if encoder else model.backbone.encoder.name_or_path
     usage = exported.usage.replace("FOLDER", str(folder)).replace("ENCODER", str(place))
     return exported._replace(usage=usage)
 

@@ -93,16 +93,12 @@ def push_to_hub(
                 f"{repository} holds something else than a model of hyperlect: "
                 f"{listed(others, 5)}. Name another repository."
             )
-        operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-            for name, content in files.items()
-        ]
         old = sorted(present.intersection(PUBLIC) - files.keys())
-        operations += [CommitOperationDelete(path_in_repo=name) for name in old]
+        changes: list[Any] = [CommitOperationAdd(*file) for file in files.items()]
+        changes += map(CommitOperationDelete, old)
         message = f"Push a model of hyperlect {__version__}"
-        commit = api.create_commit(
-            repository, operations, commit_message=message, revision=revision
-        )
+        options: dict[str, Any] = {"commit_message": message, "revision": revision}
+        commit = api.create_commit(repository, changes, **options)
     return str(commit.commit_url)
 
 

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from ..backbone.loading import quiet
 from ..errors import HyperlectError
 from ..grid import Cell
-from ..heads import ClassificationHead, FactorisedHead, TaggingHead
+from ..heads import FactorisedHead
 from ..model import HyperX
 from ..run_folder import save_tensors
-from .adapters import HEAD
+from .adapters import HEAD, is_linear, scoring
 
 CLASSIFIER = "classifier"
 """The linear layer of token classification in transformers."""
@@ -65,7 +65,7 @@ def merged_usage(model: HyperX, cell: Cell | None) -> str:
     target = empty_model(model, cell)
     kind = auto_class(target)
     lines = [f"from transformers import {kind}", f'model = {kind}.from_pretrained("FOLDER")']
-    return "\n".join([*lines, *scoring(model, cell, target)])
+    return "\n".join([*lines, *scoring(model, cell, has_classifier(target))])
 
 
 def lora_factors(model: HyperX, cell: Cell) -> dict[str, tuple[Tensor, Tensor]]:
@@ -126,10 +126,10 @@ def empty_model(model: HyperX, cell: Cell) -> Any:
     """
     from transformers import AutoModel, AutoModelForTokenClassification
 
-    encoder: Any = model.backbone.encoder
-    config = copy.deepcopy(encoder.config)
+    plain = model.backbone.encoder.config
+    config = copy.deepcopy(plain)
     with torch.device("meta"):
-        if _is_linear(model, cell):
+        if is_linear(model, cell):
             labels = model.task(cell.task).labels
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: number for number, label in enumerate(labels)}
@@ -137,12 +137,7 @@ def empty_model(model: HyperX, cell: Cell) -> Any:
             if has_classifier(target):
                 return target
         pooler = {"add_pooling_layer": False} if model.backbone.family.pooler else {}
-        plain = copy.deepcopy(encoder.config)
-        return AutoModel.from_config(plain, dtype=torch.float32, **pooler)
-
-
-def _is_linear(model: HyperX, cell: Cell) -> bool:
-    return isinstance(model.head(cell.task), TaggingHead | ClassificationHead | FactorisedHead)
+        return AutoModel.from_config(copy.deepcopy(plain), dtype=torch.float32, **pooler)
 
 
 def has_classifier(target: Any) -> bool:
@@ -155,25 +150,3 @@ def has_classifier(target: Any) -> bool:
 def auto_class(target: Any) -> str:
     """Return the class of transformers that loads a model of `empty_model`."""
     return "AutoModelForTokenClassification" if has_classifier(target) else "AutoModel"
-
-
-def scoring(model: HyperX, cell: Cell, target: Any) -> list[str]:
-    """Return the lines of Python that score tokenized `inputs` with what `empty_model` gives."""
-    head = model.head(cell.task)
-    lines = ["logits = model(**inputs).logits"]
-    if not has_classifier(target):
-        lines = [
-            "hidden = model(**inputs).last_hidden_state",
-            "import safetensors.torch  # transformers has no such head",
-            f'head = safetensors.torch.load_file("FOLDER/{HEAD}")',
-        ]
-        if not _is_linear(model, cell):
-            return lines
-        lines += ['logits = hidden @ head["linear.weight"].T + head["linear.bias"]']
-    if isinstance(head, TaggingHead) or (isinstance(head, FactorisedHead) and head.words):
-        return [*lines[:-1], f"{lines[-1]}  # a word has those of its first sub-word"]
-    return [
-        *lines,
-        'mask = inputs["attention_mask"][..., None]  # a text has the mean of its sub-words',
-        "logits = (logits * mask).sum(1) / mask.sum(1)",
-    ]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -37,14 +37,14 @@ from ..data.batching import Batch, TaskRows, WordIndex
 from ..data.corpus import file_digest
 from ..data.encoding import makes_types
 from ..errors import HyperlectError, RunError
-from ..grid import Cell, Grid
+from ..grid import Cell
 from ..heads import HEADS, Encoded, Head, HeadOptions, ParseScores
 from ..heads.parsing import PairScores, PairTable
 from ..hypernet import UNTRAINED, RowGroups
 from ..model import HyperX, HyperXConfig
-from ..model.config import malformed
+from ..model.config import Configured, malformed
 from ..model.hyperx import HyperXOutput, add_changes
-from ..predict import predict
+from ..predict import Inputs, predict
 from ..run_folder import ONNX, ONNX_GRAPH, read_json, write_json
 from ..tasks import Task, TaskType
 
@@ -184,15 +184,9 @@ def export_onnx(
     graph = _Graph(model.eval(), cell).eval()
     axes = graph.axes()
     sizes = {"row": 2, "subword": 7, "word_subword": 5, "sentence": 3, "word": 4}
-    inputs = {
-        name: torch.ones([sizes[axis] for axis in of_input], dtype=torch.int64)
-        for name, of_input in axes.items()
-    }
+    inputs = {name: torch.ones([sizes[axis] for axis in of]).long() for name, of in axes.items()}
     dims = {axis: torch.export.Dim(axis) for of_input in axes.values() for axis in of_input}
-    shapes = {
-        name: {place: dims[axis] for place, axis in enumerate(of_input)}
-        for name, of_input in axes.items()
-    }
+    shapes = {name: dict(enumerate(dims[axis] for axis in of)) for name, of in axes.items()}
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             graph,
@@ -222,12 +216,10 @@ def export_onnx(
     if config.language_features:  # a path of this machine; the graph reads no typology
         features = replace(config.language_features, typology=None)
         config = replace(config, language_features=features)
-    numbers = {
-        "task": {task.name: config.index(Cell(task.name, "eng"))[0] for task in graph.tasks},
-        "language": {
-            code: config.index(Cell(graph.tasks[0].name, code))[1] for code in config.languages
-        },
-    }
+    first = graph.tasks[0].name
+    of_tasks = {task.name: config.index(Cell(task.name, "eng"))[0] for task in graph.tasks}
+    of_languages = {code: config.index(Cell(first, code))[1] for code in config.languages}
+    numbers = {"task": of_tasks, "language": of_languages}
     described = {
         name: {"axes": of_input} | ({"values": numbers[name]} if name in numbers else {})
         for name, of_input in axes.items()
@@ -316,7 +308,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in sorted(folder.glob(f"{ONNX_GRAPH}*"))}
 
 
-class OnnxModel:
+class OnnxModel(Configured):
     """An exported model in onnxruntime, as `predict.predict` uses a `HyperX`.
 
     Args:
@@ -360,31 +352,12 @@ class OnnxModel:
             raise RunError(f"{folder / ONNX_GRAPH} cannot be read: {error}.") from error
         self._inputs = {node.name for node in self.session.get_inputs()}
 
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks by name."""
-        return self.config.task_names
-
-    @property
-    def languages(self) -> list[str]:
-        """The languages with a vector of their own."""
-        return list(self.config.languages)
-
-    @property
-    def grid(self) -> Grid:
-        """Which cells were trained."""
-        return self.config.grid
-
     def task(self, name: str) -> Task:
         """Return a task that the graph has. Raises `HyperlectError` for another one."""
         task = self.config.task(name)
         if self.cell is not None and name != self.cell.task:
             raise HyperlectError(f"The export holds the cell {self.cell} alone, and not {name}.")
         return task
-
-    def language_source(self, language: str) -> str:
-        """Return whose vector represents a language; see `HyperXConfig.language_source`."""
-        return self.config.language_source(language)
 
     @cached_property
     def _heads(self) -> dict[str, Head]:
@@ -400,18 +373,12 @@ class OnnxModel:
         """Return the head of a task, which splits and decodes scores."""
         return self._heads[task]
 
-    @contextmanager
-    def cached_weights(self) -> Iterator[None]:
-        """Do nothing: each forward pass generates the weights of its cells."""
-        yield
-
-    def described(self, texts: Mapping[str, Sequence[Any]]) -> Any:
-        """Do nothing: the graph cannot read features of languages."""
-        return nullcontext()
-
-    def eval_mode(self) -> Any:
+    def eval_mode(self, *_: Any) -> Any:
         """Do nothing: a graph is always in evaluation mode."""
         return nullcontext()
+
+    # Each pass generates the weights of its cells, and no graph can read features of languages.
+    cached_weights = described = eval_mode
 
     def run(self, batch: Batch) -> HyperXOutput:
         """Run a collated batch, and score the rows of each task.
@@ -443,10 +410,7 @@ class OnnxModel:
             outputs = [f"logits.{name}" for name in others]
             if parser is not None:
                 outputs += [f"arcs.{parser}", f"relations.{parser}"]
-            arrays = self.session.run(
-                outputs,
-                {name: np.asarray(inputs[name]) for name in self._inputs},
-            )
+            arrays = self.session.run(outputs, {n: np.asarray(inputs[n]) for n in self._inputs})
             tensors = [torch.from_numpy(array) for array in arrays]
             for name in others:
                 scores[name] = _of_rows(tensors.pop(0), batch.tasks[name])
@@ -456,13 +420,7 @@ class OnnxModel:
             others = []
         return HyperXOutput(torch.empty(0), scores)
 
-    def predict(
-        self,
-        inputs: Iterable[str | Sequence[str]],
-        task: Any,
-        language: str | Sequence[str],
-        **options: Any,
-    ) -> Any:
+    def predict(self, inputs: Inputs, task: Any, language: Any, **options: Any) -> Any:
         """Predict as `HyperX.predict` does; see `predict.predict`."""
         return predict(self, inputs, task, language, **options)
 

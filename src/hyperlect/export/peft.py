@@ -12,16 +12,8 @@ from ..backbone import BUILTIN
 from ..grid import Cell
 from ..model import HyperX
 from ..run_folder import save_tensors, write_json
-from .adapters import HEAD
-from .merged import (
-    CLASSIFIER,
-    auto_class,
-    empty_model,
-    has_classifier,
-    head_tensors,
-    lora_factors,
-    scoring,
-)
+from .adapters import HEAD, scoring
+from .merged import CLASSIFIER, auto_class, empty_model, has_classifier, head_tensors, lora_factors
 
 _INSIDE = "base_model.model."
 
@@ -86,4 +78,4 @@ def peft_usage(model: HyperX, cell: Cell | None) -> str:
         f'encoder = {kind}.from_pretrained("ENCODER"{named})',
         'model = PeftModel.from_pretrained(encoder, "FOLDER")',
     ]
-    return "\n".join([*lines, *scoring(model, cell, target)])
+    return "\n".join([*lines, *scoring(model, cell, has_classifier(target))])

@@ -202,13 +202,12 @@ class MlmHead(LabelHead):
     @classmethod
     def start(cls, task: Task, backbone: Backbone, options: HeadOptions) -> MlmHead:
         """Make the head that training starts from; an untied decoder copies the embeddings."""
-        pretrained = backbone.mlm_start
-        if pretrained is None:
-            head = cls(backbone.hidden_size, backbone.vocabulary)
-        else:
-            sizes = (backbone.hidden_size, backbone.vocabulary)
+        sizes = (backbone.hidden_size, backbone.vocabulary)
+        if pretrained := backbone.mlm_start:
             head = cls(*sizes, pretrained.activation, pretrained.eps)
             head.load_state_dict(pretrained.state)
+        else:
+            head = cls(*sizes)
         if not options.tied_decoder:
             head.decoder = nn.Parameter(backbone.word_embeddings.detach().clone())
         return head
