@@ -22,21 +22,14 @@ from ..data.corpus import read_corpus
 from ..data.readers import SPLITS, Split
 from ..data.sampling import evenly
 from ..data.typology import URIEL, Typology
-from ..errors import (
-    DataError,
-    HyperlectError,
-    Problems,
-    UnknownNameError,
-    UnreachableError,
-    unknown,
-)
+from ..errors import DataError, HyperlectError, Problems, UnknownNameError, unknown
 from ..grid import Cell, Grid, Kind, Stratum
 from ..hardware import Precision, choose_device
 from ..languages import encoder_languages, languages_in, resolve
 from ..model import HyperX
 from ..predict import TOKENS_PER_BATCH, forward_rows, label_rows, split_words
 from ..recipe import Recipe, load_recipe
-from ..recipe.corpora import overlaps, read_corpora
+from ..recipe.corpora import compare_files, read_corpora
 from ..run_folder import RECIPE, TRAINING, read_json
 from ..tasks import Task, TaskType
 from .metrics import Score, score, score_trees
@@ -262,11 +255,9 @@ def evaluate_run(
     training = read_json(run / TRAINING, remedy)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if files:
-        encoded_files = {
-            cell: encode_file(recipe, cell, path, model) for cell, path in files.items()
-        }
-        rows = {cell: encoded for cell, (_, encoded) in encoded_files.items()}
-        _compare_with_training(recipe, model, {c: e for c, (e, _) in encoded_files.items()})
+        read = {cell: encode_file(recipe, cell, path, model) for cell, path in files.items()}
+        rows = {cell: encoded for cell, (_, encoded) in read.items()}
+        _compare_with_training(recipe, model, {str(c): data for c, (data, _) in read.items()})
     else:
         chosen = _choose(list(recipe.cells(split)), cells, split)
         corpora = read_corpora(recipe, [split], model.tasks, chosen)
@@ -293,22 +284,18 @@ def evaluate_run(
     return results
 
 
-def _compare_with_training(recipe: Recipe, model: HyperX, files: Mapping[Cell, Dataset]) -> None:
+def _compare_with_training(recipe: Recipe, model: HyperX, files: Mapping[str, Dataset]) -> None:
     """Look for sentences of other files among the training data; warn of some, refuse all.
 
     Raises:
         DataError: a file is, or is contained in, the training data.
     """
-    try:
-        corpora = read_corpora(recipe, ["train"], model.tasks)
-    except (DataError, UnreachableError) as error:
-        warnings.warn(
-            f"It was not checked whether the run was trained on it. {error}", stacklevel=3
-        )
-        return
-    train = {f"{cell} train": examples for (_, cell), examples in corpora.examples.items()}
+    shared, reason = compare_files(recipe, "train", files, model.tasks)
+    if reason:
+        unchecked = f"It was not checked whether the run was trained on it. {reason}"
+        warnings.warn(unchecked, stacklevel=3)
     problems = Problems()
-    for overlap in overlaps(train, {str(cell): examples for cell, examples in files.items()}):
+    for overlap in shared:
         if overlap.refused:
             problems.add(str(overlap))
         else:

@@ -101,8 +101,7 @@ class CellResult(BaseModel):
     @property
     def as_expected(self) -> bool:
         """Whether the score lies in the range that was expected."""
-        inside = self.expected and self.expected.low <= self.value <= self.expected.high
-        return bool(inside)
+        return bool(self.expected and self.expected.low <= self.value <= self.expected.high)
 
     @property
     def applicable(self) -> bool:
@@ -142,15 +141,9 @@ class Average(BaseModel):
     def of(cls, cells: Sequence[CellResult], stratum: str = "") -> Average:
         """Average cells of one task and kind."""
         scores = [cell.score for cell in cells if cell.score is not None]
-        return cls(
-            task=cells[0].task,
-            kind=cells[0].kind,
-            metric=cells[0].metric,
-            mean=sum(scores) / len(scores) if scores else None,
-            cells=len(scores),
-            not_applicable=len(cells) - len(scores),
-            stratum=stratum,
-        )
+        about = cells[0].model_dump(include={"task", "kind", "metric"})
+        mean, lacking = sum(scores) / len(scores) if scores else None, len(cells) - len(scores)
+        return cls(**about, mean=mean, cells=len(scores), not_applicable=lacking, stratum=stratum)
 
 
 class Results(BaseModel):
@@ -202,13 +195,10 @@ def is_perplexity(metric: str) -> bool:
 
 def averages(cells: Iterable[CellResult]) -> list[Average]:
     """Average scores by task and kind, each with its strata, in the order of tasks and `Kind`."""
-    groups: dict[tuple[str, Kind], list[CellResult]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.task, cell.kind].append(cell)
-    tasks = list(dict.fromkeys(task for task, _ in groups))
+    cells = list(cells)
     result = []
-    for place in product(tasks, Kind):
-        if group := groups.get(place):
+    for task, kind in product(dict.fromkeys(cell.task for cell in cells), Kind):
+        if group := [cell for cell in cells if (cell.task, cell.kind) == (task, kind)]:
             divided = {s: [cell for cell in group if cell.stratum == s] for s in STRATA}
             strata = tuple(Average.of(of, str(s)) for s, of in divided.items() if of)
             if strata[0].stratum == str(Stratum()):  # nothing is known of any cell
@@ -255,9 +245,8 @@ def write_results(folder: Path, results: Results) -> None:
     }
     data = {"format_version": EXAMPLES_VERSION, "cells": cells}
     write_json(folder / EXAMPLES, data, indent=None)
-    write_json(
-        folder / RESULTS, results.model_dump(mode="json")
-    )  # last: it says that the run is done
+    # Last: it says that the run is done.
+    write_json(folder / RESULTS, results.model_dump(mode="json"))
 
 
 def read_examples(folder: Path) -> dict[Cell, NDArray[np.int64]]:

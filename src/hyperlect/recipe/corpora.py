@@ -250,6 +250,32 @@ def overlaps(train: Mapping[str, Dataset], evaluation: Mapping[str, Dataset]) ->
     return shared
 
 
+def compare_files(
+    recipe: Recipe,
+    split: Split,
+    files: Mapping[str, Dataset],
+    tasks: Mapping[str, Task],
+    cells: Collection[Cell] | None = None,
+) -> tuple[list[Overlap], str]:
+    """Compare other files with the data of a recipe.
+
+    Args:
+        recipe: whose data.
+        split: which split of it: with "train", the files are evaluation data, else training data.
+        files: names → rows, as for `overlaps`.
+        tasks, cells: as for `read_corpora`.
+
+    Returns:
+        What they share; and why they were not compared, if the data cannot be read.
+    """
+    try:
+        examples = read_corpora(recipe, [split], tasks, cells).examples
+    except (DataError, UnreachableError) as error:
+        return [], str(error)
+    data = {f"{cell} {split}": dataset for (_, cell), dataset in examples.items()}
+    return overlaps(data, files) if split == "train" else overlaps(files, data), ""
+
+
 def _digests(dataset: Dataset) -> Iterator[tuple[str, set[bytes]]]:
     """The file of each row, and digests of its words and of its text: mostly one and the same."""
     columns = [arrow_column(dataset, name) for name in ("file", "words", "text", "pair")]

@@ -17,7 +17,6 @@ from ..errors import (
     DataError,
     HyperlectError,
     Problems,
-    UnreachableError,
     counted,
     listed,
 )
@@ -29,7 +28,7 @@ from ..hardware import choose_device, versions
 from ..languages import resolve
 from ..model import HyperX, HyperXConfig
 from ..recipe import Recipe, load_recipe
-from ..recipe.corpora import overlaps, read_corpora
+from ..recipe.corpora import compare_files
 from ..recipe.schema import CellFiles, DataBlock, LimitSection
 from ..run_folder import (
     ADDED,
@@ -243,14 +242,11 @@ def _labelled(
     tested = [cell for cell in recipe.cells("test") if cell.language == code]
     if not (labels and tested):
         return rows, contents
-    try:
-        corpora = read_corpora(recipe, ["test"], model.tasks, tested)
-    except (DataError, UnreachableError) as error:
-        notes.append(f"It was not checked whether the labels are test data of the run. {error}")
-        return rows, contents
-    test = {f"{cell} test": data for (_, cell), data in corpora.examples.items()}
+    shared, reason = compare_files(recipe, "test", examples, model.tasks, tested)
+    if reason:
+        notes.append(f"It was not checked whether the labels are test data of the run. {reason}")
     problems = Problems()
-    for overlap in overlaps(examples, test):
+    for overlap in shared:
         problems.add(str(overlap))
     problems.raise_if_any(DataError, "Labelled sentences are test data of the run:")
     return rows, contents
