@@ -33,9 +33,9 @@ from hyperlect.training.schedule import (
     learning_rate,
     make_optimizer,
     make_sampler,
-    peak_rate,
     plan_phases,
     seed_everything,
+    setting_of,
 )
 
 from ..project import go_on, train, write_data, write_project
@@ -168,7 +168,8 @@ def test_a_part_namemay_have_its_own_rate() -> None:
 
 def test_the_narrowest_part_namewith_a_rate_counts() -> None:
     settings = section(learning_rates={"languages": 1e-2, "source": 1e-3, "adapters": 1.0})
-    rates = {name: peak_rate(name, settings) for name in NAMES}
+    by_part, default = settings.learning_rates, settings.learning_rate
+    rates = {name: setting_of(name, by_part, default) for name in NAMES}
     expected = {"languages": 1e-2, "source": 1e-3, "adapters": 1.0}
     # The generator writes adapters, and is none itself.
     assert rates == {name: expected.get(part_name, 1e-2) for name, part_name in NAMES.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ..run_folder import LOG, METRICS, TENSORBOARD, read_events, sync, write_text, writing
 
@@ -42,15 +42,9 @@ class Monitor:
         self.clock = time.monotonic()
         self._shown: dict[str, float] = {}
         self._writer: Any = None
-        self._progress = Progress(
-            TextColumn("[bold]training"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=run is None,
-        )
+        columns = ("[bold]training", BarColumn(bar_width=20), MofNCompleteColumn())
+        rest = ("{task.fields[note]}", TimeRemainingColumn(compact=True))
+        self._progress = Progress(*columns, *rest, console=console, disable=run is None)
         self._bar = self._progress.add_task("training", total=steps, completed=start, note="")
         if run is not None and (run / METRICS).is_file():
             _drop_after(run / METRICS, start)

@@ -57,10 +57,14 @@ def any_process(here: bool, accelerator: Accelerator) -> bool:
 
     One that stopped a step before the others would leave them waiting for its gradients.
     """
-    if accelerator.num_processes == 1:
-        return here
-    flag: Any = torch.tensor([float(here)], device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
+    return bool(summed(torch.tensor([float(here)]), accelerator).item() > 0)
+
+
+def summed(tensor: Tensor, accelerator: Accelerator | None) -> Tensor:
+    """Sum a tensor over all processes; it is returned as it is where there is only one."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return tensor
+    return accelerator.reduce(tensor.to(accelerator.device), "sum")  # type: ignore[no-any-return]
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
@@ -77,15 +81,13 @@ def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) 
     if accelerator.num_processes == 1:
         return
     parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
-    touched: Any = torch.tensor([float(p.grad is not None) for p in parameters])
-    touched = accelerator.reduce(touched.to(accelerator.device), "sum")
+    touched = summed(torch.tensor([float(p.grad is not None) for p in parameters]), accelerator)
     for parameter, count in zip(parameters, touched.tolist(), strict=True):
         if count and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
-        summed: Any = accelerator.reduce(parameters_to_vector(gradients), "sum")
-        vector_to_parameters(summed, gradients)
+        vector_to_parameters(summed(parameters_to_vector(gradients), accelerator), gradients)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:

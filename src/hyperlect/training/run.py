@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +127,14 @@ def resume(
 
 def _train(recipe: Recipe, run: Path, device: str, console: Console, resume: bool) -> Path:
     accelerator = make_accelerator(device)
-    with losing_a_process(run):
-        return _train_together(recipe, run, accelerator, console, resume)
-
-
-def _train_together(
-    recipe: Recipe, run: Path, accelerator: Accelerator, console: Console, resume: bool
-) -> Path:
-    accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
-    with locked(run) if accelerator.is_main_process else nullcontext():  # for all
+    is_main = accelerator.is_main_process
+    with losing_a_process(run), ExitStack() as end:
+        accelerator.wait_for_everyone()  # no process makes the folder before all have looked at it
+        if is_main:  # for all
+            end.enter_context(locked(run))
         begins = not checkpoints(run)
         accelerator.wait_for_everyone()
-        if begins and accelerator.is_main_process:  # perhaps once more, after an early death
+        if begins and is_main:  # perhaps once more, after an early death
             with writing(run):
                 for path in (run / METRICS, *run.glob("*.partial")):
                     path.unlink(missing_ok=True)
@@ -149,10 +145,10 @@ def _train_together(
         if not begins:
             notes += trainer.resume()
         finished = trainer.state.finished
-        if accelerator.is_main_process:
+        if is_main:
             _begin(trainer, notes)
         state, warnings = trainer.train(), trainer.warnings()
-        if accelerator.is_main_process:
+        if is_main:
             _finish(run, trainer, state, warnings)
             seconds = f"{state.step} steps in {state.seconds:.0f} seconds of training"
             say(run, console, "This run was finished before." if finished else seconds)
@@ -182,35 +178,22 @@ def _prepare(
         notes += warm_start(model, start) if start else []
     # All splits, so that every problem of the data shows now.
     rows = corpora.encode(model.tokenizer, model.max_length)
-    by_split = {
-        split: {cell: encoded for (name, cell), encoded in rows.items() if name == split}
+    train, dev = (
+        {cell: encoded for (name, cell), encoded in rows.items() if name == split}
         for split in ("train", "dev")
-    }
+    )
     if begins and model.features is not None:
         model.to(accelerator.device)
         texts: dict[str, list[Any]] = {}
-        for cell, encoded in by_split["train"].items():
+        for cell, encoded in train.items():
             texts.setdefault(cell.language, []).append(encoded)
         model.set_features(texts, known=start.config.languages if start else ())
         notes += feature_notes(model)
-    trainer = Trainer(
-        model,
-        rows=by_split["train"],
-        dev=by_split["dev"],
-        recipe=recipe,
-        run=run,
-        accelerator=accelerator,
-        console=console,
-        precision=precision,
-    )
-    return trainer, notes
+    return Trainer(model, train, dev, recipe, run, accelerator, console, precision), notes
 
 
 def rerun(
-    run: str | Path,
-    steps: int,
-    console: Console | None = None,
-    recipe: Recipe | None = None,
+    run: str | Path, steps: int, console: Console | None = None, recipe: Recipe | None = None
 ) -> int:
     """Train the first steps of a run again, and compare with what it recorded.
 
@@ -231,12 +214,10 @@ def rerun(
             what of hardware, libraries and data is not as it was.
     """
     run = require_run(Path(run))
-    kept = [
-        event
-        for _, event in read_events(run / METRICS)
-        if event.get("event") in ("start", "trace") and event["step"] <= steps
-    ]
-    by_step = {event["step"]: event for event in reversed(kept)}  # the first of each step
+    by_step: dict[int, Any] = {}
+    for _, event in read_events(run / METRICS):
+        if event.get("event") in ("start", "trace") and event["step"] <= steps:
+            by_step.setdefault(event["step"], event)  # the first of each step
     last = max(by_step, default=0)
     if 0 not in by_step or not last:
         raise RunError(f"{run} has recorded no steps to compare with; new runs do.")
@@ -254,7 +235,7 @@ def rerun(
     reasons = f"This may come from {'; '.join(changes)}." if changes else _NO_CHANGE
     heading = f"The first {last} steps of {run} are not as they were. {reasons}"
     problems.raise_if_any(RunError, heading)
-    return int(last)
+    return last
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
@@ -309,6 +290,7 @@ def _finish(run: Path, trainer: Trainer, state: State, warnings: list[str]) -> N
     save_model(run, model)
     if not (run / TRUST).is_file():
         measure_trust(model, trainer.rows, trainer.dev, trainer.recipe).write(run)
+    trained = model.own_parameters().values()
     summary = {
         "steps": state.step,
         "seconds": round(state.seconds, 2),
@@ -316,11 +298,7 @@ def _finish(run: Path, trainer: Trainer, state: State, warnings: list[str]) -> N
         "best": state.best,
         "examples": state.examples,
         "warnings": warnings,
-        "trained_parameters": sum(
-            parameter.numel()
-            for parameter in model.own_parameters().values()
-            if parameter.requires_grad
-        ),
+        "trained_parameters": sum(p.numel() for p in trained if p.requires_grad),
     }
     for warning in warnings:
         say(run, trainer.console, f"warning: {warning}")

@@ -39,17 +39,14 @@ _PARTS: dict[str, tuple[Part, ...]] = {
 }
 
 
-def peak_rate(name: str, settings: TrainingSection) -> float:
-    """Return a parameter's peak rate: that of the narrowest of its parts that has one."""
-    return _of_parts(name, settings.learning_rates, settings.learning_rate)
+def setting_of(name: str, settings: Mapping[Part, float], default: float) -> float:
+    """Return a parameter's peak rate or weight decay: that of the narrowest of its parts with one.
 
-
-def weight_decay(name: str, settings: TrainingSection) -> float:
-    """Return a parameter's weight decay: that of the narrowest of its parts that has one."""
-    return _of_parts(name, settings.weight_decays, settings.weight_decay)
-
-
-def _of_parts(name: str, settings: Mapping[Part, float], default: float) -> float:
+    Args:
+        name: of the parameter in the model.
+        settings: by part.
+        default: of parameters whose parts have none.
+    """
     parts = next(parts for prefix, parts in _PARTS.items() if name.startswith(prefix))
     return next((settings[part] for part in parts if part in settings), default)
 
@@ -68,17 +65,15 @@ def make_optimizer(
     """
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        divided = isinstance(parameter, DTensor)
-        key = peak_rate(name, settings), weight_decay(name, settings), divided
-        groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": group, "peak": peak, "weight_decay": decay}
-            for (peak, decay, _), group in groups.items()
-        ],
-        lr=settings.learning_rate,
-        fused=device in ("cpu", "cuda"),
-    )
+        peak = setting_of(name, settings.learning_rates, settings.learning_rate)
+        decay = setting_of(name, settings.weight_decays, settings.weight_decay)
+        groups.setdefault((peak, decay, isinstance(parameter, DTensor)), []).append(parameter)
+    options = [
+        {"params": group, "peak": peak, "weight_decay": decay}
+        for (peak, decay, _), group in groups.items()
+    ]
+    fused = device in ("cpu", "cuda")
+    return torch.optim.AdamW(options, lr=settings.learning_rate, fused=fused)
 
 
 def learning_rate(step: int, peak: float, *, warmup: int, steps: int, decay: str) -> float:
@@ -142,11 +137,6 @@ class Phase:
     shares: Mapping[str, float]
     frozen: tuple[str, ...] = ()
 
-    def unfreeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Let those of the parameters have gradients that are trained in this phase."""
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(not name.startswith(self.frozen))
-
     def set_rates(
         self, optimizer: torch.optim.Optimizer, step: int, settings: TrainingSection
     ) -> float:
@@ -166,10 +156,7 @@ class Phase:
 
 
 def plan_phases(
-    model: HyperX,
-    rows: Mapping[Cell, Any],
-    settings: TrainingSection,
-    shares: Mapping[str, float],
+    model: HyperX, rows: Mapping[Cell, Any], settings: TrainingSection, shares: Mapping[str, float]
 ) -> list[Phase]:
     """Return the phases in which a model's method trains it.
 
@@ -204,11 +191,8 @@ def plan_phases(
     labelling = [task for task in model.tasks if task not in text_tasks]
     text = sum(chance for cell, chance in probabilities.items() if cell.task in text_tasks)
     turn = min(max(round(text * settings.steps), 1), settings.steps - 1)
-    reading_heads, labelling_heads = (
-        [f"heads.{task}." for task in tasks] for tasks in (reading, labelling)
-    )
-    later = ["adapters.tasks.", *labelling_heads]
-    earlier = ["backbone.", "adapters.languages.", *reading_heads]
+    later = ["adapters.tasks.", *(f"heads.{task}." for task in labelling)]
+    earlier = ["backbone.", "adapters.languages.", *(f"heads.{task}." for task in reading)]
     return [
         phase("language adapters", 0, turn, reading, later),
         phase("task adapters", turn, settings.steps, labelling, earlier),

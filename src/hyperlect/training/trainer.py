@@ -40,6 +40,7 @@ from .processes import (
     clip_gradients,
     gather,
     sum_gradients,
+    summed,
     whole,
 )
 from .schedule import (
@@ -240,7 +241,8 @@ class Trainer:
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        phase.unfreeze(self.parameters)
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(not name.startswith(phase.frozen))
         self.loader = Loader(self.model, phase.rows, self.settings, phase.shares, self.accelerator)
 
     def train(self) -> State:
@@ -251,13 +253,8 @@ class Trainer:
             HyperlectError: a loss or gradient is not finite, or something cannot be written; says
                 which checkpoint is the last.
         """
-        monitor = Monitor(
-            self.run if self.accelerator.is_main_process else None,
-            self.settings.steps,
-            self.state.step,
-            self.console,
-            losses=self.state.losses,
-        )
+        run, steps = self.run if self.accelerator.is_main_process else None, self.settings.steps
+        monitor = Monitor(run, steps, self.state.step, self.console, self.state.losses)
         try:
             with monitor, self.stop, self._computing(monitor.say):
                 if not self.state.finished:
@@ -352,8 +349,7 @@ class Trainer:
             idle = [name for name in map(str, self.rows) if name not in self.state.examples]
             if idle:
                 lines.append(f"never trained, as no step drew from them: {listed(idle)}")
-        still = [name for name in self.parameters if not self._has_learnt(name)]
-        if still:
+        if still := [name for name in self.parameters if not self._has_learnt(name)]:
             lines.append(f"without any gradient: {listed(still, 10)}")
         for task, value in self.state.constant.items():
             lines.append(f"{task}: the dev score, {value:.2f}, is that of a constant answer")
@@ -518,12 +514,11 @@ def task_weights(
         tasks: all tasks, in the same order in every process.
         accelerator: the processes; one if None.
     """
-    counts: Any = torch.zeros(len(tasks), 2)
+    counts = torch.zeros(len(tasks), 2)
     for batch in batches:
         for name, rows in batch.tasks.items():
             counts[tasks.index(name)] += torch.tensor([rows.examples, rows.units])
-    if accelerator is not None and accelerator.num_processes > 1:
-        counts = accelerator.reduce(counts.to(accelerator.device), "sum").cpu()
+    counts = summed(counts, accelerator).cpu()
     total = float(counts[:, 0].sum())
     pairs = zip(tasks, counts.tolist(), strict=True)
     return {task: (examples / total, units) for task, (examples, units) in pairs}
@@ -579,9 +574,7 @@ def read_losses(
     for batch, task, loss in read:
         sums[task] = sums[task] + loss * batch.tasks[task].units
     tokens = norm.new_tensor(float(sum(batch.tokens for batch in batches)))
-    totals: Any = torch.stack([*sums.values(), tokens])
-    if accelerator is not None and accelerator.num_processes > 1:
-        totals = accelerator.reduce(totals, "sum")
+    totals = summed(torch.stack([*sums.values(), tokens]), accelerator)
     # A GPU waits at each reading.
     length, *values = torch.stack([norm, *totals, *(loss for *_, loss in read)]).tolist()
     faults: dict[str, list[Drawn]] = {}
