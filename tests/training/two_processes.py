@@ -84,6 +84,7 @@ def main() -> None:
         start(load_recipe(UNEVEN, SHORT), FOLDER / "diverges", "cpu")
     except HyperlectError as error:
         (FOLDER / f"diverged-{RANK}").write_text(str(error))
+    broken.clear()
     try:
         start(load_recipe(MIXED), FOLDER / "run", "cpu")
     except Interrupted:
