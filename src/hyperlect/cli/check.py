@@ -173,10 +173,8 @@ def _check_labels(corpora: Corpora) -> None:
     for (_, cell), examples in corpora.examples.items():
         task = corpora.tasks[cell.task]
         if task.labels:
-            try:
+            with problems.collecting():
                 label_ids(examples, task)
-            except DataError as error:
-                problems.extend(error)
     problems.raise_if_any(DataError, "The data cannot be used as it stands:")
 
 
