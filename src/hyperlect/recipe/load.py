@@ -268,7 +268,8 @@ def _block(loc: Loc, block: DataBlock, recipe: Recipe, document: Document) -> It
 def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Iterator[Fault]:
     """Find a format that cannot hold the task, and fields that it does not have or lacks."""
     form, reader = block.format, READERS[block.format]
-    fitting = [known for known in READERS if _holds(known, task_type)]
+    holding = ("table", "words", "raw") if task_type.reads == "raw" else ("table", task_type.reads)
+    fitting = [name for name, known in READERS.items() if known.holds in holding]
     if form not in fitting:
         what = f"cannot hold a task of type {task_type}"
         yield (*loc, "format"), f"{form} {what}; use one of {', '.join(fitting)}"
@@ -290,12 +291,6 @@ def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Ite
         what = f"do not say which column holds the {' and the '.join(missing)}"
         form_of_all = ", ".join(f"{field}: …" for field in known)
         yield (*loc, "fields"), f"{what}; write fields: {{{form_of_all}}}"
-
-
-def _holds(form: str, task_type: TaskType) -> bool:
-    holds = READERS[form].holds
-    words = task_type.reads_words and holds == "words"
-    return holds == "table" or words or task_type.reads == "raw"
 
 
 def _files(recipe: Recipe, document: Document) -> Iterator[Fault]:
