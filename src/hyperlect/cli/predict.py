@@ -146,7 +146,8 @@ def predict(
         plain = (file != "-", target, form, word, comment, strip_prefix, quoted, like, adapt)
         if any(plain) or engine != "auto" or not inputs:
             others = "--language, --field, --device and --precision"
-            raise HyperlectError(f"--output goes with --input, and besides only with {others}.")
+            hint = f"Of the options for one file, {others} go with it"
+            raise HyperlectError(f"--output takes its files from --input. {hint}.")
         folder = require_run(Path(run), finished=True, recipe=False)
         with libraries():
             from ..bulk import Settings, predict_files

@@ -294,10 +294,8 @@ def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Ite
 
 
 def _files(recipe: Recipe, document: Document) -> Iterator[Fault]:
-    start = recipe.start_from
-    if start and not (
-        Path(start).is_dir() or is_hub_id(start) or ("start_from",) in document.unset
-    ):
+    start = recipe.start_from if ("start_from",) not in document.unset else None
+    if start and not (Path(start).is_dir() or is_hub_id(start)):
         yield ("start_from",), _missing("run", Path(recipe.path(start)))
     if not Path(recipe.folder).is_dir():
         yield ("folder",), f"there is no folder {recipe.folder}"
