@@ -28,7 +28,8 @@ from typing import IO, Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data.readers import MAX_TREE_WORDS, Source, conllu_sentences
+from .data.examples import MAX_TREE_WORDS
+from .data.readers import Source, conllu_sentences
 from .errors import DataError, HyperlectError, Interrupted, Problems, RunError, listed, unknown
 from .experiment.engines import start_ray
 from .grid import Cell

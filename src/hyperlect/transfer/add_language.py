@@ -125,7 +125,7 @@ def add_language(
     notes: list[str] = []
     has_recipe = (run / RECIPE).is_file()
     recipe = load_recipe(run / RECIPE, check_files=False) if has_recipe else None
-    if trained == "all" and not (labels or (text and recipe and recipe.text_task)):
+    if trained == "all" and not (labels or (text and recipe and recipe.text_tasks)):
         data = "labels; or raw text, if the run has a task of type mlm"
         raise HyperlectError(f"To train everything, give {data}.")
     labelled, sentences = _labelled(model, recipe, code, labels, notes) if recipe else ({}, [])
@@ -305,9 +305,9 @@ def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None
         cells = {code: CellFiles(train=(str(Path(path).absolute()),))}
         changes = {"cells": cells, "root": None, "limit": LimitSection()}
         blocks.append(like.model_copy(update=changes))
-    if text is not None and recipe.text_task:
+    if text is not None and recipe.text_tasks:
         cells = {code: CellFiles(train=(str(Path(text).absolute()),))}
-        blocks.append(DataBlock(task=recipe.text_task, format="text", cells=cells))
+        blocks.append(DataBlock(task=recipe.text_tasks[0], format="text", cells=cells))
     return recipe.model_copy(update={"data": tuple(blocks)})
 
 
