@@ -206,7 +206,7 @@ def recipe(data: bytes) -> None:
         warnings.simplefilter("ignore")
         try:
             loaded = load_recipe(path, overrides, check_files=False)
-            loaded.notes(12, 512)
+            loaded.notes(512)
         except RecipeError as error:
             str(error).encode()
             if error.problems:

@@ -626,6 +626,17 @@ def test_batches_in_threads_are_as_one_after_another(model: HyperX, precision: A
             assert mine[task].confidences == pytest.approx(other[task].confidences, abs=1e-5)
 
 
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("count", "batches"), [(8, [4, 4]), (6, [6])])
+def test_few_rows_are_shared_out_over_the_threads(
+    model: HyperX, count: int, batches: list[int]
+) -> None:
+    rows = encode_inputs([["the", "cat"] * 25] * count, POS, model.tokenizer, 64)
+    assert {len(row["input_ids"]) for row in rows} == {52}
+    run = forward_rows(model, rows, [Cell("pos", "eng")] * count)
+    assert [len(batch.indices) for batch, _ in run] == batches
+
+
 def test_a_pass_in_one_thread_may_end_inside_a_layer_of_another(model: HyperX) -> None:
     first_inside, second_inside, first_ended = (threading.Event() for _ in range(3))
     layers = model.backbone.family.insertion_points(model.backbone.encoder, 2, "layer")

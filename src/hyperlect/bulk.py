@@ -21,31 +21,23 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data.readers import MAX_TREE_WORDS, Source, conllu_sentences
-from .errors import DataError, HyperlectError, Interrupted, Problems, RunError, listed, nearest
+from .data.examples import MAX_TREE_WORDS
+from .data.readers import Source, conllu_sentences
+from .errors import DataError, HyperlectError, Interrupted, Problems, RunError, listed, unknown
 from .experiment.engines import start_ray
 from .grid import Cell
 from .hardware import Arithmetic, choose_device
 from .model import HyperX
 from .model.config import HyperXConfig, read_config
 from .predict import Prediction, split_words
-from .run_folder import (
-    LOCK,
-    MODEL,
-    WEIGHTS,
-    expanded,
-    locked,
-    read_json,
-    replacing,
-    write_json,
-)
+from .run_folder import LOCK, MODEL, WEIGHTS, expanded, locked, read_json, replacing, write_json
 from .tasks import Task, TaskType
 
 FORMAT_VERSION = 1
@@ -127,8 +119,7 @@ class Shard:
         return f"{self.number:06d}.json"
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What a job did, all restarts together.
 
     Attributes:
@@ -188,14 +179,16 @@ def predict_files(
             shards = _open_job(run, paths, output, settings, config)
         for partial in output.rglob("*.partial"):  # of a process that was killed
             partial.unlink()
-        missing = [shard for shard in shards if not _is_done(output, shard)]
+        about = output / ABOUT
+        done = {s for s in shards if (about / s.record).is_file() and (output / s.file).is_file()}
+        missing = [shard for shard in shards if shard not in done]
         work = (str(run.absolute()), str(output.absolute()), settings, device)
         if ray is None:
             results: Iterator[int] = map(_Worker(*work).tag, missing)
         else:
             results = _on_ray(work, missing, ray, workers)
-        total, left = (sum(shard.rows for shard in some) for some in (shards, missing))
-        _follow(results if missing else iter(()), total, left, console)
+        total = sum(shard.rows for shard in shards)
+        _follow(results if missing else iter(()), sum(s.rows for s in done), total, console)
         return _summary(output, shards)
 
 
@@ -218,8 +211,7 @@ def _check(settings: Settings, config: HyperXConfig) -> None:
     roles = ROLES[tasks[0].type.reads]
     for role in settings.fields:
         if role not in roles:
-            hint = nearest(role, roles)
-            raise HyperlectError(f'--field has no role "{role}" here.{hint} Roles: {listed(roles)}')
+            raise unknown("role of --field", role, roles)
 
 
 def _paths(inputs: Sequence[str], output: Path) -> list[Path]:
@@ -282,12 +274,9 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any], output: Path) ->
     problems = Problems()
     old, new = before["files"], now["files"]
     for path in sorted(old.keys() | new.keys()):
-        if path not in new:
-            problems.add("this input is missing now", file=path)
-        elif path not in old:
-            problems.add("this input is new", file=path)
-        elif old[path] != new[path]:
-            problems.add("this input has changed", file=path)
+        if old.get(path) != new.get(path):
+            change = "has changed" if path in old else "is new"
+            problems.add(f"this input {change if path in new else 'is missing now'}", file=path)
     if before["run"] != now["run"]:
         problems.add("the model is another one, or was trained further", key="RUN")
     for key in now.keys() - {"files", "run"}:
@@ -316,8 +305,7 @@ def _cut(
         needed += _columns(settings, config.task(settings.tasks[0]), names).values()
         for name in needed:
             if name not in names:
-                known = f"{nearest(name, names)} Columns: {listed(names)}"
-                problems.add(f'there is no column "{name}".{known}', file=str(path))
+                problems.add(str(unknown("column", name, names)), file=str(path))
         for name in set(ADDED) & set(names):
             problems.add(f'the output has a column "{name}" too; rename it', file=str(path))
         return rows, [0] * math.ceil(rows / settings.shard_rows)
@@ -411,15 +399,10 @@ def _parquet_rows(shard: Shard) -> Any:
 
     end = shard.start + shard.rows
     with pq.ParquetFile(shard.path) as file:
-        groups: list[int] = []
-        at = first = 0
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if at < end and at + rows > shard.start:
-                first = first if groups else at
-                groups.append(group)
-            at += rows
-        batches, at = [], first
+        sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        bounds = list(accumulate(sizes, initial=0))
+        groups = [g for g, (a, b) in enumerate(pairwise(bounds)) if a < end and b > shard.start]
+        batches, at = [], bounds[groups[0]]
         for batch in file.iter_batches(shard.rows, groups):
             low, high = max(0, shard.start - at), min(len(batch), end - at)
             if low < high:
@@ -428,8 +411,7 @@ def _parquet_rows(shard: Shard) -> Any:
             if at >= end:
                 break
         # Metadata of pandas and datasets would describe the columns without the predictions.
-        table = pyarrow.Table.from_batches(batches, file.schema_arrow)
-        return table.replace_schema_metadata(None)
+        return pyarrow.Table.from_batches(batches, file.schema_arrow).replace_schema_metadata(None)
 
 
 def tag(model: HyperX, shard: Shard, output: Path, settings: Settings) -> dict[str, Any]:
@@ -482,27 +464,23 @@ def _predict(
     errors: dict[int, str] = {}
     values: dict[int, tuple[Any, str]] = {}
     for row, record in enumerate(records):
-        if isinstance(record, str):
-            errors[row] = record
-            continue
-        language = settings.language or record.get(settings.language_column)
-        code, error = usable(language) if isinstance(language, str) else ("", "")
-        if not code:
-            errors[row] = error or f"the language must be a text, not {language!r:.40}"
-            continue
         try:
+            if isinstance(record, str):
+                raise ValueError(record)
+            language = settings.language or record.get(settings.language_column)
+            if not isinstance(language, str):
+                raise ValueError(f"the language must be a text, not {language!r:.40}")
+            code, error = usable(language)
+            if error:
+                raise ValueError(error)
             values[row] = _value(record, form, settings, tasks), code
-        except ValueError as error_of_value:
-            errors[row] = str(error_of_value)
+        except ValueError as error_of_row:
+            errors[row] = str(error_of_row)
     while rows := list(values):
-        flat = [(*values[row], name) for row in rows for name in names]
+        flat = [(value, name, code) for value, code in values.values() for name in names]
+        contents, of_tasks, codes = map(list, zip(*flat, strict=True))
         try:
-            predictions = model.predict(
-                [value for value, _, _ in flat],
-                [name for _, _, name in flat],
-                [code for _, code, _ in flat],
-                precision=settings.precision,
-            )
+            predictions = model.predict(contents, of_tasks, codes, precision=settings.precision)
         except DataError as error:  # it names every input that is wrong
             for problem in error.problems:
                 row = rows[int(problem.key.removeprefix("input ")) // len(names)]
@@ -533,8 +511,7 @@ def _value(record: Mapping[str, Any], form: str, settings: Settings, tasks: Sequ
             raise ValueError(f'"{column}" is empty')
         if role == "words":
             value = value.split() if isinstance(value, str) else value
-            blank = isinstance(value, list) and [w for w in value if w is None or w == ""]
-            if blank:
+            if isinstance(value, list) and any(word is None or word == "" for word in value):
                 raise ValueError(f'a word of "{column}" is empty')
         values[role] = value
     content: Any = values["words"] if "words" in values else values["text"]
@@ -567,11 +544,8 @@ def _arrow_type(tasks: Sequence[Task]) -> Any:
     text, number, share = pa.string(), pa.int32(), pa.float32()
     of_tasks = []
     for task in tasks:
-        columns = {
-            "kind": text,
-            "label": text,
-            "scores": pa.struct([(n, share) for n in task.labels]),
-        }
+        scores = pa.struct([(label, share) for label in task.labels])
+        columns = {"kind": text, "label": text, "scores": scores}
         if task.type.reads_words:
             columns = {"kind": text, "labels": pa.list_(text), "confidences": pa.list_(share)}
         if task.type is TaskType.PARSING:
@@ -593,11 +567,9 @@ def _write(stream: IO[bytes], kept: Any, added: tuple[Any, ...], tasks: Sequence
     if isinstance(kept, list):
         for row, *values in zip(kept, numbers, predictions, errors, strict=True):
             record = row | dict(zip(ADDED, (path, *values), strict=True))
-            try:
-                line = json.dumps(record, ensure_ascii=False).encode()
-            except UnicodeEncodeError:  # half of a surrogate pair, in the input
-                line = json.dumps(record).encode()
-            stream.write(line + b"\n")
+            line = json.dumps(record, ensure_ascii=False)
+            # Half of a surrogate pair, in the input, is written out as JSON does it.
+            stream.write(line.encode(errors="backslashreplace") + b"\n")
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -607,10 +579,6 @@ def _write(stream: IO[bytes], kept: Any, added: tuple[Any, ...], tasks: Sequence
     for name, column, kind in zip(ADDED, columns, types, strict=True):
         kept = kept.append_column(name, pa.array(column, kind))
     pq.write_table(kept, stream)
-
-
-def _is_done(output: Path, shard: Shard) -> bool:
-    return (output / ABOUT / shard.record).is_file() and (output / shard.file).is_file()
 
 
 def _summary(output: Path, shards: Sequence[Shard]) -> Summary:
@@ -670,9 +638,8 @@ def _on_ray(
         workers = workers or (int(available["GPU"]) if gpus else len(machines))
         workers = min(workers, len(shards))
         if workers > available["CPU"]:
-            raise HyperlectError(
-                f"The Ray cluster has {available['CPU']:g} CPUs, too few for {workers} workers."
-            )
+            few = f"{available['CPU']:g} CPUs, too few for {workers} workers"
+            raise HyperlectError(f"The Ray cluster has {few}.")
         least = min(machine["CPU"] for machine in machines)
         cpus = max(1, int(min(least, available["CPU"] // workers)))
         if gpus:
@@ -701,24 +668,16 @@ def _on_ray(
         ray.shutdown()
 
 
-def _follow(results: Iterator[int], total: int, left: int, console: Console) -> None:
-    """Show the progress of a job until its end."""
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows, {task.fields[speed]} a second,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=console,
-    )
+def _follow(results: Iterator[int], done: int, total: int, console: Console) -> None:
+    """Show the progress of a job until its end; `done` rows were done before."""
+    speeds = TextColumn("rows, {task.fields[speed]} a second,")
+    columns = (BarColumn(), MofNCompleteColumn(), speeds, TimeRemainingColumn(), TextColumn("left"))
     began = time.monotonic()
-    with bar:
-        task = bar.add_task("", total=total, completed=total - left, speed="?")
-        done = 0
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, completed=done, speed="?")
         try:
-            for rows in results:
-                done += rows
-                speed = f"{done / (time.monotonic() - began):,.0f}"
-                bar.update(task, advance=rows, speed=speed)
+            for rows in accumulate(results):
+                speed = f"{rows / (time.monotonic() - began):,.0f}"
+                bar.update(task, completed=done + rows, speed=speed)
         except KeyboardInterrupt:
             raise Interrupted("Stopped. The same command continues.") from None

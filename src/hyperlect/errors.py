@@ -7,8 +7,10 @@ message without a traceback. A message says what is wrong, where, and what to do
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a `name` that is not among the `known` ones of its sort (`what`)."""
     known = list(known)
-    return UnknownNameError(
-        f'Unknown {what} "{name}".{nearest(name, known)} Known: {listed(known)}.'
-    )
+    hint = f"{nearest(name, known)} Known: {listed(known)}."
+    return UnknownNameError(f'Unknown {what} "{name}".{hint}')
 
 
-def listed(names: Sequence[str], shown: int = 40) -> str:
-    """List names with commas, at most `shown` of them; ``none`` without any."""
+def listed(things: Iterable[Any], shown: int = 40) -> str:
+    """List things with commas, at most `shown` of them; ``none`` without any."""
+    names = list(map(str, things))
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return (", ".join(names[:shown]) or "none") + more
 
@@ -141,10 +143,14 @@ class Problems:
         else:
             self._more += problem not in self._found
 
-    def extend(self, error: HyperlectError) -> None:
-        """Note every problem of an error, or the error itself where it lists none."""
-        self._found |= dict.fromkeys(error.problems or (Problem(str(error)),))
-        self._more += error.more
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Note the problems of a `DataError` that ends the block, or the error if it has none."""
+        try:
+            yield
+        except DataError as error:
+            self._found |= dict.fromkeys(error.problems or (Problem(str(error)),))
+            self._more += error.more
 
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -52,13 +52,7 @@ class Kind(StrEnum):
         return _MARKS[self]
 
 
-_MARKS = {
-    Kind.SUPERVISED: "●",
-    Kind.UNSEEN_COMBINATION: "◐",
-    Kind.TEXT_ONLY: "◔",
-    Kind.UNTOUCHED: "○",
-}
-
+_MARKS = dict(zip(Kind, "●◐◔○", strict=True))
 _MEANINGS = {
     Kind.SUPERVISED: "this task was trained on labelled data in this language",
     Kind.UNSEEN_COMBINATION: "the task and the language were both trained, not together",
@@ -81,12 +75,10 @@ class Stratum(NamedTuple):
     related: bool | None = None
 
     def __str__(self) -> str:
-        texts = (
-            {True: "known to the encoder", False: "new to the encoder", None: ""},
-            {True: "related", False: "unrelated", None: ""},
-        )
-        named = (text[value] for text, value in zip(texts, self, strict=True))
-        return ", ".join(filter(None, named)) or "not known"
+        known = {True: "known to the encoder", False: "new to the encoder", None: ""}
+        related = {True: "related", False: "unrelated", None: ""}
+        texts = (known[self.known_to_encoder], related[self.related])
+        return ", ".join(filter(None, texts)) or "not known"
 
 
 STRATA = tuple(Stratum(*pair) for pair in product((True, False, None), repeat=2))
@@ -111,12 +103,9 @@ class Grid:
     def __init__(self, trained: Iterable[Cell], text_tasks: Iterable[str] = ()) -> None:
         self.trained = frozenset(Cell(*cell) for cell in trained)
         self.text_tasks = frozenset(text_tasks)
-        self.labelled_languages = frozenset(
-            cell.language for cell in self.trained if cell.task not in self.text_tasks
-        )
-        self.text_languages = frozenset(
-            cell.language for cell in self.trained if cell.task in self.text_tasks
-        )
+        of_text = {cell for cell in self.trained if cell.task in self.text_tasks}
+        self.text_languages = frozenset(cell.language for cell in of_text)
+        self.labelled_languages = frozenset(cell.language for cell in self.trained - of_text)
 
     @property
     def languages(self) -> list[str]:

@@ -5,29 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from .errors import HyperlectError, unknown
+from .errors import HyperlectError, listed, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision = Literal["fp32", "tf32", "bf16"]
 Arithmetic = Literal["auto", Precision]
 """A precision, or "auto": the one that `fast_precision` says."""
-_ARITHMETIC = (
-    "ATEN_",
-    "CUBLAS",
-    "CUDNN_",
-    "DNNL_",
-    "KMP_",
-    "MKL_",
-    "NVIDIA_TF32",
-    "OMP_",
-    "ONEDNN",
-)
+_ARITHMETIC = re.compile(r"(ATEN_|CUBLAS|CUDNN_|DNNL_|KMP_|MKL_|NVIDIA_TF32|OMP_|ONEDNN)")
 """How names of environment variables begin that decide how torch computes."""
 
 
@@ -42,18 +33,13 @@ def choose_device(device: str = "auto") -> str:
 
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    usable = [name for name, is_there in available.items() if is_there]
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    usable = [*(name for name, is_there in gpus.items() if is_there), "cpu"]
     if device == "auto":
         return usable[0]
     if device not in usable:
-        raise HyperlectError(
-            f'This machine has no device "{device}". Choose one of: {", ".join(usable)}.'
-        )
+        hint = f"Choose one of: {listed(usable)}."
+        raise HyperlectError(f'This machine has no device "{device}". {hint}')
     return device
 
 
@@ -166,7 +152,7 @@ def versions(device: str, precision: Precision, processes: int = 1) -> dict[str,
     # The processor's instructions that torch uses decide the last digits, too.
     cpu = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    settings = [f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith(_ARITHMETIC)]
+    settings = [f"{n}={v}" for n, v in sorted(os.environ.items()) if _ARITHMETIC.match(n)]
     return {
         **{name: metadata.version(name) for name in (*packages, "numpy")},
         "source": source.hexdigest()[:12],
@@ -191,8 +177,5 @@ def version_changes(before: Mapping[str, object], now: Mapping[str, str]) -> lis
     old = {**now, **before}
     if old["precision"] == "no":  # earlier versions called fp32 so
         old["precision"] = "fp32"
-    return [
-        f"{name} {value or 'empty'} (before: {old[name] or 'empty'})"
-        for name, value in now.items()
-        if value != old[name] and name != "platform"
-    ]
+    changed = [name for name in now if now[name] != old[name] and name != "platform"]
+    return [f"{name} {now[name] or 'empty'} (before: {old[name] or 'empty'})" for name in changed]

@@ -72,16 +72,12 @@ _PRETRAINED = {
     ),
 }
 
-# The encoders of each list, by the last part of their names. Those of e5 continue from XLM-R, and
+# The encoders of each list, by the last part of their names. All of e5 continue from XLM-R, and
 # mDeBERTa was pretrained on the same text.
 _ENCODERS = {
-    "xlm-r": (
-        "builtin:e5-small", "xlm-roberta-base", "xlm-roberta-large", "multilingual-e5-small",
-        "multilingual-e5-base", "multilingual-e5-large", "multilingual-e5-large-instruct",
-        "mdeberta-v3-base",
-    ),
-    "mbert": ("bert-base-multilingual-cased", "distilbert-base-multilingual-cased"),
-}  # fmt: skip
+    "xlm-r": r"builtin:e5-small|xlm-roberta-(base|large)|multilingual-e5-.+|mdeberta-v3-base",
+    "mbert": r"(distil)?bert-base-multilingual-cased",
+}
 
 # Codes for the absence or the mixture of languages: no row of a grid.
 _NO_LANGUAGE = frozenset({"mis", "mul", "und", "zxx"})
@@ -123,10 +119,9 @@ def resolve(code: str, wikipedia: bool = False) -> str:
     first, second = (_from_name, _from_tag) if "-" in code else (_from_tag, _from_name)
     language = _WIKIPEDIAS.get(key) or first(code) or second(code)
     if language in _GROUPS.split():
-        raise UnknownNameError(
-            f'"{code}" is a group of languages ({name(str(language))}). Name one of them; for data '
-            "in several use a private code (qaa to qtz)."
-        )
+        what = f'"{code}" is a group of languages ({name(str(language))})'
+        hint = "for data in several use a private code (qaa to qtz)"
+        raise UnknownNameError(f"{what}. Name one of them; {hint}.")
     if language is None or language in _NO_LANGUAGE:
         raise UnknownNameError(
             f'Unknown language "{code}".{_suggestion(code)} Write an ISO 639-3 code ("fao"), a '
@@ -176,7 +171,7 @@ def encoder_languages(encoder: str) -> frozenset[str] | None:
         encoder: its id on the hub, its folder, or "builtin:e5-small".
     """
     last = encoder.rstrip("/").rpartition("/")[2]
-    names = [key for key, encoders in _ENCODERS.items() if last in encoders]
+    names = [key for key, pattern in _ENCODERS.items() if re.fullmatch(pattern, last)]
     return languages_in(names) if names else None
 
 
@@ -191,7 +186,7 @@ def languages_in(names: Iterable[str]) -> frozenset[str]:
         try:
             codes.update(_PRETRAINED[key].split() if key in _PRETRAINED else [resolve(key)])
         except UnknownNameError as error:
-            lists = f"{nearest(key, _PRETRAINED)} The lists are {listed([*_PRETRAINED])}."
+            lists = f"{nearest(key, _PRETRAINED)} The lists are {listed(_PRETRAINED)}."
             raise UnknownNameError(f"{error}{lists}") from None
     return frozenset(codes)
 

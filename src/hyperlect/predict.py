@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ Inputs = Iterable[str | Sequence[str]]
 TOKENS_PER_BATCH = 4096
 TOKENS_ON_CPU = 1024
 """In `predict`, where larger batches were measured to be slower: they leave the cache."""
+LEAST_SHARE = 192
+"""Sub-words. Of fewer, two threads make one batch as fast as a batch each."""
 
 # A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
 # points, commas and colons between digits). Han characters stand alone, since word boundaries are
@@ -395,7 +398,8 @@ def forward_rows(
     """Run encoded rows through the model, longest first, without gradients.
 
     On a CPU as many batches run at a time as torch has threads (`torch.set_num_threads`), each on
-    one of them: threads that share one batch wait for each other at every operation.
+    one of them: threads that share one batch wait for each other at every operation. Few rows are
+    shared out so that every thread has a batch.
 
     Args:
         model, rows, cells, tokens_per_batch: as for `label_rows`.
@@ -408,11 +412,15 @@ def forward_rows(
         HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    planned = by_length(lengths, tokens_per_batch)
     threads = torch.get_num_threads()
     # Switching from training to evaluation and back is of the whole model, not of a thread.
-    alone = threads == 1 or len(planned) == 1 or getattr(model, "training", True)
-    if alone or model.device.type != "cpu" or model.backbone.training:
+    training = getattr(model, "training", True) or model.backbone.training
+    if threads == 1 or training or model.device.type != "cpu":
+        threads = 0
+    elif (share := math.ceil(sum(lengths) / threads)) >= LEAST_SHARE:
+        tokens_per_batch = min(tokens_per_batch, share)
+    planned = by_length(lengths, tokens_per_batch)
+    if len(planned) < threads:
         threads = 0
 
     def batches() -> Iterator[Batch]:

@@ -14,7 +14,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from .errors import Problems, RunError, listed, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Tensors = Mapping[str, Tensor]
 
 RECIPE = "recipe.yaml"
 MODEL, WEIGHTS = "model.json", "model.safetensors"
@@ -183,9 +185,7 @@ def locked(run: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise RunError(
-                f"Another process is working on {run}. Wait for it, or stop it."
-            ) from None
+            raise RunError(f"Another process works on {run}. Wait for it, or stop it.") from None
     try:
         yield
     finally:
@@ -241,19 +241,13 @@ def sync(path: Path) -> None:
     Raises:
         OSError: a file cannot be written, perhaps since the disk is full.
     """
-    if path.is_dir():
-        with suppress(OSError):  # Windows and some file systems cannot
-            _sync(path, os.O_RDONLY)
-    else:
-        _sync(path, os.O_RDWR)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    is_folder = path.is_dir()
+    with suppress(OSError) if is_folder else nullcontext():  # Windows and some systems cannot
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -291,9 +285,8 @@ def read_json(path: Path, remedy: str = "", version: int | None = None) -> dict[
     if version is not None and (written := data.pop("format_version", None)) != version:
         newer = isinstance(written, int) and written > version
         hint = " A newer version wrote it: pip install --upgrade hyperlect" if newer else ""
-        raise RunError(
-            f"{path} has format_version {written}; this version of hyperlect reads {version}.{hint}"
-        )
+        expected = f"this version of hyperlect reads {version}.{hint}"
+        raise RunError(f"{path} has format_version {written}; {expected}")
     return data
 
 
@@ -305,9 +298,7 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
-def read_events(
-    path: Path, problems: Problems | None = None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_events(path: Path, problems: Problems | None = None) -> Iterator[tuple[int, Any]]:
     """Yield the events of a log of training, each a JSON object with its step, and their lines.
 
     A last line that was cut off is passed over, since a crash or a look at a running training may
@@ -329,9 +320,7 @@ def read_events(
             problems.add("not an event of training. Remove the line.", number)
 
 
-def save_tensors(
-    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(tensors: Tensors, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to a safetensors file, whole or not at all; with some texts about them.
 
     A checksum of every tensor, and one of the texts, is written too. Equal tensors and texts give
@@ -362,7 +351,7 @@ def save_tensors(
         partial.chmod(mode)  # safetensors makes its files readable by their owner alone
 
 
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Tensors) -> str:
     """Return the SHA-256 of tensors, with their names, types and shapes."""
     import torch
 
@@ -374,7 +363,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _checksums(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str, str]:
+def _checksums(tensors: Tensors, texts: Mapping[str, str]) -> dict[str, str]:
     """Return the CRC-32 of each tensor with its type and shape, and (without a name) of the texts.
 
     It finds damage of any sort, many times faster than a cryptographic digest. It is no seal.
@@ -430,9 +419,7 @@ def load_tensors_and_metadata(
     return tensors, texts
 
 
-def load_exactly(
-    target: Mapping[str, Tensor], state: Mapping[str, Tensor], file: str | Path = ""
-) -> None:
+def load_exactly(target: Tensors, state: Tensors, file: str | Path = "") -> None:
     """Copy `state`, which is what `file` holds, into `target` in place; into shares, theirs.
 
     Raises:
@@ -461,9 +448,8 @@ def load_exactly(
                 from torch.distributed.tensor import distribute_tensor
 
                 value = value.to(share.device)  # every process has the whole: nothing is sent
-                value = distribute_tensor(
-                    value, share.device_mesh, share.placements, src_data_rank=None
-                )
+                layout = share.device_mesh, share.placements
+                value = distribute_tensor(value, *layout, src_data_rank=None)
             tensor.copy_(value)
 
 
@@ -486,19 +472,14 @@ def locate(
         folder = _download(str(source), revision, [*names, *more])
     for name in names:
         if not (folder / name).is_file():
-            raise RunError(
-                f"{source} holds no trained model: {name} is missing. Name a folder that "
-                "`hyperlect train` made."
-            )
+            hint = "Name a folder that `hyperlect train` made."
+            raise RunError(f"{source} holds no trained model: {name} is missing. {hint}")
     return folder
 
 
 def expanded(path: str | Path) -> Path:
     """Return a path with ``~`` filled in; as it is where there is no such user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib's raises without a user)
 
 
 def relative(path: str | Path, folder: str | Path) -> str:
@@ -533,15 +514,9 @@ def _download(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     reachable = hub_is_reachable(hub_id)
+    options: Any = {"allow_patterns": list(names), "local_files_only": not reachable}
     try:
-        return Path(
-            snapshot_download(
-                hub_id,
-                revision=revision,
-                allow_patterns=list(names),
-                local_files_only=not reachable,
-            )
-        )
+        return Path(snapshot_download(hub_id, revision=revision, **options))
     except (OSError, ValueError) as error:  # the base classes of what the hub's client raises
         reason = str(error).strip().split("\n")[0]
         if not reachable:

@@ -14,7 +14,7 @@ import numpy as np
 from spacy.attrs import DEP, HEAD
 from spacy.language import Language
 from spacy.pipeline import Pipe
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, Token
 from spacy.util import minibatch
 
 from .errors import HyperlectError, UnknownNameError
@@ -24,8 +24,8 @@ from .tasks import UPOS, Task, TaskType
 if TYPE_CHECKING:
     from .predict import Prediction
 
-Sentence = Sequence[int]
-"""The places in a document of the words of a sentence; white space is no word."""
+Sentence = Sequence[Token]
+"""The words of a sentence; white space is no word."""
 Predicted = Sequence[tuple[Sentence, "Prediction"]]
 
 
@@ -97,10 +97,8 @@ class HyperlectComponent(Pipe):  # type: ignore[misc]
         for task in map(model.task, tasks):
             attribute = _attribute(task)
             if attribute in self.attributes.values():
-                raise HyperlectError(
-                    f'The task "{task.name}" sets {attribute}, as another task does. Name the '
-                    "tasks in the config, as tasks."
-                )
+                what = f'The task "{task.name}" sets {attribute}, as another task does'
+                raise HyperlectError(f"{what}. Name the tasks in the config, as tasks.")
             self.attributes[task.name] = attribute
 
     def __call__(self, doc: Doc) -> Doc:
@@ -121,16 +119,12 @@ class HyperlectComponent(Pipe):  # type: ignore[misc]
 
     def _set(self, docs: Sequence[Doc]) -> None:
         sentences = [list(_sentences(doc)) for doc in docs]
-        words = [
-            [doc[place].text for place in places]
-            for doc, of_doc in zip(docs, sentences, strict=True)
-            for places in of_doc
-        ]
+        words = [[token.text for token in tokens] for of_doc in sentences for tokens in of_doc]
         predictions = iter(self.model.predict(words, list(self.attributes), self.language))
         for doc, of_doc in zip(docs, sentences, strict=True):
-            answers = [(places, next(predictions)) for places in of_doc]
+            answers = [(tokens, next(predictions)) for tokens in of_doc]
             for task, attribute in self.attributes.items():
-                _SETTERS[attribute](doc, [(places, by_task[task]) for places, by_task in answers])
+                _SETTERS[attribute](doc, [(tokens, by_task[task]) for tokens, by_task in answers])
 
 
 def _attribute(task: Task) -> str:
@@ -145,33 +139,26 @@ def _attribute(task: Task) -> str:
 def _sentences(doc: Doc) -> Iterator[Sentence]:
     spans = doc.sents if doc.has_annotation("SENT_START") else [doc[:]]
     for span in spans:
-        if places := [token.i for token in span if not token.is_space]:
-            yield places
+        if tokens := [token for token in span if not token.is_space]:
+            yield tokens
+
+
+def _set_labels(doc: Doc, predicted: Predicted, attribute: str = "tag_") -> None:
+    for tokens, prediction in predicted:
+        for token, label in zip(tokens, prediction.labels, strict=True):
+            setattr(token, attribute, label)
 
 
 def _set_pos(doc: Doc, predicted: Predicted) -> None:
     for token in doc:
         if token.is_space:
             token.pos_ = "SPACE"
-    for places, prediction in predicted:
-        for place, label in zip(places, prediction.labels, strict=True):
-            doc[place].pos_ = label
-
-
-def _set_tag(doc: Doc, predicted: Predicted) -> None:
-    for places, prediction in predicted:
-        for place, label in zip(places, prediction.labels, strict=True):
-            doc[place].tag_ = label
+    _set_labels(doc, predicted, "pos_")
 
 
 def _set_entities(doc: Doc, predicted: Predicted) -> None:
-    doc.set_ents(
-        [
-            Span(doc, places[span.start], places[span.end - 1] + 1, label=span.label)
-            for places, prediction in predicted
-            for span in prediction.spans
-        ]
-    )
+    spans = ((tokens, span) for tokens, prediction in predicted for span in prediction.spans)
+    doc.set_ents([Span(doc, t[s.start].i, t[s.end - 1].i + 1, label=s.label) for t, s in spans])
 
 
 def _set_heads(doc: Doc, predicted: Predicted) -> None:
@@ -180,10 +167,10 @@ def _set_heads(doc: Doc, predicted: Predicted) -> None:
     White space hangs on the word before it; at the beginning, on the first word.
     """
     owners, relations = list(range(len(doc))), ["dep"] * len(doc)
-    for places, prediction in predicted:
-        for place, head, label in zip(places, prediction.heads, prediction.labels, strict=True):
-            owners[place] = places[head - 1] if head else place
-            relations[place] = label if head else "ROOT"
+    for tokens, prediction in predicted:
+        for token, head, label in zip(tokens, prediction.heads, prediction.labels, strict=True):
+            owners[token.i] = tokens[head - 1].i if head else token.i
+            relations[token.i] = label if head else "ROOT"
     last = next((token.i for token in doc if not token.is_space), 0)
     for token in doc:
         if token.is_space:
@@ -197,4 +184,4 @@ def _set_heads(doc: Doc, predicted: Predicted) -> None:
         doc.from_array([HEAD, DEP], np.stack(columns, axis=1))
 
 
-_SETTERS = {"pos": _set_pos, "tag": _set_tag, "ents": _set_entities, "heads": _set_heads}
+_SETTERS = {"pos": _set_pos, "tag": _set_labels, "ents": _set_entities, "heads": _set_heads}

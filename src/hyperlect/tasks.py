@@ -13,6 +13,8 @@ from typing import ClassVar, Literal, get_args
 
 from .errors import unknown
 
+Reads = Literal["words", "text", "pair", "raw"]
+
 
 class TaskType(str):
     """A kind of prediction. It is the text of its name, as in recipes.
@@ -25,7 +27,7 @@ class TaskType(str):
             `evaluation.metrics.METRICS`.
     """
 
-    reads: Literal["words", "text", "pair", "raw"]
+    reads: Reads
     metric: str
 
     TAGGING: ClassVar[TaskType]
@@ -35,9 +37,7 @@ class TaskType(str):
     PAIRS: ClassVar[TaskType]
     MLM: ClassVar[TaskType]
 
-    def __new__(  # noqa: D102
-        cls, name: str, reads: Literal["words", "text", "pair", "raw"], metric: str
-    ) -> TaskType:
+    def __new__(cls, name: str, reads: Reads, metric: str) -> TaskType:  # noqa: D102
         task_type = super().__new__(cls, name)
         task_type.reads, task_type.metric = reads, metric
         return task_type
@@ -152,11 +152,9 @@ class Task:
         tag = self.split_tag(label) if self.type is TaskType.SPANS else None
         if tag is None:
             return self.label_map.get(label, label)
-        prefix, entity = tag
-        mapped = self.map_entity(entity)
-        if mapped == OUTSIDE:
-            return OUTSIDE
-        return f"{'B' if prefix in _BEGINNING else 'I'}-{mapped}"
+        mapped = self.map_entity(tag[1])
+        begin = "B" if tag[0] in _BEGINNING else "I"
+        return OUTSIDE if mapped == OUTSIDE else f"{begin}-{mapped}"
 
     def split_tag(self, label: str) -> tuple[str, str] | None:
         """Take a span label of the data apart, after a label map that names the whole tag.

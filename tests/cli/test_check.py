@@ -287,7 +287,7 @@ def test_a_run_to_start_from(call: Call, project: Path, trained: Path) -> None:
 
 def printed(recipe: Recipe, counts: dict[tuple[str, Cell], int]) -> list[str]:
     console = Console(width=80, record=True, color_system=None)
-    console.print(check_table(recipe, counts))  # type: ignore[arg-type]
+    console.print(check_table(recipe, counts, recipe.grid()))  # type: ignore[arg-type]
     return console.export_text().splitlines()
 
 

@@ -187,13 +187,13 @@ def test_word_files_give_words_and_line_count_back(call: Call, trained: Path, fi
     assert after[8].split("\t")[0] == "\u200bx"
 
 
-def test_columns_of_a_recipe_are_a_format(call: Call, trained: Path, file: Path) -> None:
+def test_a_column_that_counts_the_words_is_refused(call: Call, trained: Path, file: Path) -> None:
     """GermEval numbers its words in the first column."""
     file.write_text("1\tMira\tB-PER\n2\tlacht\tO\n")
     refused = call("predict", trained, file, *cell("ner"), "--format", "conll")
     assert refused.code == 2
     assert f"{file}:1" in refused.err
-    options = ["--format", "columns", "--word", "2"]
+    options = ["--format", "conll", "--word", "2"]
     code, out, err = call("predict", trained, file, *cell("ner"), *options)
     assert code == 0, err
     assert words_of(out) == [["Mira", "lacht"]]

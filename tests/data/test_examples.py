@@ -13,8 +13,8 @@ from pathlib import Path
 import networkx
 import pytest
 
-from hyperlect.data.examples import read_heads
-from hyperlect.data.readers import MAX_TREE_WORDS, Example, Source, read
+from hyperlect.data.examples import MAX_TREE_WORDS, read_heads
+from hyperlect.data.readers import Source, read
 
 from .conftest import Write, places, problems
 
@@ -152,12 +152,6 @@ def test_other_separators_are_part_of_the_text(write: Write) -> None:
 
 def test_spelling_is_kept_as_it_stands(write: Write) -> None:
     assert lines(write("cafe\u0301")) == [("cafe\u0301", 1)]
-
-
-def test_plain_text_as_words_is_split_at_white_space(write: Write) -> None:
-    assert read(Source("text", write("  one  two\tthree \n")), True) == [
-        Example(words=("one", "two", "three"), line=1)
-    ]
 
 
 def test_plain_text_has_no_fields(write: Write) -> None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hyperlect.backbone.builtin import builtin_folder
-from hyperlect.data.subwords import Subwords, Window, _cut, balanced_windows, unknown_share
+from hyperlect.data.subwords import Subwords, Window, balanced_windows, unknown_share
 from hyperlect.errors import BackboneError, DataError
 from tests.tiny import (
     BERT_SPECIAL,
@@ -241,10 +241,6 @@ def test_there_is_no_better_division_into_windows(seed: int):
             break
     assert len(windows) == cuts + 1
     assert max(sum(lengths[i] for i in window) for window in windows) == min(map(max, fitting))
-
-
-def test_lengths_above_the_capacity_are_cut():
-    assert list(_cut([3, 10, 4], 4)) == [3, 4, 4, 2, 4]
 
 
 # --- control tokens in text

@@ -10,7 +10,6 @@ from hyperlect.errors import RunError
 from hyperlect.experiment import (
     Experiment,
     ManifestRun,
-    Point,
     Progress,
     Run,
     check_owner,
@@ -56,8 +55,9 @@ def test_what_a_manifest_says_of_curves(tmp_path: Path) -> None:
     }  # fmt: skip
     out = written(tmp_path, settings={"a": FIRST, "few": few}, methods=["head"], seeds=[3])
     plain, on_curve = read_manifest(out).runs
-    assert (plain.after, plain.point, plain.cells) == ("", None, ())
-    assert (on_curve.after, on_curve.point, on_curve.cells) == ("a", Point(5, 2), ("pos:isl",))
+    assert (plain.after, plain.examples, plain.draw, plain.cells) == ("", None, None, ())
+    assert (on_curve.after, on_curve.examples, on_curve.draw) == ("a", 5, 2)
+    assert on_curve.cells == ("pos:isl",)
     assert on_curve.folder == out / "few/head/examples-5/draw-2/seed-3"
     entries = json.loads((out / "experiment.json").read_text())["runs"]
     assert entries[0].keys() == {"setting", "part", "method", "seed", "folder", "state"}
@@ -69,7 +69,7 @@ def test_manifests_from_before_there_were_curves_are_read(tmp_path: Path) -> Non
     data = {"format_version": 1, "name": "old", "runs": [{**run, "state": "done"}]}
     (tmp_path / "experiment.json").write_text(json.dumps(data))
     (read,) = read_manifest(tmp_path).runs
-    assert (read.after, read.point, read.cells) == ("", None, ())
+    assert (read.after, read.examples, read.cells) == ("", None, ())
     assert read.state is RunState.MISSING  # whatever the file says
 
 

@@ -73,7 +73,7 @@ def test_its_table_fits_80_columns(mixed: Recipe) -> None:
         (split, cell): 600 for split in SPLITS for cell in mixed.cells(split)
     }
     console = Console(width=80, record=True, color_system=None)
-    console.print(check_table(mixed, counts))
+    console.print(check_table(mixed, counts, mixed.grid()))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("●" in line for line in lines) > len(mixed.grid().languages)

@@ -21,6 +21,7 @@ CURVE = (
 )  # fmt: skip
 DIVIDED = (*CURVE, "training.shard=true", "training.clip=0.5", "training.evaluate_every=20")
 ROWS = ("training.batch_size=1", "training.shard=true")
+SHORT = ("training.steps=4", "training.log_every=1", "training.shard=true")
 CLOCKS = ("seconds", "tokens_per_second", "saving")
 
 

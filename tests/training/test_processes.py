@@ -214,6 +214,19 @@ def test_each_process_holds_its_share_of_a_divided_hypernetwork(folder: Path) ->
         assert first[kind] == pytest.approx(second[kind], rel=0.1)
 
 
+def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_all(folder: Path) -> None:
+    run = folder / "skips"
+    assert state(run)["skipped"] == 1
+    assert [event["step"] for event in events(run) if event["event"] == "train"] == [1, 2, 3, 4]
+    assert "step 2 skipped" in (run / "log.txt").read_text()
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(run).values())
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all(folder: Path) -> None:
+    for rank in (0, 1):
+        assert "at step 2" in (folder / f"diverged-{rank}").read_text()
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_job_and_one_process_resumes_it(
     folder: Path, tmp_path: Path, killed: int, monkeypatch: pytest.MonkeyPatch

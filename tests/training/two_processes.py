@@ -5,13 +5,15 @@
 Trains the recipe TEXTS into FOLDER/texts, UNEVEN into FOLDER/uneven and MIXED into FOLDER/straight;
 trains MIXED into FOLDER/run, where a signal reaches one process alone, and resumes it. Divides the
 hypernetwork for FOLDER/divided (UNEVEN) and FOLDER/rows (TEXTS, one row a batch, so that one
-process has none); notes how much of it each process holds. Writes which rows of TEXTS each process
-learnt from, and the first gradients.
+process has none); notes how much of it each process holds. Divides it again where one process alone
+meets a loss that is not finite, which FOLDER/skips skips and FOLDER/diverges ends with. Writes
+which rows of TEXTS each process learnt from, and the first gradients.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -22,10 +24,10 @@ import torch.distributed
 from torch.distributed.tensor import DTensor
 
 import hyperlect.training.trainer as trainer_module
-from hyperlect.errors import Interrupted
+from hyperlect.errors import HyperlectError, Interrupted
 from hyperlect.recipe import load_recipe
 from hyperlect.training import Trainer, resume, start
-from tests.training.runs import DIVIDED, ROWS, first_gradients
+from tests.training.runs import DIVIDED, ROWS, SHORT, first_gradients
 
 TEXTS, UNEVEN, MIXED, FOLDER = map(Path, sys.argv[1:])
 RANK = int(os.environ["RANK"])
@@ -49,10 +51,14 @@ def main() -> None:
     seen: list[Any] = []
     batch_losses, between_steps = trainer_module.batch_losses, Trainer._between_steps
     stopped: list[bool] = []
+    broken: list[bool] = []
 
     def note(model: Any, batch: Any, weights: Any) -> Any:
         seen.append([sorted(set(map(str, batch.cells))), batch.indices])
-        return batch_losses(model, batch, weights)
+        losses, total = batch_losses(model, batch, weights)
+        if broken:
+            return {task: loss * math.nan for task, loss in losses.items()}, total * math.nan
+        return losses, total
 
     def stop_one_process(self: Trainer, monitor: Any) -> None:
         if self.run.name == "run" and RANK == 1 and self.state.step == STOP_AFTER and not stopped:
@@ -60,6 +66,9 @@ def main() -> None:
             signal.raise_signal(signal.SIGTERM)
         if self.run.name == "divided" and self.state.step == 1:
             (FOLDER / f"shares-{RANK}.json").write_text(json.dumps(shares(self)))
+        broken.clear()
+        if self.run.name in ("skips", "diverges") and RANK == 1 and self.state.step == 1:
+            broken.append(True)
         between_steps(self, monitor)
 
     trainer_module.batch_losses, Trainer._between_steps = note, stop_one_process
@@ -70,6 +79,12 @@ def main() -> None:
     start(load_recipe(MIXED), FOLDER / "straight", "cpu")
     start(load_recipe(UNEVEN, DIVIDED), FOLDER / "divided", "cpu")
     start(load_recipe(TEXTS, ROWS), FOLDER / "rows", "cpu")
+    start(load_recipe(UNEVEN, (*SHORT, "training.not_finite=skip")), FOLDER / "skips", "cpu")
+    try:
+        start(load_recipe(UNEVEN, SHORT), FOLDER / "diverges", "cpu")
+    except HyperlectError as error:
+        (FOLDER / f"diverged-{RANK}").write_text(str(error))
+    broken.clear()
     try:
         start(load_recipe(MIXED), FOLDER / "run", "cpu")
     except Interrupted:

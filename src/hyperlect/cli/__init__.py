@@ -42,21 +42,9 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
 ]
-RunArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="RUN", help="The folder that training made, or a model's id on the hub."
-    ),
-]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN")]
 RunOption = Annotated[Path | None, typer.Option("--out", metavar="RUN")]
-SetOption = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one setting of the recipe, as training.steps=200; repeatable.",
-    ),
-]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")]
 
 
 def out() -> Console:
@@ -88,7 +76,7 @@ def remark(message: str) -> None:
 def grid_table(
     cells: Mapping[Cell, str] | Mapping[Cell, Text],
     headings: Mapping[str, str],
-    groups: Iterable[Sequence[str]],
+    groups: Iterable[Sequence[str]] = (),
     *,
     title: str = "",
     caption: str = "",
@@ -99,7 +87,7 @@ def grid_table(
     Args:
         cells: what to show of each.
         headings: of the columns, by task.
-        groups: the languages, with a line between groups.
+        groups: the languages, with a line between groups; by default those of the cells, sorted.
         title, caption: what stands above and below.
         justify: where in its column the content of a cell stands.
     """
@@ -108,7 +96,7 @@ def grid_table(
     table.add_column("language", min_width=8)
     for heading in headings.values():
         table.add_column(heading, no_wrap=True, justify=justify)
-    for group in groups:
+    for group in groups or [sorted({cell.language for cell in cells})]:
         for language in group:
             row = [cells.get(Cell(task, language), "") for task in headings]
             table.add_row(language, language_name(language), *row)
@@ -144,9 +132,8 @@ def weights(text: str) -> dict[str, float] | str | None:
         except ValueError:
             weight = 0.0
         if not 0 < weight < float("inf"):
-            raise HyperlectError(
-                f'--like must be auto, languages, or LANGUAGE=WEIGHT, not "{item}".'
-            )
+            form = "auto, languages, or LANGUAGE=WEIGHT"
+            raise HyperlectError(f'--like must be {form}, not "{item}".')
         numbers[resolve(language)] = numbers.get(resolve(language), 0.0) + weight
     total = sum(numbers.values())
     return {language: weight / total for language, weight in numbers.items()}

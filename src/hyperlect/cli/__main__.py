@@ -27,26 +27,13 @@ from hyperlect.cli.train import train
 from hyperlect.errors import HyperlectError, Interrupted
 
 VERBS = (
-    quickstart,
-    train,
-    evaluate,
-    experiment,
-    report,
-    predict,
-    serve,
-    add_language,
-    push,
-    check,
-    convert_checkpoint,
-    export,
+    *(quickstart, train, evaluate, experiment, report, predict, serve),
+    *(add_language, push, check, convert_checkpoint, export),
 )
+"""In the order of the help."""
 HELP = ["-h", "--help"]
 USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
 _OFF = ("", "0", "false", "no")
-_OUT_OF_MEMORY = (
-    "There is not enough memory. Make batches smaller (--set training.batch_size=8, "
-    "--set evaluation.tokens_per_batch=2048), or choose a smaller backbone."
-)
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,12 +76,7 @@ def _application() -> Any:
     Flags are shown without a type, since they take no value, and have no opposite (--no-…).
     Defaults are shown where they are words.
     """
-    application = typer.Typer(
-        name="hyperlect",
-        rich_markup_mode="rich",
-        no_args_is_help=True,
-        context_settings={"help_option_names": HELP},
-    )
+    application = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": HELP})
     application.callback()(_options)
     for verb in VERBS:
         application.command(no_args_is_help=verb is not quickstart)(verb)
@@ -153,7 +135,9 @@ def _explain(error: Exception) -> int:
     """Print what an error means to the person at the keyboard. Returns the exit code."""
     # torch has an OutOfMemoryError of its own; torch need not be loaded.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        cli.complain(_OUT_OF_MEMORY)
+        smaller = "--set training.batch_size=8, --set evaluation.tokens_per_batch=2048"
+        hint = f"Make batches smaller ({smaller}), or choose a smaller backbone."
+        cli.complain(f"There is not enough memory. {hint}")
     elif isinstance(error, HyperlectError):
         cli.complain(str(error))
     elif isinstance(error, OSError):

@@ -58,6 +58,7 @@ def add_language(
       hyperlect add-language runs/mine --language gla
 
     Args:
+        run: The folder that training made, or a model's id on the hub.
         language: Its code or name, as gla or Gaelic.
         text: Raw sentences, one a line. 200 are enough.
         labels: Labelled sentences for a task, in the format of the run's data for it; repeatable.

@@ -41,10 +41,6 @@ from . import SetOption, err, grid_table, libraries, out, warn
 if TYPE_CHECKING:
     from ..recipe import Recipe
     from ..recipe.corpora import Corpora
-    from ..tasks import Task
-
-MOST_UNKNOWN = 0.05
-"""The share of unknown sub-words in a language above which there is a warning."""
 
 
 def check(
@@ -69,6 +65,7 @@ def check(
 
     Args:
         place: A recipe's YAML file, or a run folder.
+        overrides: Change one setting of the recipe, as training.steps=200; repeatable.
         encode: Also load the backbone and split all words, as training does.
         expect: Of a run, also say what score to expect in cells without test data, by the model's
             confidence in sentences that the recipe has in the language. Runs the model.
@@ -98,27 +95,30 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
         from ..data.typology import Typology
         from ..experiment import is_experiment
         from ..recipe import load_recipe
-        from ..recipe.corpora import read_corpora, remarks
+        from ..recipe.corpora import remarks
+        from ..training import model_config, read_start
     if is_experiment(path):
-        raise HyperlectError(
-            f"{path} is an experiment's file. To check it with all of its recipes: "
-            f"hyperlect experiment {path} --list"
-        )
+        hint = f"To check it with all of its recipes: hyperlect experiment {path} --list"
+        raise HyperlectError(f"{path} is an experiment's file. {hint}")
     recipe = load_recipe(path, overrides)
-    console = out()
-    if recipe.start_from:
-        corpora, grid = _with_start(recipe)
-    else:
-        corpora, grid = read_corpora(recipe), recipe.grid()
+    console, grid = out(), recipe.grid()
+    start, corpora = read_start(recipe)
+    if start:
+        grid = model_config(recipe, corpora, start).grid
+        if left := [name for name in start.config.task_names if name not in recipe.tasks]:
+            what = f"{', '.join(left)} of {recipe.start_from}"
+            warn(f"{what} is not used: it is not in tasks", console)
     console.print(f"[bold]{recipe.name}[/]: method {recipe.method}, backbone {recipe.backbone}")
     console.print(check_table(recipe, corpora.counts(), grid))
     for task in corpora.tasks.values():
-        console.print(describe(task), markup=False)
+        labels = task.listed_labels
+        known = f", {counted(len(labels), 'label')}: {listed(labels)}" if labels else ""
+        console.print(f"{task.name}: {task.type}{known}", markup=False)
     console.print()
     _check_labels(corpora)
     notes = [str(overlap) for overlap in corpora.overlaps]
-    for name in corpora.unchecked:
-        notes.append(f"{name} cannot be read, so it was not compared with the evaluation data")
+    unread = "cannot be read, so it was not compared with the evaluation data"
+    notes += [f"{name} {unread}" for name in corpora.unchecked]
     longest = None
     try:
         layers, longest = encoder_limits(recipe.backbone, recipe.revision)
@@ -133,36 +133,12 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
         if lacking := [code for code in languages if code not in table]:
             what = f"language_features: {source} lacks {', '.join(lacking)}"
             notes.append(f"{what}. Averages stand for them; or give a table that has them.")
-    for note in (*notes, *remarks(corpora), *recipe.notes(longest=longest)):
-        warn(note, console)
+    notes += [*remarks(corpora), *recipe.notes(longest)]
     if encode:
-        for note in _encode(recipe, corpora):
-            warn(note, console)
+        notes += _encode(recipe, corpora)
+    for note in notes:
+        warn(note, console)
     console.print("No mistakes found.", style="green")
-
-
-def _with_start(recipe: Recipe) -> tuple[Corpora, Grid]:
-    """Read the data of a recipe that starts from a run, and the grid it will have.
-
-    Raises:
-        RunError: there is no such run, or it does not fit.
-    """
-    with libraries():
-        from ..training.run import model_config, read_start
-    start, corpora = read_start(recipe)
-    tasks = start.config.tasks if start else ()
-    left = [task.name for task in tasks if task.name not in recipe.tasks]
-    if left:
-        warn(f"{', '.join(left)} of {recipe.start_from} is not used: it is not in tasks", out())
-    return corpora, model_config(recipe, corpora, start).grid
-
-
-def describe(task: Task) -> str:
-    """Return a task's labels on one line; of spans, the entity types."""
-    if not task.labels:
-        return f"{task.name}: {task.type}"
-    labels = task.listed_labels
-    return f"{task.name}: {task.type}, {counted(len(labels), 'label')}: {listed(labels)}"
 
 
 def _check_labels(corpora: Corpora) -> None:
@@ -173,10 +149,8 @@ def _check_labels(corpora: Corpora) -> None:
     for (_, cell), examples in corpora.examples.items():
         task = corpora.tasks[cell.task]
         if task.labels:
-            try:
+            with problems.collecting():
                 label_ids(examples, task)
-            except DataError as error:
-                problems.extend(error)
     problems.raise_if_any(DataError, "The data cannot be used as it stands:")
 
 
@@ -189,6 +163,7 @@ def _encode(recipe: Recipe, corpora: Corpora) -> Iterator[str]:
     with libraries():
         from ..backbone import load_backbone
         from ..data.subwords import unknown_share
+        from ..evaluation.trust import MOST_UNKNOWN
     backbone = load_backbone(recipe.backbone, recipe.revision)
     longest = min(recipe.max_length, backbone.max_length)
     by_language: dict[str, list[list[int]]] = {}
@@ -196,21 +171,16 @@ def _encode(recipe: Recipe, corpora: Corpora) -> Iterator[str]:
         by_language.setdefault(cell.language, []).extend(data["input_ids"])
     lengths = [len(ids) for rows in by_language.values() for ids in rows]
     examples = counted(sum(corpora.counts().values()), "example")
-    out().print(
-        f"Encoded {examples} as {counted(len(lengths), 'input')} of {sum(lengths):,} sub-words; "
-        f"the longest has {max(lengths)} of at most {longest}."
-    )
+    inputs = f"{counted(len(lengths), 'input')} of {sum(lengths):,} sub-words"
+    most = f"the longest has {max(lengths)} of at most {longest}"
+    out().print(f"Encoded {examples} as {inputs}; {most}.")
     for code, rows in by_language.items():
         if (share := unknown_share(rows, backbone.tokenizer)) > MOST_UNKNOWN:
-            yield (
-                f"{code}: the encoder does not know {share:.0%} of the sub-words, so it cannot "
-                "read this writing well. Choose an encoder that knows it"
-            )
+            what = f"the encoder does not know {share:.0%} of the sub-words"
+            yield f"{code}: {what}, so it cannot read this writing well. Choose one that knows it"
 
 
-def check_table(
-    recipe: Recipe, counts: Mapping[tuple[Split, Cell], int], grid: Grid | None = None
-) -> Table:
+def check_table(recipe: Recipe, counts: Mapping[tuple[Split, Cell], int], grid: Grid) -> Table:
     """Lay the grid out, one language a row and one task a column.
 
     Languages with labels come first, then those with raw text, then untouched ones.
@@ -218,13 +188,12 @@ def check_table(
     Args:
         recipe: what is shown.
         counts: the number of examples in each split of each cell.
-        grid: what is trained, where it is more than the recipe's: with a run to start from.
+        grid: what is trained; with a run to start from, more than the recipe says.
 
     Returns:
         A table that is readable at 80 columns. A cell reads ``● 600/60/200``: its kind's mark, and
         the examples to train on, to select by and to score; ``◐ 200`` if it is scored only.
     """
-    grid = grid or recipe.grid()
     cells: dict[Cell, str] = {}
     for cell in {cell for _, cell in counts}:
         shown = [_count(counts.get((split, cell))) for split in SPLITS]
@@ -294,8 +263,7 @@ def show_expected(run: Path, overrides: Sequence[str]) -> None:
     cells = {cell: str(score) for cell, score in expected.items()}
     headings = {cell.task: f"{cell.task}\nexpected" for cell in cells}
     title = "scores to expect without test data, and ranges that hold four of five cells"
-    languages = sorted({cell.language for cell in cells})
-    out().print(grid_table(cells, headings, [languages], title=title, justify="right"))
+    out().print(grid_table(cells, headings, title=title, justify="right"))
 
 
 def show_rerun(run: Path, steps: int, overrides: Sequence[str]) -> None:

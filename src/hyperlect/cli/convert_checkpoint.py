@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import RunOption, libraries, out, remark
+from . import RunOption, SetOption, libraries, out, remark
 
 
 def convert_checkpoint(
@@ -15,7 +15,7 @@ def convert_checkpoint(
     backbone: Annotated[str | None, typer.Option(metavar="ID|FOLDER")] = None,
     revision: Annotated[str | None, typer.Option(metavar="REVISION")] = None,
     arguments: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    overrides: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    overrides: SetOption = [],  # noqa: B006
     run: RunOption = None,
 ) -> None:
     """Turn a checkpoint of the authors' released code into a run.

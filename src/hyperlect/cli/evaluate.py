@@ -60,9 +60,11 @@ def evaluate(
       hyperlect evaluate runs/mine --split dev --json > dev.json
 
     Args:
+        run: The folder that training made, or a model's id on the hub.
         cells: Score only these cells. Default: all that have data.
         test: Score this file instead, in the format of the task's other data; repeatable.
         split: Which part of the data.
+        overrides: Change one setting of the recipe, as training.steps=200; repeatable.
         as_json: Print the results as JSON instead of a table.
     """
     named, run = run, require_run(run, finished=True)
@@ -117,9 +119,8 @@ def _grid(results: Results) -> Table:
         figure = (f"{_figure(result.score)}{beside} {result.kind.mark}", COLOURS[result.kind])
         expected = f" {result.expected.range}" if result.expected else ""
         cells[result.cell] = Text.assemble(figure, (f" {result.examples}{expected}", "dim"))
-    languages = sorted({cell.language for cell in cells})
     title = f"{results.name}: results by cell"
-    return grid_table(cells, headings, [languages], title=title, justify="right")
+    return grid_table(cells, headings, title=title, justify="right")
 
 
 def _figure(score: float | None) -> str:
@@ -133,15 +134,10 @@ def _averages(results: Results) -> Table:
     rows = [row for average in results.averages for row in (average, *average.strata)]
     for average in rows:
         kind, without = average.kind, average.not_applicable
-        table.add_row(
-            average.task,
-            Text(
-                f"  {average.stratum}" if average.stratum else f"{kind.mark} {kind}", COLOURS[kind]
-            ),
-            average.metric,
-            _figure(average.mean),
-            f"{average.cells}" + (f" ({without} n/a)" if without else ""),
-        )
+        what = f"  {average.stratum}" if average.stratum else f"{kind.mark} {kind}"
+        mean = _figure(average.mean)
+        cells = f"{average.cells} ({without} n/a)" if without else f"{average.cells}"
+        table.add_row(average.task, Text(what, COLOURS[kind]), average.metric, mean, cells)
     return table
 
 

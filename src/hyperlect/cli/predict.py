@@ -23,11 +23,12 @@ from ..errors import DataError, HyperlectError, Problems, RunError, counted, lis
 from ..grid import Kind
 from ..hardware import Arithmetic
 from ..languages import name, resolve
-from ..run_folder import ONNX, is_hub_id, local_run, require_run, writing
+from ..run_folder import ONNX, local_run, require_run, writing
 from ..tasks import UPOS, Task, TaskType
 from . import Device, DeviceOption, err, libraries, out, remark, warn, weights
 
 if TYPE_CHECKING:
+    from ..bulk import Summary
     from ..model import HyperX
     from ..predict import Prediction
 
@@ -43,8 +44,7 @@ _FEATURES = re.compile(r"_|\w+(\[\w+\])?=.+")
 _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a script without spaces
 
 Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
-Form = Literal["text", "conll", "conllu", "jsonl", "columns", "tsv", "csv"]
-"""How predictions are written; the last three are formats of the input, as in a recipe."""
+Form = Literal["text", "conll", "conllu", "jsonl"]
 Engine = Literal["auto", "torch", "onnx"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")
@@ -75,9 +75,7 @@ def predict(
     file: Annotated[str, typer.Argument(metavar="FILE")] = "-",
     language: Annotated[str, typer.Option(metavar="LANGUAGE")] = "",
     target: Annotated[Path | None, typer.Option("--out", metavar="FILE")] = None,
-    form: Annotated[
-        Form | None, typer.Option("--format", metavar="text|conll|conllu|jsonl")
-    ] = None,
+    form: Annotated[Form | None, typer.Option("--format")] = None,
     inputs: Annotated[list[str], typer.Option("--input", metavar="LAYOUT|FILES")] = [],  # noqa: B006
     word: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     comment: Annotated[str, typer.Option(metavar="TEXT")] = "",
@@ -143,27 +141,21 @@ def predict(
         ray: With --output, the Ray cluster to run on; local starts one here.
         workers: With --ray, how many processes. Default: one a GPU, else one a machine.
     """
+    columns: dict[str, Any] = dict(field.partition("=")[::2] for field in fields)
     if output is not None:
         plain = (file != "-", target, form, word, comment, strip_prefix, quoted, like, adapt)
         if any(plain) or engine != "auto" or not inputs:
-            raise HyperlectError(
-                "--output takes its files from --input. Of the other options, --language, "
-                "--field, --device and --precision go with it."
-            )
-        _predict_files(
-            local_run(Path(run)),
-            inputs,
-            output,
-            device,
-            ray,
-            workers,
-            tasks=tuple(dict.fromkeys(name.strip() for name in task.split(","))),
-            language=language and resolve(language),
-            language_column=language_column,
-            fields=dict(field.partition("=")[::2] for field in fields),
-            shard_rows=shard_rows,
-            precision=precision,
-        )
+            others = "--language, --field, --device and --precision"
+            hint = f"Of the options for one file, {others} go with it"
+            raise HyperlectError(f"--output takes its files from --input. {hint}.")
+        folder = require_run(Path(run), finished=True, recipe=False)
+        with libraries():
+            from ..bulk import Settings, predict_files
+        wanted = tuple(dict.fromkeys(name.strip() for name in task.split(",")))
+        code = language and resolve(language)
+        settings = Settings(wanted, code, language_column, columns, shard_rows, precision)
+        options: Any = {"device": device, "ray": ray, "workers": workers, "console": err()}
+        _describe(predict_files(folder, inputs, output, settings, **options), output)
         return
     if language_column or ray or workers:
         raise HyperlectError("--language-column, --ray and --workers need --output.")
@@ -171,9 +163,6 @@ def predict(
     if layout not in get_args(Layout):
         hint = "To read files by their names, name a folder with --output"
         raise HyperlectError(f"--input must be one of {listed(get_args(Layout))}. {hint}.")
-    if form in ("columns", "tsv", "csv"):
-        layout = form
-        form = "conll" if layout == "columns" else None
     if not language:
         raise HyperlectError("Name the language: --language fao")
     resolve(language)  # a misspelt one is an error before the model is loaded
@@ -189,10 +178,8 @@ def predict(
     model = load(run, device, engine)
     exported = (Path(run) / ONNX).is_file()
     if exported and (like or adapt or precision != "auto"):
-        raise HyperlectError(
-            "An ONNX export cannot be changed: --like, --adapt and --precision need the run "
-            "itself. `hyperlect add-language` changes the run; then export it again."
-        )
+        what = "--like, --adapt and --precision need the run itself, not an ONNX export"
+        raise HyperlectError(f"{what}. `hyperlect add-language` changes it; then export it again.")
     tasks = choose(model, task)
     chosen = tasks[0]
     first = [line for _, line in head]
@@ -206,12 +193,9 @@ def predict(
     for value, (option, layouts) in zip(values, _OPTIONS.items(), strict=True):
         if value and layout not in layouts:
             raise HyperlectError(f"{option} is for --input {' or '.join(layouts)}, not {layout}.")
-    columns: dict[str, str | int] = {}
     if layout in ("words", "columns"):
         columns = {"word": word or 1}
     elif layout in TABLES:
-        named = (field.partition("=") for field in fields)
-        columns = {role: column for role, _, column in named}
         columns = columns or {role: role for role in _roles(chosen, first)}
     if guessed:
         reads = _READS.get(layout) or _READS_RAW.get(chosen.type.reads, "a text a line")
@@ -243,29 +227,8 @@ def predict(
         label(model, blocks, problems, writer, language, chunk, trusted, **options)
 
 
-def _predict_files(
-    run: Path,
-    inputs: list[str],
-    output: Path,
-    device: Device,
-    ray: str | None,
-    workers: int | None,
-    **settings: Any,
-) -> None:
-    """Carry out a big job, and say what it did."""
-    require_run(run, finished=True, recipe=False)
-    with libraries():
-        from ..bulk import Settings, predict_files
-    summary = predict_files(
-        run,
-        inputs,
-        output,
-        Settings(**settings),
-        device=device,
-        ray=ray,
-        workers=workers,
-        console=err(),
-    )
+def _describe(summary: Summary, output: Path) -> None:
+    """Say what a job on many files did."""
     for (task, code, kind, source), rows in summary.cells.items():
         meaning = f"{kind} ({Kind(kind).meaning}); language vector: {source}"
         remark(f"{task} in {name(code)} ({code}): {counted(rows, 'row')}; {meaning}.")
@@ -287,11 +250,8 @@ def choose(model: HyperX, names: str) -> list[Task]:
     tasks = [model.task(name.strip()) for name in dict.fromkeys(names.split(","))]
     reads = {task.type.reads: task.name for task in tasks}
     if len(reads) > 1:
-        listed = ", ".join(f"{name} reads {_INPUTS[kind]}" for kind, name in reads.items())
-        raise HyperlectError(
-            f"--task names tasks with different inputs: {listed}. Predict them in calls of their "
-            "own."
-        )
+        which = ", ".join(f"{name} reads {_INPUTS[kind]}" for kind, name in reads.items())
+        raise HyperlectError(f"--task must name tasks that read the same input: {which}.")
     return tasks
 
 
@@ -300,7 +260,7 @@ def prepare(
     blocks: Iterator[Block],
     problems: Problems,
     run: Path,
-    tasks: list[str],
+    names: list[str],
     language: str,
     like: dict[str, float] | str | None,
     adapt: bool,
@@ -320,20 +280,16 @@ def prepare(
     code = resolve(language)
     known = code in model.languages
     if known and like:
-        raise HyperlectError(
-            f"--like is for languages without a vector; the run has that of {code}."
-        )
+        raise HyperlectError(f"--like is for languages without a vector, and {code} has one.")
     raw = unlabelled_rows(model, values) if values else {}
     if not known:
         give_vector(model, code, like, raw)
     if adapt:
         if not raw:
-            raise HyperlectError(
-                "--adapt learns from tags; the run has no task of type tagging, or there are no "
-                "sentences."
-            )
-        predictions = model.predict(values[:EXPECTED], tasks, code)
-        for task in tasks:
+            lacking = "no sentence" if not values else "no task of type tagging in the run"
+            raise HyperlectError(f"--adapt learns from tags, and there is {lacking}.")
+        predictions = model.predict(values[:EXPECTED], names, code)
+        for task in names:
             if note := expectation(model, [of_input[task] for of_input in predictions], run):
                 remark(f"Before adaptation: {note}")
         with err().status(f"Fitting {name(code)} …"):
@@ -363,8 +319,7 @@ def load(run: str, device: Device, engine: Engine = "torch") -> Any:
     if engine == "onnx":
         hint = f"Export it first: hyperlect export {run} --format onnx FOLDER"
         raise RunError(f"{run} is not an ONNX export. {hint}")
-    if Path(run).parent.is_dir() or not is_hub_id(run):
-        require_run(Path(run), finished=True, recipe=False)
+    run = str(require_run(Path(run), finished=True, recipe=False))
     with libraries():
         from ..hardware import choose_device
         from ..model import HyperX
@@ -464,7 +419,7 @@ def read(
     else:
         for number, line in lines(source, problems):
             value: Any = line
-            if not line.strip() or (task.type.reads_words and not split_words(line)):
+            if not (split_words(line) if task.type.reads_words else line.strip()):
                 value = None
             elif task.type.reads == "pair":
                 value = tuple(line.split("\t"))
@@ -492,12 +447,12 @@ def label(
         DataError: lines cannot be read; names all of a chunk. Or there are none.
     """
     first = True
-    tasks = [task.name for task in writer.tasks]
+    names = [task.name for task in writer.tasks]
     while some := list(islice(blocks, chunk)):
         problems.raise_if_any(DataError, "The input cannot be read:")
         values = [block.value for block in some if block.value is not None]
-        predictions = model.predict(values, tasks, language, **options)
-        for task in tasks if first and predictions else ():
+        predictions = model.predict(values, names, language, **options)
+        for task in names if first and predictions else ():
             remark(explained(predictions[0][task]))
             if note := expectation(model, [of_input[task] for of_input in predictions], run):
                 remark(note)
@@ -547,34 +502,28 @@ class Writer:
         console: Console,
         comment: str = "",
     ) -> None:
-        several, words = len(tasks) > 1, tasks[0].type.reads_words
-        trees = tasks[0].type is TaskType.PARSING and form in (None, "text", "conll")
-        if several and form in ("text", "conll"):
-            raise HyperlectError(
-                f"--format {form} shows one task. Use "
-                f"{'conllu or jsonl' if words else 'jsonl'} for several."
-            )
-        if several and form is None:
-            form = "conllu" if words else "jsonl"
-        self.form = "conllu" if trees and not several else form or "text"
+        words = tasks[0].type.reads_words
+        if len(tasks) > 1 and form in ("text", "conll"):
+            others = "conllu or jsonl" if words else "jsonl"
+            raise HyperlectError(f"--format {form} shows one task. Use {others} for several.")
+        if len(tasks) > 1:
+            form = form or ("conllu" if words else "jsonl")
+        elif tasks[0].type is TaskType.PARSING and form != "jsonl":
+            form = "conllu"
+        self.form = form or "text"
         self.layout, self.tasks, self.console, self.comment = layout, tasks, console, comment
         columns: dict[str, str] = {}
         for task in tasks if self.form == "conllu" else ():
             other = columns.setdefault(_column(task), task.name)
             if other != task.name:
-                raise HyperlectError(
-                    f"The tasks {other} and {task.name} fill the same column of CoNLL-U, "
-                    f"{_column(task).upper()}. Use --format jsonl."
-                )
+                same = f"{other} and {task.name} fill the same column, {_column(task).upper()}"
+                raise HyperlectError(f"In CoNLL-U {same}. Use --format jsonl.")
 
     def write(self, block: Block, predictions: Mapping[str, Prediction]) -> None:
         """Write one block of the input, with its predictions by task if it has any."""
         lines: Iterable[str] = [line for _, line in block.lines]
         if self.form in WORD_FORMS:
-            if self.layout in WORD_FILES:
-                lines = self._filled(block, predictions)
-            else:
-                lines = self._word_lines(block, predictions) if predictions else []
+            lines = self._word_lines(block, predictions)
         elif not predictions:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
@@ -599,18 +548,12 @@ class Writer:
                 yield f"# {key} = {value}"
 
     def _word_lines(self, block: Block, predictions: Mapping[str, Prediction]) -> Iterator[str]:
-        """Yield a line for each word of an input of another layout, and a blank line."""
-        prediction = predictions[self.tasks[0].name]
-        if self.form == "conllu":
-            yield from self._metadata(block, prediction)
-        for number, word in enumerate(prediction.words):
-            yield self._word_line(predictions, number, word)
-        yield ""
-
-    def _filled(self, block: Block, predictions: Mapping[str, Prediction]) -> Iterator[str]:
-        """Yield the lines of a word file as they stand, each word with its prediction."""
+        """Yield each word with its prediction; of a word file, its other lines as they stand."""
         conllu, number = self.layout == "conllu", 0
-        for _, line in block.lines:
+        lines = [line for _, line in block.lines]
+        if self.layout not in WORD_FILES:
+            lines = [*predictions[self.tasks[0].name].words, ""] if predictions else []
+        for line in lines:
             begin = line.partition("\t")[0]
             comment = self.comment and line.startswith(self.comment)
             if predictions and (begin.isdigit() if conllu else line.strip() and not comment):

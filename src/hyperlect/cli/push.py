@@ -31,6 +31,7 @@ def push(
       hyperlect push runs/mine me/mine --dry-run
 
     Args:
+        run: The folder that training made, or a model's id on the hub.
         repository: Where on the hub; it is made if there is none.
         private: Make a new repository private.
         revision: The branch to push to. Default: main.

@@ -58,7 +58,7 @@ def quickstart(
     recipe = load_recipe(RECIPE, overrides(steps))
     counts = read_corpora(recipe).counts()
     _title(console, "1. The data", "columns are tasks; numbers are sentences")
-    console.print(check_table(recipe, counts))
+    console.print(check_table(recipe, counts, recipe.grid()))
     _title(console, "2. Training", f"the backbone stays as it is; the rest goes into {run}")
     start_run(recipe, run, device)
     _title(console, "3. Results", "on test sentences, none of them trained on")

@@ -42,9 +42,7 @@ def report(
     is_experiment = len(runs) == 1 and (runs[0] / EXPERIMENT).is_file()
     tables = is_experiment or formats or baseline is not None
     if tables and not is_experiment and len(runs) == 1:
-        raise HyperlectError(
-            f"{runs[0]} is a single run: --baseline and --format compare several, or an experiment."
-        )
+        raise HyperlectError(f"{runs[0]} is a single run; --baseline and --format compare several.")
     if page is not None and (page.is_file() if tables else page.is_dir()):
         wanted = "a folder for the tables" if tables else f"a file: --out {page / 'report.html'}"
         raise HyperlectError(f"{page} is a {'file' if tables else 'folder'}. Name {wanted}")

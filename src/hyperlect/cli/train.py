@@ -44,6 +44,7 @@ def train(
     Args:
         recipe: The recipe's YAML file.
         run: The run folder to make. Default: runs/ and the recipe's name.
+        overrides: Change one setting of the recipe, as training.steps=200; repeatable.
         resume: Continue an interrupted run.
     """
     if recipe and not resume:

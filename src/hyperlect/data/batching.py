@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -120,13 +120,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
-        moved: Batch = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
-        return moved
+        return cast(Batch, _map_tensors(self, lambda t: t.to(device, non_blocking=True)))
 
     def pin(self) -> Batch:
         """Return the batch in pinned memory, from which a GPU copies without waiting."""
-        pinned: Batch = _map_tensors(self, Tensor.pin_memory)
-        return pinned
+        return cast(Batch, _map_tensors(self, Tensor.pin_memory))
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -265,10 +263,7 @@ def mask_rows(
 
 
 def mask_tokens(
-    input_ids: Tensor,
-    tokenizer: Any,
-    generator: torch.Generator | None = None,
-    rate: float = MASK_RATE,
+    input_ids: Tensor, tokenizer: Any, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """Choose positions to predict and hide their sub-words (Devlin et al. 2019, section 3.1).
 
@@ -280,7 +275,6 @@ def mask_tokens(
         input_ids: (B, T), padded with the padding token, which is special.
         tokenizer: has a mask token.
         generator: source of the random numbers; torch's own if None.
-        rate: the share of sub-words that is chosen.
 
     Returns:
         The hidden ids (B, T), and the chosen positions (B, T), boolean.
@@ -291,7 +285,7 @@ def mask_tokens(
     chance = chance.masked_fill(~candidates, torch.inf)
     # The position with the lowest number is chosen whatever that number is.
     lowest = chance.argmin(dim=1, keepdim=True)
-    chosen = (chance < rate).scatter(1, lowest, True) & candidates
+    chosen = (chance < MASK_RATE).scatter(1, lowest, True) & candidates
 
     fate = torch.rand(input_ids.shape, generator=generator)
     hidden = torch.where(chosen & (fate < MASKED), tokenizer.mask_token_id, input_ids)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import DataError, HyperlectError, Problems, RunError
 from ..run_folder import expanded, replacing
@@ -119,16 +121,14 @@ def cached(key: object, build: Callable[[], Dataset], folder: Path) -> Dataset:
     """
     text = json.dumps(key, sort_keys=True, ensure_ascii=False)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrow"
-    dataset = _load(path)
-    if dataset is None:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            built = build()
-        _keep(built, path, [str(w.message) for w in caught if w.category is UserWarning])
-        dataset = _load(path)
-        if dataset is None:
-            raise HyperlectError(f"The cache entry {path} cannot be read back. Delete it.")
-    return dataset
+    if (kept := _load(path)) is not None:
+        return kept
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        built = build()
+    _keep(built, path, [str(w.message) for w in caught if w.category is UserWarning])
+    kept = _load(path)
+    return built if kept is None else kept
 
 
 def arrow_column(dataset: Dataset, name: str) -> Any:
@@ -148,16 +148,12 @@ def arrow_column(dataset: Dataset, name: str) -> Any:
 
 def list_lengths(dataset: Dataset, name: str) -> NDArray[np.int64]:
     """Return how long each list of a column is, without reading the lists."""
-    import pyarrow.compute as pc
-
     lengths: NDArray[np.int64] = pc.list_value_length(arrow_column(dataset, name)).to_numpy()
     return lengths
 
 
 def places(examples: Dataset, rows: Any) -> list[tuple[str, int]]:
     """Return the file and line of some examples, given an array of their indices."""
-    import pyarrow as pa
-
     files, lines = (arrow_column(examples, name).take(pa.array(rows)) for name in ("file", "line"))
     return list(zip(files.to_pylist(), lines.to_pylist(), strict=True))
 
@@ -169,8 +165,6 @@ def content_digest(dataset: Dataset, columns: Iterable[str] | None = None) -> st
         dataset: any data set.
         columns: those that count; all by default.
     """
-    import pyarrow as pa
-
     digest = hashlib.sha256()
     for name in sorted(columns or dataset.column_names):
         table = pa.table({name: arrow_column(dataset, name).combine_chunks()})
@@ -214,13 +208,11 @@ def _build(sources: Sequence[Source], word_level: bool) -> Dataset:
     batches = [Dataset.from_dict({name: [] for name in features}, features=features)]
     problems = Problems()
     for source in sources:
-        try:
+        with problems.collecting():
             for examples in read_batches(source, word_level):
                 columns = {name: [getattr(e, name) for e in examples] for name in types}
                 columns["file"] = [str(source)] * len(examples)
                 batches.append(Dataset.from_dict(columns, features=features))
-        except DataError as error:
-            problems.extend(error)
     problems.raise_if_any(DataError, "The data cannot be read:")
     return concatenate_datasets(batches)
 
@@ -243,8 +235,6 @@ def _load(path: Path) -> Dataset | None:
 
 
 def _keep(dataset: Dataset, path: Path, remarks: Sequence[str]) -> None:
-    import pyarrow as pa
-
     features = dataset.features.arrow_schema.metadata
     metadata = {**features, _REMARKS: json.dumps(remarks).encode()}
     table = dataset.with_format("arrow")[:].replace_schema_metadata(metadata)
@@ -258,8 +248,6 @@ def _keep(dataset: Dataset, path: Path, remarks: Sequence[str]) -> None:
     except RunError as error:
         if _load(path) is not None:  # another process was quicker, and its entry is in use
             return
-        raise HyperlectError(
-            f"The cache folder {path.parent} cannot be written ({error.__cause__}). Free some "
-            "space there, "
-            f"or name another folder in the environment variable {ENVIRONMENT_VARIABLE}."
-        ) from error
+        what = f"The cache folder {path.parent} cannot be written ({error.__cause__})"
+        hint = f"or name another one in the environment variable {ENVIRONMENT_VARIABLE}"
+        raise HyperlectError(f"{what}. Free some space there, {hint}.") from error

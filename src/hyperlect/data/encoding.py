@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,10 @@ def encode(
         batches = [Dataset.from_dict({name: [] for name in features}, features=features)]
         for start in range(0, len(examples), BATCH):
             batch: Mapping[str, list[Any]] = examples[start : start + BATCH]
-            windows = _windows(_inputs(batch, task.type), task.type, subwords)
+            inputs = batch["words" if task.type.reads_words else "text"]
+            if task.type.reads == "pair":
+                inputs = list(zip(inputs, batch["pair"], strict=True))
+            windows = _windows(inputs, task.type, subwords)
             rows = list(_rows(windows, task.type, start, types, labels, batch["heads"]))
             columns = {name: [row[name] for row in rows] for name in features}
             batches.append(Dataset.from_dict(columns, features=features))
@@ -144,11 +147,8 @@ def warn_of_truncated(count: int, total: int, max_length: int, place: str = "") 
     """Warn that texts were cut, if any were."""
     if count:
         where = f"{place}: " if place else ""
-        warnings.warn(
-            f"{where}{count:,} of {counted(total, 'text')} have more than {max_length} sub-words. "
-            "The end of each is cut off.",
-            stacklevel=3,
-        )
+        which = f"{count:,} of {counted(total, 'text')} have more than {max_length} sub-words"
+        warnings.warn(f"{where}{which}. The end of each is cut off.", stacklevel=3)
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -168,37 +168,24 @@ def makes_types(tokenizer: Any) -> bool:
 def _check(examples: Dataset, task: Task, tokenizer: Any) -> None:
     """Raise where examples lack something that the task type needs besides labels."""
     if task.type is TaskType.MLM and tokenizer.mask_token_id is None:
-        raise BackboneError(
-            f"The task {task.name} needs a mask token, and the backbone's tokenizer has none."
-        )
-    lacking = np.zeros(0, bool)
+        raise BackboneError(f"The task {task.name} needs a mask token; the tokenizer has none.")
+    problems, lacking, what = Problems(), np.zeros(0, bool), ""
     if task.type.reads == "pair":
-        lacking = arrow_column(examples, "pair").is_null().to_numpy()
+        lacking, what = arrow_column(examples, "pair").is_null().to_numpy(), "second text is"
     elif task.type is TaskType.PARSING:
         lacking = list_lengths(examples, "words") != list_lengths(examples, "heads")
-    missing = "second text is" if task.type.reads == "pair" else "heads are"
-    problems = Problems()
+        what = "heads are"
     for file, line in places(examples, np.flatnonzero(lacking)):
-        problems.add(f"the {missing} missing; name the column (fields)", line, file=file)
+        problems.add(f"the {what} missing; name the column (fields)", line, file=file)
     problems.raise_if_any(DataError, f"Examples of the task {task.name} are incomplete:")
 
 
 def _windows(inputs: Sequence[Any], task_type: TaskType, subwords: Subwords) -> list[list[Window]]:
-    split: dict[str, Callable[[Sequence[Any]], list[list[Window]]]] = {
-        "words": subwords.words,
-        "text": subwords.texts,
-        "pair": subwords.pairs,
-        "raw": subwords.lines,
-    }
-    return split[task_type.reads](inputs)
-
-
-def _inputs(batch: Mapping[str, list[Any]], task_type: TaskType) -> list[Any]:
     if task_type.reads_words:
-        return batch["words"]
+        return subwords.words(inputs)
     if task_type.reads == "pair":
-        return list(zip(batch["text"], batch["pair"], strict=True))
-    return batch["text"]
+        return subwords.pairs(inputs)
+    return subwords.texts(inputs) if task_type.reads == "text" else subwords.lines(inputs)
 
 
 def _features(task_type: TaskType, types: bool) -> Features:
@@ -267,7 +254,12 @@ def _window_row(window: Window, labels: Sequence[int] | Ids) -> Row:
 
 def _sentence_row(windows: Sequence[Window]) -> Row:
     """Join the windows of a sentence to parse."""
-    words = [word for window in windows for word in _word_numbers(window)]
+    words: list[int] = []  # the number of the word of each sub-word, from 1
+    for window in windows:
+        numbers = [NO_WORD] * len(window.input_ids)
+        for word, position, size in zip(window.words, window.positions, window.sizes, strict=True):
+            numbers[position : position + size] = [word + 1] * size
+        words += numbers
     assert words[0] == NO_WORD  # all supported tokenizers begin with a special token
     return {
         "input_ids": [token for window in windows for token in window.input_ids],
@@ -276,14 +268,6 @@ def _sentence_row(windows: Sequence[Window]) -> Row:
         "words": [ROOT_WORD, *words[1:]],
         "truncated": False,
     }
-
-
-def _word_numbers(window: Window) -> list[int]:
-    """Number the word of each sub-word, from 1."""
-    numbers = [NO_WORD] * len(window.input_ids)
-    for word, position, size in zip(window.words, window.positions, window.sizes, strict=True):
-        numbers[position : position + size] = [word + 1] * size
-    return numbers
 
 
 def each_window(row: Mapping[str, Any]) -> Iterator[Row]:

@@ -62,6 +62,11 @@ class Source:
     separator: str = ""
     unlabelled: Unlabelled = "error"
 
+    @property
+    def quotes_are_text(self) -> bool:
+        """Whether a quotation mark in a table is a sign like any other."""
+        return self.format == "tsv" and self.quoting == "none"
+
     def __str__(self) -> str:
         if not isinstance(self.location, str):
             return "the lines"
@@ -173,15 +178,10 @@ def check_fields(
 
 
 def read_text(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
-    """Read a file with one text a line; blank lines are left out.
-
-    For word-level tasks a line is split at white space, and the words have no labels.
-    """
+    """Read a file with one text a line; blank lines are left out."""
     check_fields(source, (), problems)
     for number, line in lines(source, problems) if not problems else ():
-        if word_level and line.strip():
-            yield Example(tuple(line.split()), line=number)
-        elif line.strip():
+        if line.strip():
             yield Example(text=line.strip(), line=number)
 
 
@@ -214,28 +214,25 @@ def read_heads(
         elif number < 0 or number > len(heads):
             wrong.append((word, f'{name} has the head "{head:.40}" in a sentence of {size}'))
     for circle in _circles(numbers):
-        shown = listed(list(map(str, circle)))
-        wrong.append((circle[0], f"words head each other in a circle: {shown}"))
+        wrong.append((circle[0], f"words head each other in a circle: {listed(circle)}"))
     roots = [word for word, number in enumerate(numbers, start=1) if number == 0]
     if len(roots) > 1:  # without a root there is a circle, or a head that is no word
-        shown = listed(list(map(str, roots)))
-        wrong.append((roots[1], f"several words have the head 0, and a tree has one root: {shown}"))
+        what = "several words have the head 0, and a tree has one root"
+        wrong.append((roots[1], f"{what}: {listed(roots)}"))
     return numbers, wrong
 
 
 def _circles(heads: Sequence[int]) -> Iterator[list[int]]:
     """Find the words (from 1) that head each other in a circle; numbers of no word end the way."""
-    seen: dict[int, int] = {}  # word → the way up on which it was first met
+    seen: set[int] = set()
     for start in range(1, len(heads) + 1):
-        word = start
+        word, way = start, []
         while 0 < word <= len(heads) and word not in seen:
-            seen[word] = start
+            seen.add(word)
+            way.append(word)
             word = heads[word - 1]
-        if seen.get(word) == start:
-            circle = [word]
-            while (head := heads[circle[-1] - 1]) != word:
-                circle.append(head)
-            yield sorted(circle)
+        if word in way:
+            yield sorted(way[way.index(word) :])
 
 
 def _split(text: Iterable[str]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +30,6 @@ _OTHER_SCHEMES = re.compile(r"[MELSU]-.+")
 _OTHER_TAGS = re.compile(r"(?:([BIESLU])[_:/](.+)|(.+)[-_:/]([BIESLU]))")
 
 
-@dataclass(frozen=True)
 class _Labels:
     """The labels of a corpus, one after the other.
 
@@ -43,14 +41,7 @@ class _Labels:
         starts: (examples + 1,), where the labels of each example begin.
     """
 
-    examples: Dataset
-    distinct: list[str]
-    codes: Ids
-    rows: Ids
-    starts: Ids
-
-    @classmethod
-    def of(cls, examples: Dataset, task: Task) -> _Labels:
+    def __init__(self, examples: Dataset, task: Task) -> None:
         if task.type.reads_words:
             counts = list_lengths(examples, "labels")
             labels = pc.list_flatten(arrow_column(examples, "labels"))
@@ -58,13 +49,11 @@ class _Labels:
             counts = np.ones(len(examples), np.int64)
             labels = arrow_column(examples, "label").fill_null("")
         encoded = labels.combine_chunks().dictionary_encode()
-        return cls(
-            examples,
-            encoded.dictionary.to_pylist(),
-            encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-            np.repeat(np.arange(len(counts)), counts),
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        )
+        self.examples = examples
+        self.distinct: list[str] = encoded.dictionary.to_pylist()
+        self.codes: Ids = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        self.rows: Ids = np.repeat(np.arange(len(counts)), counts)
+        self.starts: Ids = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def note(self, problems: Problems, at: int, what: str, task: Task | None = None) -> None:
         """Note a label: ``word 3, "Anna", has the label "I-PER" (7 times), which …``.
@@ -105,14 +94,12 @@ def label_ids(examples: Dataset, task: Task) -> tuple[Ids, Ids]:
         DataError: examples without labels, or labels that the task does not know, each with file
             and line.
     """
-    labels = _Labels.of(examples, task)
+    labels = _Labels(examples, task)
     known = {label: index for index, label in enumerate(task.labels)}
     mapped = [task.map_label(label) for label in labels.distinct]
     table = [known.get(label, known.get(_TWINS.get(label, label), _UNKNOWN)) for label in mapped]
-    if task.unlabelled == "ignore":
-        table = [
-            index if label else IGNORED for index, label in zip(table, labels.distinct, strict=True)
-        ]
+    if task.unlabelled == "ignore" and "" in labels.distinct:
+        table[labels.distinct.index("")] = IGNORED
     ids = np.array(table, np.int64)[labels.codes]
     if task.type is TaskType.SPANS:
         begins = [known.get(f"B{tag[1:]}", _UNKNOWN) if tag[:2] == "I-" else 0 for tag in mapped]
@@ -145,7 +132,7 @@ def label_set_of(corpora: Iterable[Dataset], task: Task) -> tuple[str, ...]:
     least = {TaskType.MLM: 0, TaskType.PARSING: 1}.get(task.type, 2)
     problems = Problems()
     for examples in corpora if least else ():
-        labels = _Labels.of(examples, task)
+        labels = _Labels(examples, task)
         for code, label in enumerate(labels.distinct):
             if label and task.type is TaskType.SPANS and task.split_tag(label) is None:
                 at = int(np.argmax(labels.codes == code))
@@ -153,12 +140,9 @@ def label_set_of(corpora: Iterable[Dataset], task: Task) -> tuple[str, ...]:
             elif label:
                 mapped.add(task.map_label(label))
     if not problems and len(mapped) < least:
-        only = f'the only label in its training data is "{mapped.pop()}"' if mapped else ""
-        problems.add(
-            f"{only or 'its training data has no label'}, so there is nothing to learn. Name the "
-            "column that holds the labels",
-            key=f"tasks.{task.name}",
-        )
+        which = f'no label but "{mapped.pop()}"' if mapped else "no label"
+        hint = "so there is nothing to learn. Name the column that holds the labels"
+        problems.add(f"its training data has {which}, {hint}", key=f"tasks.{task.name}")
     problems.raise_if_any(DataError, f"The task {task.name} cannot be learned:")
     return label_set(task.type, mapped)
 
@@ -185,10 +169,8 @@ def _stray_tags(labels: _Labels, task: Task, kept: NDArray[np.bool_]) -> Ids:
     strays: Ids = labelled[begins & inside]
     odd = strays[kept[labels.codes[strays]]]
     if len(odd) and task.scheme in ("iob2", "bioes"):
-        first = Problems()
-        labels.note(
-            first, int(odd[0]), "continues no such span and is read as B-, the beginning of one"
-        )
+        first, what = Problems(), "continues no such span and is read as B-, the beginning of one"
+        labels.note(first, int(odd[0]), what)
         count = f"{counted(len(odd), 'such tag')} in {counted(len(labels.starts) - 1, 'sentence')}"
         warnings.warn(f"{first.items[0]} Found {count}.", stacklevel=3)
     return strays
@@ -207,11 +189,9 @@ def _check(labels: _Labels, task: Task, ids: Ids) -> None:
     firsts = np.sort(unknown[np.unique(labels.codes[unknown], return_index=True)[1]])
     if any(labels.distinct[code] for code in labels.codes[firsts]):
         kinds = ", as entity types without B- and I-" if task.type is TaskType.SPANS else ""
-        problems.add(
-            f"the labels are {listed(task.labels)}. Fix the others in the data, map them "
-            f"(label_map), or list them here{kinds}",
-            key=f"tasks.{task.name}.labels",
-        )
+        hint = f"Fix the others in the data, map them (label_map), or list them here{kinds}"
+        known = f"the labels are {listed(task.labels)}"
+        problems.add(f"{known}. {hint}", key=f"tasks.{task.name}.labels")
     for at in firsts:
         labels.note(problems, int(at), f"the task {task.name} does not know", task)
     problems.raise_if_any(DataError, f"The labels of the task {task.name} cannot be used:")

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import regex
@@ -50,16 +51,13 @@ class PieceTable:
         cls, rows: Mapping[str, Iterable[Sequence[int]]], special: Iterable[int]
     ) -> PieceTable:
         """Count the sub-words of each language's rows, special ones left out."""
-        frequent, covered = {}, {}
+        frequent, covered, left_out = {}, {}, set(special)
         for language, of_language in rows.items():
-            counts = Counter(piece for row in of_language for piece in row)
-            for piece in special:
-                counts.pop(piece, None)
+            counts = Counter(p for row in of_language for p in row if p not in left_out)
             if counts:
-                kept = counts.most_common(KEPT)
-                frequent[language] = [piece for piece, _ in kept]
-                share = sum(count for _, count in kept) / counts.total()
-                covered[language] = round(share, 4)
+                kept = dict(counts.most_common(KEPT))
+                frequent[language] = list(kept)
+                covered[language] = round(sum(kept.values()) / counts.total(), 4)
         return cls(frequent, covered)
 
     def likeness(self, pieces: Sequence[int]) -> dict[str, float]:
@@ -89,9 +87,22 @@ def text_warning(
     Returns:
         One sentence with the evidence; None where there is none, or too little text.
     """
-    return _script_warning("".join(sentences), language) or _language_warning(
-        table, sentences, language, tokenizer
-    )
+    if warning := _script_warning("".join(sentences), language):
+        return warning
+    subwords = Subwords(tokenizer, 512)
+    windows = chain.from_iterable(subwords.lines(sentences))
+    pieces = [p for window in windows for p in window.input_ids if p not in subwords.special]
+    likeness = table.likeness(pieces)
+    itself = likeness.pop(language, None)
+    if len(pieces) < FEWEST_TOKENS or not likeness:
+        return None
+    other = max(likeness, key=lambda code: likeness[code])
+    if likeness[other] < (NEARLY_ALL if itself is None else max(CLEARLY * itself, FAIRLY)):
+        return None
+    fits = f"By its sub-words the text fits {name(other)} ({other}) to {likeness[other]:.0%}"
+    if itself is None:
+        return f"{fits}, as a text in that language does."
+    return f"{fits}, and {name(language)} ({language}) to {itself:.0%}."
 
 
 def _script_warning(text: str, language: str) -> str | None:
@@ -111,31 +122,6 @@ def _script_warning(text: str, language: str) -> str | None:
         return None
     others = Counter(unicodedata.name(letter, "?").split()[0].capitalize() for letter in letters)
     ((most, count),) = others.most_common(1)
-    return (
-        f"{name(language)} is usually written in {usual.script_name()} script, and "
-        f"{inside / len(letters):.0%} of the letters are ({count / len(letters):.0%} are {most})."
-    )
-
-
-def _language_warning(
-    table: PieceTable, sentences: Sequence[str], language: str, tokenizer: Any
-) -> str | None:
-    subwords = Subwords(tokenizer, 512)
-    pieces = [
-        piece
-        for windows in subwords.lines(sentences)
-        for window in windows
-        for piece in window.input_ids
-        if piece not in subwords.special
-    ]
-    likeness = table.likeness(pieces)
-    itself = likeness.pop(language, None)
-    if len(pieces) < FEWEST_TOKENS or not likeness:
-        return None
-    other = max(likeness, key=lambda code: likeness[code])
-    if likeness[other] < (NEARLY_ALL if itself is None else max(CLEARLY * itself, FAIRLY)):
-        return None
-    fits = f"By its sub-words the text fits {name(other)} ({other}) to {likeness[other]:.0%}"
-    if itself is None:
-        return f"{fits}, as a text in that language does."
-    return f"{fits}, and {name(language)} ({language}) to {itself:.0%}."
+    expected, other = inside / len(letters), count / len(letters)
+    shares = f"{expected:.0%} of the letters are ({other:.0%} are {most})"
+    return f"{name(language)} is usually written in {usual.script_name()} script, and {shares}."

@@ -17,6 +17,7 @@ from ..errors import RunError
 from ..grid import Cell
 from .batching import Drawn
 
+Lengths = Sequence[int] | NDArray[np.int64]
 # Rows of similar length are sought among this many batches; more would pad less and mix less.
 BATCHES_PER_POOL = 50
 # Where a batch is bounded by its sub-words, no row is shorter than this share of the longest.
@@ -36,9 +37,7 @@ def evenly(rows: int, count: int) -> list[int]:
 
 
 def by_length(
-    lengths: Sequence[int] | NDArray[np.int64],
-    tokens: int | None,
-    batch_size: int | None = None,
+    lengths: Lengths, tokens: int | None, batch_size: int | None = None
 ) -> list[list[int]]:
     """Put rows into batches by length, longest first.
 
@@ -72,10 +71,7 @@ def by_length(
 
 
 def length_grouped(
-    lengths: Sequence[int] | NDArray[np.int64],
-    batch_size: int,
-    generator: torch.Generator,
-    tokens: int | None = None,
+    lengths: Lengths, batch_size: int, generator: torch.Generator, tokens: int | None = None
 ) -> list[list[int]]:
     """Shuffle rows into batches of rows of about the same length, for training.
 
@@ -159,7 +155,7 @@ class Sampler(ABC):
 
     def __init__(
         self,
-        lengths: Mapping[Cell, Sequence[int] | NDArray[np.int64]],
+        lengths: Mapping[Cell, Lengths],
         batch_size: int,
         temperature: float,
         shares: Mapping[str, float] | None = None,
@@ -175,11 +171,9 @@ class Sampler(ABC):
         listed = sorted((shares or {}).items())
         self._settings = (type(self).__name__, batch_size, tokens, temperature, listed, seed)
         self._cells = list(self.lengths)
-        self._names = list(map(str, self._cells))
         self._bounds = np.cumsum(list(self.probabilities.values()))
-        self._epochs = [0] * len(self._cells)
-        self._taken = [0] * len(self._cells)  # of the present epoch of each cell
-        self._orders: dict[int, Any] = {}  # the items of present epochs, once needed
+        self._progress = {cell: {"epoch": 0, "taken": 0} for cell in self._cells}
+        self._orders: dict[Cell, Any] = {}  # the items of present epochs, once needed
 
     @abstractmethod
     def next(self) -> list[Drawn]:
@@ -193,26 +187,23 @@ class Sampler(ABC):
     def _shuffled(self, cell: Cell, generator: torch.Generator) -> Any:
         """Return the items of one epoch of a cell in their order."""
 
-    def _next_item(self, number: int) -> Any:
+    def _next_item(self, cell: Cell) -> Any:
         """Return the next item of a cell's present epoch."""
-        if number not in self._orders:
-            cell = self._cells[number]
-            generator = self._generator(cell, self._epochs[number])
-            self._orders[number] = self._shuffled(cell, generator)
-        order = self._orders[number]
-        item = order[self._taken[number]]
-        self._taken[number] += 1
-        if self._taken[number] == len(order):
-            self._epochs[number] += 1
-            self._taken[number] = 0
-            del self._orders[number]
+        progress = self._progress[cell]
+        if cell not in self._orders:
+            self._orders[cell] = self._shuffled(cell, self._generator(cell, progress["epoch"]))
+        order = self._orders[cell]
+        item = order[progress["taken"]]
+        progress["taken"] += 1
+        if progress["taken"] == len(order):
+            progress["epoch"], progress["taken"] = progress["epoch"] + 1, 0
+            del self._orders[cell]
         return item
 
-    def _draw(self, size: int) -> list[int]:
+    def _draw(self, size: int) -> list[Cell]:
         """Draw cells for the present step."""
         points = np.random.default_rng([self.seed, self.step]).random(size) * self._bounds[-1]
-        cells: list[int] = np.searchsorted(self._bounds, points, side="right").tolist()
-        return cells
+        return [self._cells[n] for n in np.searchsorted(self._bounds, points, side="right")]
 
     def _generator(self, *names: object) -> torch.Generator:
         name = "/".join(str(name) for name in (self.seed, *names))
@@ -221,13 +212,9 @@ class Sampler(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON values, which do not change when more is drawn."""
-        counts = zip(self._names, self._epochs, self._taken, strict=True)
-        return {
-            "step": self.step,
-            "drawn from": self._data_digest,
-            "pool taken": 0,
-            "cells": {name: {"epoch": epoch, "taken": taken} for name, epoch, taken in counts},
-        }
+        cells = {str(cell): dict(progress) for cell, progress in self._progress.items()}
+        about = {"step": self.step, "drawn from": self._data_digest, "pool taken": 0}
+        return {**about, "cells": cells}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state.
@@ -237,13 +224,13 @@ class Sampler(ABC):
                 would draw other rows than the first run.
         """
         if state["drawn from"] != self._data_digest:
+            settings = "batching, batch size, temperature, shares or seed"
+            hint = "Resume with those of the run, or start a new one."
             raise RunError(
-                "The checkpoint drew from other data, or with another batching, batch size, "
-                "temperature, shares or seed. Resume with those of the run, or start a new one."
+                f"The checkpoint drew from other data, or with another {settings}. {hint}"
             )
         self.step = state["step"]
-        self._epochs = [state["cells"][name]["epoch"] for name in self._names]
-        self._taken = [state["cells"][name]["taken"] for name in self._names]
+        self._progress = {cell: dict(state["cells"][str(cell)]) for cell in self._cells}
         self._orders.clear()
 
     @functools.cached_property
@@ -267,19 +254,17 @@ class CellSampler(Sampler):
             return {cell: -(-len(rows) // self.batch_size) for cell, rows in self.lengths.items()}
         # The batches of one shuffle, whatever the seed. Another may make a few more or fewer, where
         # a cell is too large to be sorted as a whole.
-        return {
-            cell: len(self._shuffled(cell, torch.Generator().manual_seed(0)))
-            for cell in self.lengths
-        }
+        shuffle = torch.Generator()
+        return {cell: len(self._shuffled(cell, shuffle.manual_seed(0))) for cell in self.lengths}
 
     def _shuffled(self, cell: Cell, generator: torch.Generator) -> list[list[int]]:
         return length_grouped(self.lengths[cell], self.batch_size, generator, self.tokens)
 
     def next(self) -> list[Drawn]:
         """Draw the cell of the next batch and its rows."""
-        (number,) = self._draw(1)
+        (cell,) = self._draw(1)
         self.step += 1
-        return [(self._cells[number], row) for row in self._next_item(number)]
+        return [(cell, row) for row in self._next_item(cell)]
 
 
 class MixedSampler(Sampler):
@@ -299,10 +284,7 @@ class MixedSampler(Sampler):
         return {cell: len(rows) for cell, rows in self.lengths.items()}
 
     def _shuffled(self, cell: Cell, generator: torch.Generator) -> NDArray[np.int64]:
-        order: NDArray[np.int64] = torch.randperm(
-            len(self.lengths[cell]), generator=generator
-        ).numpy()
-        return order
+        return np.asarray(torch.randperm(len(self.lengths[cell]), generator=generator))
 
     def next(self) -> list[Drawn]:
         """Draw the rows of the next batch."""
@@ -320,7 +302,7 @@ class MixedSampler(Sampler):
             means = [float(rows.mean()) for rows in self.lengths.values()]
             expected = float(np.dot(means, list(self.probabilities.values())))
             size = max(1, round(self.tokens * BATCHES_PER_POOL / expected))
-        drawn = [(self._cells[n], int(self._next_item(n))) for n in self._draw(size)]
+        drawn = [(cell, int(self._next_item(cell))) for cell in self._draw(size)]
         lengths = [self.lengths[cell][row] for cell, row in drawn]
         batches = by_length(lengths, self.tokens, None if self.tokens else self.batch_size)
         order = torch.randperm(len(batches), generator=self._generator("pool", self.step))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain, groupby
@@ -36,34 +37,29 @@ class Window:
     truncated: bool = False
 
 
-@dataclass(frozen=True)
 class Frame:
     """The special tokens that a tokenizer puts before, between and after one or two texts.
+
+    Args:
+        backend: the tokenizer.
+        texts: a short one or two, which are encoded to find the special tokens.
 
     Attributes:
         tokens: the id of each, its token type, and None; in the place of each text one token that
             stands for it, with the type of its tokens and its number.
+        size: the number of special tokens.
+        start: the number of those before the first text.
     """
 
-    tokens: list[tuple[int, int, int | None]]
-
-    @classmethod
-    def of(cls, backend: Any, *texts: str) -> Frame:
-        """Find the special tokens by encoding a short text or two."""
+    def __init__(self, backend: Any, *texts: str) -> None:
         encoding = backend.encode(*texts)
         tokens = zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True)
         runs = groupby(tokens, key=itemgetter(2))
-        return cls([t for text, run in runs for t in (run if text is None else [next(run)])])
-
-    @cached_property
-    def size(self) -> int:
-        """The number of special tokens."""
-        return sum(text is None for _, _, text in self.tokens)
-
-    @cached_property
-    def start(self) -> int:
-        """The number of special tokens before the first text."""
-        return [text for _, _, text in self.tokens].index(0)
+        self.tokens: list[tuple[int, int, int | None]] = [
+            token for text, run in runs for token in (run if text is None else [next(run)])
+        ]
+        numbers = [text for _, _, text in self.tokens]
+        self.size, self.start = numbers.count(None), numbers.index(0)
 
     def around(self, *texts: list[int]) -> tuple[list[int], list[int]]:
         """Put the special tokens around the sub-words of one or two texts.
@@ -91,6 +87,9 @@ class Subwords:
         tokenizer: a fast tokenizer of transformers.
         max_length: the longest window in sub-words, special tokens counted.
 
+    Attributes:
+        capacity: how many sub-words of one text fit into a window.
+
     Raises:
         DataError: `max_length` leaves no room beside the special tokens.
     """
@@ -98,23 +97,17 @@ class Subwords:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.backend = plain_backend(tokenizer)
         self.max_length = max_length
-        self.single, self.double = Frame.of(self.backend, "a"), Frame.of(self.backend, "a", "a")
+        self.single, self.double = Frame(self.backend, "a"), Frame(self.backend, "a", "a")
         if max_length <= self.double.size + 1:
-            raise DataError(
-                f"max_length is {max_length}, which leaves no room beside the {self.double.size} "
-                "special tokens. Choose a greater one."
-            )
+            room = f"leaves no room beside the {self.double.size} special tokens"
+            raise DataError(f"max_length is {max_length}, which {room}. Choose a greater one.")
+        self.capacity = max_length - self.single.size
         self.special = frozenset(tokenizer.all_special_ids)
         self.word_prefix = _word_prefix(self.backend)
         stand_ins = (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id)
         self.unknown = next(token for token in stand_ins if token is not None)
         tokens = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, tokens)))
-
-    @property
-    def capacity(self) -> int:
-        """How many sub-words of one text fit into a window."""
-        return self.max_length - self.single.size
 
     @cached_property
     def _literal(self) -> Any:
@@ -128,11 +121,9 @@ class Subwords:
         control = {token["content"] for token in state["added_tokens"] if token["special"]}
         state["added_tokens"] = [t for t in state["added_tokens"] if not t["special"]]
         vocabulary = state["model"].get("vocab")
-        if isinstance(vocabulary, list):  # Unigram, which would find the piece whole
-            state["model"]["vocab"] = [
-                [f"\ue000{piece}" if piece in control else piece, score]
-                for piece, score in vocabulary
-            ]
+        for entry in vocabulary if isinstance(vocabulary, list) else ():
+            if entry[0] in control:  # Unigram would find the piece whole
+                entry[0] = f"\ue000{entry[0]}"
         state["post_processor"] = None
         return Tokenizer.from_str(json.dumps(state))
 
@@ -200,12 +191,13 @@ class Subwords:
         Windows that hold nothing but special and unknown tokens are left out: there is nothing to
         predict in them.
         """
-        result = []
+        result, most = [], self.capacity
         for encoding in self._encode([nfc(line) for line in lines]):
-            words = (len(list(run)) for _, run in groupby(encoding.word_ids))
-            sizes = list(_cut(words, self.capacity))
+            words = [len(list(run)) for _, run in groupby(encoding.word_ids)]
+            # A word longer than a window is cut.
+            sizes = [min(most, size - at) for size in words for at in range(0, size, most)]
             bounds, ids = [0, *accumulate(sizes)], encoding.ids
-            spans = balanced_windows(sizes, self.capacity)
+            spans = balanced_windows(sizes, most)
             texts = [ids[bounds[span.start] : bounds[span.stop]] for span in spans]
             kept = [text for text in texts if not self.special.issuperset(text)]
             result.append([Window(*self.single.around(text)) for text in kept])
@@ -246,14 +238,9 @@ def balanced_windows(lengths: Sequence[int], capacity: int) -> list[range]:
     if sum(lengths) <= capacity:
         return [range(len(lengths))]
     fewest = len(_fill(lengths, capacity))
-    low, high = max(*lengths, -(-sum(lengths) // fewest)), capacity
-    while low < high:
-        middle = (low + high) // 2
-        if len(_fill(lengths, middle)) <= fewest:
-            high = middle
-        else:
-            low = middle + 1
-    return _fill(lengths, low)
+    sizes = range(max(*lengths, -(-sum(lengths) // fewest)), capacity + 1)
+    least = bisect_left(sizes, True, key=lambda size: len(_fill(lengths, size)) <= fewest)
+    return _fill(lengths, sizes[least])
 
 
 def _fill(lengths: Sequence[int], capacity: int) -> list[range]:
@@ -266,13 +253,6 @@ def _fill(lengths: Sequence[int], capacity: int) -> list[range]:
             start, total = index, 0
         total += length
     return [*runs, range(start, len(lengths))]
-
-
-def _cut(lengths: Iterable[int], capacity: int) -> Iterator[int]:
-    """Cut every length above the capacity into several, in order."""
-    for length in lengths:
-        for start in range(0, length, capacity):
-            yield min(capacity, length - start)
 
 
 def _word_prefix(backend: Any) -> str:

@@ -10,7 +10,6 @@ import without pkg_resources. Features of scripts come with urielplus. The data 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import warnings
@@ -28,6 +27,8 @@ from torch import Tensor
 
 from ..errors import DataError, Problems, UnknownNameError, nearest
 from ..languages import macrolanguage, resolve, same_language
+from .examples import Source
+from .readers.tables import table_rows
 
 URIEL = "uriel"
 LICENCE = "CC BY-SA 4.0 (URIEL, Littell et al. 2017)"
@@ -105,10 +106,8 @@ class Typology:
         row = self._row(code)
         if row is None:
             hint = nearest(code, self.codes)
-            raise UnknownNameError(
-                f'{self.source} has no features of the language "{resolve(code)}".{hint} Name '
-                "another language, or give a CSV file that has it."
-            )
+            what = f'{self.source} has no features of the language "{resolve(code)}"'
+            raise UnknownNameError(f"{what}.{hint} Name another one, or a CSV file that has it.")
         values = [table[row].astype(np.float32) for table in self.tables.values()]
         return torch.from_numpy(np.concatenate(values))
 
@@ -119,10 +118,11 @@ class Typology:
         code = resolve(code)
         names = [other for other in same_language(code) if other in self._rows]
         rows = [self._rows[other] for other in names or self._current.get(code, [])]
-        return max(rows, key=self._known, default=None)
 
-    def _known(self, row: int) -> int:
-        return sum(int(np.isfinite(table[row]).sum()) for table in self.tables.values())
+        def known(row: int) -> int:
+            return sum(int(np.isfinite(table[row]).sum()) for table in self.tables.values())
+
+        return max(rows, key=known, default=None)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -203,22 +203,19 @@ class Typology:
         means = total / np.maximum(counts, 1)
         return {other: float(mean) for other, mean in zip(others, means, strict=True)}
 
-    def nearest(
-        self, code: str, among: Iterable[str] | None = None, count: int = 5
-    ) -> list[tuple[str, float]]:
+    def nearest(self, code: str, among: Iterable[str], count: int) -> list[tuple[str, float]]:
         """Return the most similar languages and how similar they are, most similar first.
 
         Args:
             code: the language, which is not among the result.
-            among: those to choose from; those that the table lacks are left out. None for all.
+            among: those to choose from; those that the table lacks are left out.
             count: how many.
 
         Raises:
             UnknownNameError: one is no language, or the table lacks `code`.
         """
-        candidates = self._current if among is None else [name for name in among if name in self]
         itself = same_language(resolve(code))
-        others = [name for name in candidates if name not in itself]
+        others = [name for name in among if name in self and name not in itself]
         ranked = sorted(self.similarity(code, others).items(), key=lambda pair: -pair[1])
         return ranked[:count]
 
@@ -237,10 +234,8 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
         for path in Path(str(place)).glob("*.npz"):
             files.setdefault(path.stem, path)
     if not files.keys() >= {"features", "family_features", "geocoord_features"}:
-        raise DataError(
-            "The features of URIEL are not installed. Install them: pip install "
-            '"hyperlect[typology]"; or name a CSV file.'
-        )
+        hint = 'pip install "hyperlect[typology]"; or name a CSV file'
+        raise DataError(f"The features of URIEL are not installed. Install them: {hint}.")
     with np.load(files["features"], allow_pickle=False) as data:
         codes = tuple(map(str, data["langs"]))
         columns = tuple(map(str, data["feats"]))
@@ -250,8 +245,7 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
     counts = known.sum(axis=2)
     values = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
     if "feature_predictions" in files:
-        predicted = _aligned(files["feature_predictions"], codes, columns)[1]
-        values = np.where(counts > 0, values, predicted)
+        values = np.where(counts > 0, values, _aligned(files["feature_predictions"], codes)[1])
     names: dict[str, tuple[str, ...]] = {}
     tables: dict[str, Array] = {}
     for block in blocks:
@@ -264,9 +258,7 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
     return Typology(URIEL, codes, names, tables, LICENCE)
 
 
-def _aligned(
-    path: Path, codes: tuple[str, ...], columns: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], Array]:
+def _aligned(path: Path, codes: tuple[str, ...]) -> tuple[tuple[str, ...], Array]:
     """Read the columns' names and the values of a file, its rows in the order of `codes`.
 
     The families, which are all 0 or 1, are kept as bytes: they would take 118 MB otherwise.
@@ -277,8 +269,6 @@ def _aligned(
         values = data["data"][:, :, 0]
     if missing := [code for code in codes if code not in rows]:
         raise DataError(f"{path} lacks the language {missing[0]}. Install the package again.")
-    if columns is not None and names != columns:
-        raise DataError(f"{path} has other columns than features.npz. Install the package again.")
     order = [rows[code] for code in codes]
     if path.stem == _FILES["family"]:
         return names, values.astype(np.int8)[order]
@@ -288,17 +278,10 @@ def _aligned(
 
 def _read_csv(path: Path) -> Typology:
     problems = Problems(str(path))
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            numbered = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
+    numbered = list(table_rows(Source("csv", str(path)), problems))
     head = [name.strip() for name in numbered[0][1]] if numbered else []
     names = head[1:]
-    if not names or len(numbered) < 2:
+    if not problems and (not names or len(numbered) < 2):
         problems.add("must have a line of names, a line for each language, and two columns or more")
     for name in dict.fromkeys(names):
         if not name or names.count(name) > 1:
@@ -320,12 +303,11 @@ def _read_csv(path: Path) -> Typology:
         row = []
         for name, cell in zip(names, cells[1:], strict=True):
             try:
-                value = float(cell) if cell.strip() else math.nan
-                if cell.strip() and not math.isfinite(value):
-                    raise ValueError
+                value = float(cell.strip() or "nan")
             except ValueError:
-                problems.add(f'"{cell}" is not a number', line, name)
                 value = math.nan
+            if cell.strip() and not math.isfinite(value):
+                problems.add(f'"{cell}" is not a number', line, name)
             row.append(value)
         rows.append(row)
     problems.raise_if_any(DataError, "The table of languages cannot be used:")

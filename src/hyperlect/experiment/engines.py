@@ -268,10 +268,8 @@ def start_ray(
     try:
         import ray
     except ImportError:
-        raise HyperlectError(
-            "Ray is not installed. Install it in your clone: "
-            'pip install -e ".[cluster]" -c constraints.txt'
-        ) from None
+        hint = 'Install it in your clone: pip install -e ".[cluster]" -c constraints.txt'
+        raise HyperlectError(f"Ray is not installed. {hint}") from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, runtime_env={"env_vars": dict(variables)}, **options)
@@ -354,9 +352,8 @@ def make_engine(
         return RayCluster(ray, gpus_per_run, device, variables or {})
     if gpus_per_run is not None:
         raise HyperlectError("--gpus-per-run needs --ray. Without Ray, share GPUs by --processes.")
-    if processes is None and len(shares(None, device)) == 1:
-        return Engine(device)
-    return Processes(shares(processes, device), device)
+    several = shares(processes, device)
+    return Engine(device) if processes is None and len(several) == 1 else Processes(several, device)
 
 
 def shares(processes: int | None, device: str) -> list[Share]:

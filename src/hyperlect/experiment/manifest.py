@@ -23,7 +23,6 @@ from ..run_folder import (
     write_json,
     writing,
 )
-from .config import Point
 from .plan import Experiment, Run, differences, foreign
 
 FORMAT_VERSION = 1
@@ -41,7 +40,7 @@ class ManifestRun(BaseModel, frozen=True):
         method, seed: what was trained.
         folder: the run folder, which may not exist yet.
         after: the setting whose run of the same method and seed it starts from; empty for none.
-        point: its point on a curve; None where the setting has no curve.
+        examples, draw: its point on a curve, see `Point`; None where the setting has no curve.
         cells: the few-shot cells that the curve is about (``pos:mlt``); empty without a curve.
     """
 
@@ -51,7 +50,8 @@ class ManifestRun(BaseModel, frozen=True):
     seed: int
     folder: Path
     after: str = ""
-    point: Point | None = None
+    examples: int | None = None
+    draw: int | None = None
     cells: tuple[str, ...] = ()
 
     @property
@@ -90,8 +90,6 @@ def read_manifest(folder: Path) -> Manifest:
             if name.is_absolute() or ".." in name.parts:
                 raise ValueError(f"{name} is not a folder inside of it")
             entry["folder"] = folder / entry["folder"]
-            if "examples" in entry:
-                entry["point"] = Point(entry["examples"], entry["draw"])
         return Manifest.model_validate(data)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is not the manifest of an experiment: {error!r}.") from None
@@ -133,8 +131,7 @@ class Progress:
     def __init__(self, experiment: Experiment, chosen: tuple[Run, ...]) -> None:
         self.experiment, self.chosen = experiment, chosen
         self.failures: dict[str, str] = {}
-        changes = {run.name: differences(run, experiment) for run in experiment.runs}
-        self.changed = {name: lines for name, lines in changes.items() if lines}
+        self.changed = {r.name: d for r in experiment.runs if (d := differences(r, experiment))}
 
     def status(self, run: Run) -> RunStatus:
         """Return how far a run is; its folder is read each time."""
@@ -194,10 +191,8 @@ class Progress:
             RunError: another process works on one of them, so nothing is removed; or what lies
                 there is not a run.
         """
-        outdated = {run for run in self.chosen if run.name in self.changed}
-        runs = [
-            r for r in self.experiment.runs if outdated & {r, *r.before()} and r.folder.is_dir()
-        ]
+        stale = {run for run in self.chosen if run.name in self.changed}
+        runs = [r for r in self.experiment.runs if stale & {r, *r.before()} and r.folder.is_dir()]
         with ExitStack() as stack:
             for run in runs:
                 stack.enter_context(locked(run.folder))

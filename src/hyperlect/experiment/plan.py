@@ -109,10 +109,8 @@ def plan(
     if file is None:
         config, base = config_of_folder(source, methods, seeds), source
     elif methods or seeds:
-        raise RecipeError(
-            f"{file} says which methods and seeds there are. To run some of them, use --only. "
-            "--methods and --seeds go with a folder of recipes."
-        )
+        hint = "To run some, use --only. --methods and --seeds go with a folder of recipes."
+        raise RecipeError(f"{file} says which methods and seeds there are. {hint}")
     else:
         config, base = load_config(file), file.parent
     # Absolute, because it stands in recipes (start_from) that lie elsewhere.
@@ -137,10 +135,9 @@ def _experiment_file(source: Path) -> Path | None:
     if not source.is_file():
         raise RecipeError(f"There is no {source}. Name an experiment's file or a folder.")
     if not is_experiment(source):
-        raise RecipeError(
-            f"{source} has no settings, so it is not an experiment's file. For one recipe use "
-            f"hyperlect train {source}; for all of a folder, hyperlect experiment {source.parent}"
-        )
+        what = f"{source} has no settings, so it is not an experiment's file"
+        hint = f"For all recipes of a folder use hyperlect experiment {source.parent}"
+        raise RecipeError(f"{what}. For one recipe use hyperlect train {source}. {hint}")
     return source
 
 
@@ -231,8 +228,7 @@ class _Planner:
             update["few_shot"] = recipe.few_shot.model_copy(update=asdict(point))
         place = (name, setting, part, method, seed, point, self.out / name)
         file = self.config.file(setting, self.base)
-        recipe = recipe.model_copy(update=update)
-        self.by_name[name] = Run(*place, file, changes, recipe, after)
+        self.by_name[name] = Run(*place, file, changes, recipe.model_copy(update=update), after)
 
     def changes(self, setting: str, part: str, method: str, point: Point | None) -> tuple[str, ...]:
         """Return what is set in a recipe, as ``--set`` takes it."""
@@ -277,11 +273,9 @@ def differences(run: Run, experiment: Experiment) -> list[str]:
     old, new = (dict(_leaves(_content(recipe))) for recipe in (then, now))
     folders = [*experiment.variables.values(), str(experiment.folder), now.folder]
     roots = sorted((f for f in folders if Path(f).is_absolute()), key=len, reverse=True)
-    return [
-        f"{key}: {old.get(key, 'nothing')} → {new.get(key, 'nothing')}"
-        for key in {**new, **old}
-        if key not in IGNORED and not _same(old.get(key), new.get(key), roots)
-    ]
+    keys = [key for key in {**new, **old} if key not in IGNORED]
+    changed = [key for key in keys if not _same(old.get(key), new.get(key), roots)]
+    return [f"{k}: {old.get(k, 'nothing')} → {new.get(k, 'nothing')}" for k in changed]
 
 
 def foreign(folder: Path) -> str:

@@ -207,10 +207,10 @@ def runs_table(progress: Progress) -> Table:
     table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for row, group in groupby(progress.chosen, lambda run: (run.setting, run.part, run.method)):
         runs = list(group)
-        notes = [_note(progress, run) for run in runs]
-        pairs = [(run.seed, note) for run, note in zip(runs, notes, strict=True)]
+        pairs = [(run.seed, _note(progress, run)) for run in runs]
         if runs[0].point:
-            pairs = [(count, note) for note, count in Counter(notes).items()]
+            counts = Counter(note for _, note in pairs)
+            pairs = [(count, note) for note, count in counts.items()]
         table.add_row(*row, ", ".join(f"{number} {note}" for number, note in pairs))
     return table
 

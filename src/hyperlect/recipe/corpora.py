@@ -108,15 +108,12 @@ class Corpora:
         problems = Problems()
         digest = tokenizer_digest(tokenizer)
         for (split, cell), dataset in self.examples.items():
-            try:
-                task = self.tasks[cell.task]
+            task = self.tasks[cell.task]
+            with problems.collecting():
                 rows = encode(dataset, task, tokenizer, max_length, fingerprint=digest)
-            except DataError as error:
-                problems.extend(error)
-                continue
-            encoded[split, cell] = rows
-            if not len(rows):
-                problems.add(f"{cell} {split}: the tokenizer knows nothing of this text")
+                encoded[split, cell] = rows
+                if not len(rows):
+                    problems.add(f"{cell} {split}: the tokenizer knows nothing of this text")
         problems.raise_if_any(DataError, "The data cannot be used as it stands:")
         return encoded
 
@@ -149,10 +146,8 @@ def read_corpora(
     for split in splits:
         for cell, sources in recipe.cells(split).items():
             if cells is None or cell in cells:
-                try:
+                with problems.collecting():
                     examples[split, cell] = _read(recipe, split, cell, sources)
-                except DataError as error:
-                    problems.extend(error)
     missing = any(problem.file and not Path(problem.file).exists() for problem in problems.items)
     hint = f"{MOVED}\n" if missing else ""
     problems.raise_if_any(DataError, f"{hint}The data cannot be read:")
@@ -201,10 +196,8 @@ def _tasks(
             continue
         trained = [data for (s, c), data in examples.items() if s == "train" and c.task == name]
         if section.labels is None and trained:
-            try:
+            with problems.collecting():
                 tasks[name] = recipe.task(name, label_set_of(trained, task))
-            except DataError as error:
-                problems.extend(error)
     problems.raise_if_any(DataError, "The data cannot be used as it stands:")
     return tasks
 
@@ -323,10 +316,9 @@ def _remarks_on(examples: Dataset, reads_words: bool) -> Iterator[str]:
     long = np.flatnonzero(lengths > (LONG_SENTENCE if len(lengths) > 1 else LONG_SENTENCE // 10))
     if len(long):
         (file, line), *_ = places(examples, long[:1])
-        yield (
-            f"{counted(len(long), 'sentence')} of very many words, the first at {file}:{line} with "
-            f"{lengths[long[0]]:,}. Are blank lines between sentences missing?"
-        )
+        what = f"{counted(len(long), 'sentence')} of very many words"
+        first = f"the first at {file}:{line} with {lengths[long[0]]:,}"
+        yield f"{what}, {first}. Are blank lines between sentences missing?"
     labels = arrow_column(examples, "labels" if reads_words else "label")
     for label in pc.unique(pc.list_flatten(labels) if reads_words else labels).to_pylist():
         if label and not label.isprintable():

@@ -146,9 +146,8 @@ class Document:
         def filled(written: Any, default: Any) -> Any:
             if not (isinstance(written, dict) and isinstance(default, Mapping)):
                 return written
-            missing = {key: value for key, value in default.items() if key not in written}
-            both = {key: filled(written[key], default[key]) for key in default if key in written}
-            return {**written, **both, **copy.deepcopy(missing)}
+            both = {key: filled(value, default.get(key)) for key, value in written.items()}
+            return both | {key: value for key, value in default.items() if key not in written}
 
         self.data = filled(self.data, defaults)
 
@@ -207,7 +206,9 @@ class Document:
                 for detail in error.errors(include_url=False):
                     loc = _place_in(data, detail["loc"])
                     missing = detail["type"] == "missing"
-                    section = _section_around(loc, sections)
+                    around = (loc[:size] for size in range(1, len(loc) + 1))
+                    # The outermost one: an entry of a table, or a top-level key.
+                    section = next((p for p in around if matches(p, *sections)), loc[:1])
                     self.broken.add(section)
                     if loc not in self.unset and (is_whole or not missing):
                         self.add(loc, _explained(loc, detail, sections))
@@ -446,12 +447,6 @@ _PLAIN = {
 }
 
 
-def _section_around(loc: Loc, sections: Mapping[Pattern, Any]) -> Loc:
-    """Return the outermost section around a key: an entry of a table, or a top-level key."""
-    around = (loc[:size] for size in range(1, len(loc) + 1))
-    return next((place for place in around if matches(place, *sections)), loc[:1])
-
-
 def _explained(loc: Loc, detail: ErrorDetails, sections: Mapping[Pattern, Any]) -> str:
     """Say in plain words what pydantic found wrong."""
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
@@ -479,19 +474,16 @@ def _unknown_key(loc: Loc, sections: Mapping[Pattern, Any]) -> str:
     name = _USUAL.get(str(loc[-1]).lower(), str(loc[-1]))
     if " " in name:
         return f"there is no such key. {name}"
-    keys = {place: _keys(section) for place, section in sections.items()}
+    keys = {}
+    for place, section in sections.items():
+        fields = getattr(section, "model_fields", None) or section.__dataclass_fields__
+        keys[place] = (*fields, *getattr(section, "ignored", ()))  # which are accepted
     known = [key for place in keys if matches(loc[:-1], place) for key in keys[place]]
     elsewhere = [dotted((*place, name)) for place in keys if name in keys[place]]
     hint = nearest(name, known)
     if elsewhere and name not in known:
         hint += f' Or "{elsewhere[0]}"?' if hint else f' Did you mean "{elsewhere[0]}"?'
     return f"there is no such key.{hint or ' Known here: ' + ', '.join(known) + '.'}"
-
-
-def _keys(section: type[Any]) -> tuple[str, ...]:
-    """Return the keys of a section, and those that are accepted but `ignored`."""
-    keys = getattr(section, "model_fields", None) or section.__dataclass_fields__
-    return (*keys, *getattr(section, "ignored", ()))
 
 
 def sections_of(kind: Any, place: Pattern = ()) -> dict[Pattern, type[Any]]:

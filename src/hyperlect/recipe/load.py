@@ -268,7 +268,8 @@ def _block(loc: Loc, block: DataBlock, recipe: Recipe, document: Document) -> It
 def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Iterator[Fault]:
     """Find a format that cannot hold the task, and fields that it does not have or lacks."""
     form, reader = block.format, READERS[block.format]
-    fitting = [known for known in READERS if _holds(known, task_type)]
+    holding = ("table", "words", "raw") if task_type.reads == "raw" else ("table", task_type.reads)
+    fitting = [name for name, known in READERS.items() if known.holds in holding]
     if form not in fitting:
         what = f"cannot hold a task of type {task_type}"
         yield (*loc, "format"), f"{form} {what}; use one of {', '.join(fitting)}"
@@ -292,17 +293,9 @@ def _format(loc: Loc, block: DataBlock, task_type: TaskType, sound: bool) -> Ite
         yield (*loc, "fields"), f"{what}; write fields: {{{form_of_all}}}"
 
 
-def _holds(form: str, task_type: TaskType) -> bool:
-    holds = READERS[form].holds
-    words = task_type.reads_words and holds == "words"
-    return holds == "table" or words or task_type.reads == "raw"
-
-
 def _files(recipe: Recipe, document: Document) -> Iterator[Fault]:
-    start = recipe.start_from
-    if start and not (
-        Path(start).is_dir() or is_hub_id(start) or ("start_from",) in document.unset
-    ):
+    start = recipe.start_from if ("start_from",) not in document.unset else None
+    if start and not (Path(start).is_dir() or is_hub_id(start)):
         yield ("start_from",), _missing("run", Path(recipe.path(start)))
     if not Path(recipe.folder).is_dir():
         yield ("folder",), f"there is no folder {recipe.folder}"

@@ -190,14 +190,13 @@ class Recipe(schema.Section):
         return path if Path(path).is_dir() else fill_in(reference, os.environ)
 
     @property
-    def text_task(self) -> str | None:
-        """The first task of raw text; None if there is none."""
-        return next((n for n, task in self.tasks.items() if task.type is TaskType.MLM), None)
+    def text_tasks(self) -> list[str]:
+        """The tasks of raw text."""
+        return [name for name, task in self.tasks.items() if task.type is TaskType.MLM]
 
     def grid(self) -> Grid:
         """Return which cells are trained, and so of what kind any cell is."""
-        text_tasks = [name for name, task in self.tasks.items() if task.type is TaskType.MLM]
-        return Grid(self.cells("train"), text_tasks)
+        return Grid(self.cells("train"), self.text_tasks)
 
     def task(self, name: str, labels: Iterable[str] = ()) -> Task:
         """Make a task with its label set.
@@ -212,9 +211,10 @@ class Recipe(schema.Section):
         if name not in self.tasks:
             raise unknown("task", name, self.tasks)
         section = self.tasks[name]
-        labels = section.label_set() or label_set(section.type, labels)
-        mapping, scheme = section.label_map, section.scheme
-        return Task(name, section.type, labels, mapping, scheme, section.unlabelled)
+        labels = section.labels or label_set(section.type, labels)
+        if section.labels and section.type is TaskType.SPANS:
+            labels = label_set(section.type, (f"B-{entity}" for entity in section.labels))
+        return self.as_marked(Task(name, section.type, labels))
 
     def as_marked(self, task: Task) -> Task:
         """Return a task of a model, read as the recipe says that its data is marked.
@@ -267,28 +267,21 @@ class Recipe(schema.Section):
         if not isinstance(chosen, str):
             return [Cell.parse(cell) for cell in chosen]
         grid = grid or self.grid()
-        only_text = all(task.type is TaskType.MLM for task in self.tasks.values())
-        return [
-            cell
-            for cell in self.cells("dev")
-            if grid.kind(cell) in _KINDS[chosen] and (only_text or cell.task not in grid.text_tasks)
-        ]
+        left_out = frozenset() if len(self.text_tasks) == len(self.tasks) else grid.text_tasks
+        cells = [cell for cell in self.cells("dev") if cell.task not in left_out]
+        return [cell for cell in cells if grid.kind(cell) in _KINDS[chosen]]
 
-    def notes(self, layers: int | None = None, longest: int | None = None) -> list[str]:
+    def notes(self, longest: int | None = None) -> list[str]:
         """Return remarks on what is not a fault but may not be what was meant.
 
         Args:
-            layers: how many layers the encoder has, where that is known.
-            longest: how many sub-words it takes at most.
+            longest: how many sub-words the encoder takes at most, where that is known.
         """
-        notes, top, test = [], self.hypernet.top_layers, self.cells("test")
-        if layers and top and top > layers:
-            has = counted(layers, "layer")
-            notes.append(f"hypernet.top_layers: the encoder has {has}, so training refuses {top}.")
+        notes = []
         if longest and self.max_length > longest:
             takes = counted(longest, "sub-word")
             notes.append(f"max_length: the encoder takes {takes}, so longer inputs are split.")
-        method = METHODS[self.method]
+        method, top = METHODS[self.method], self.hypernet.top_layers
         unread = HypernetConfig(top_layers=top if method.trains_encoder else None)
         if method.adapters is None and self.hypernet != unread:
             which = f"these settings{' except top_layers' if method.trains_encoder else ''}"
@@ -296,19 +289,17 @@ class Recipe(schema.Section):
         elif self.hypernet.language_base != "none" and not self.has_base:
             notes.append(f"language_features: {self.method} has no use for these.")
         if self.method == "mad-x":
-            grid, without = self.grid(), listed([*map(str, self.not_applicable("test"))], _LISTED)
+            grid = self.grid()
             if bare := sorted(grid.labelled_languages - grid.text_languages):
-                notes.append(
-                    f"method: there is no raw text in {', '.join(bare)}, so mad-x trains on their "
-                    "labelled data without a language adapter."
-                )
-            if self.not_applicable("test"):
-                why = "since there is no raw text in their languages"
-                notes.append(f"method: mad-x does not apply to {without}, {why}.")
+                what = f"there is no raw text in {', '.join(bare)}, so mad-x trains on their"
+                notes.append(f"method: {what} labelled data without a language adapter.")
+            if without := self.not_applicable("test"):
+                what = f"mad-x does not apply to {listed(without, _LISTED)}"
+                notes.append(f"method: {what}, since there is no raw text in their languages.")
         if not self.cells("dev"):
             notes.append("data: there are no dev files, so the last checkpoint is the one kept.")
-        labelled = [name for name, task in self.tasks.items() if task.type is not TaskType.MLM]
-        if untested := [name for name in labelled if name not in {cell.task for cell in test}]:
+        scored = {*self.text_tasks, *(cell.task for cell in self.cells("test"))}
+        if untested := [name for name in self.tasks if name not in scored]:
             notes.append(f"data: no test files for {', '.join(untested)}; nothing will be scored.")
         return notes
 
@@ -329,9 +320,8 @@ class Recipe(schema.Section):
             data["folder"] = Path(relative(self.folder, folder)).as_posix()
         data["data"] = [block.model_dump(mode="json", exclude_none=True) for block in self.data]
         for block in data["data"]:
-            for files in block["cells"].values():
-                for split in [split for split in SPLITS if not files[split]]:
-                    del files[split]
+            for language, files in block["cells"].items():
+                block["cells"][language] = {key: value for key, value in files.items() if value}
 
         def escaped(text: str, loc: Loc) -> str:
             # What came out of an environment variable must not be expanded again.

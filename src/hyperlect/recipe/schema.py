@@ -23,7 +23,7 @@ from ..grid import Cell
 from ..hardware import Precision
 from ..languages import languages_in, resolve
 from ..methods import METHODS
-from ..tasks import LABEL_SETS, OUTSIDE, TASK_TYPES, Scheme, TaskType, Unlabelled, label_set
+from ..tasks import LABEL_SETS, TASK_TYPES, Scheme, TaskType, Unlabelled
 
 Value = TypeVar("Value")
 
@@ -65,10 +65,6 @@ def _label_names(value: Any) -> Any:
     return LABEL_SETS[value.lower()] if isinstance(value, str) else value
 
 
-def _number_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value
-
-
 def _column(value: Any) -> Any:
     if not isinstance(value, int | str):
         raise ValueError("must be a column's name or number")
@@ -101,7 +97,7 @@ Whole = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 MethodName = Annotated[str, PlainValidator(_name_in(METHODS))]
-Label = Annotated[Text, BeforeValidator(_number_as_text)]
+Label = Annotated[Text, BeforeValidator(lambda text: str(text) if isinstance(text, int) else text)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
 Language = Annotated[str, _checked(lambda text: resolve(text) and text)]
 Distinct = Annotated[tuple[Value, ...], AfterValidator(_distinct)]
@@ -144,14 +140,6 @@ class TaskSection(Section):
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """A fixed share of the training steps; of the examples where batches are mixed. Tasks without
     one share the rest by their amount of data and the temperature."""
-
-    def label_set(self) -> tuple[str, ...] | None:
-        """Return the labels as the head numbers them; None where the data decides."""
-        if self.labels is None:
-            return () if self.type is TaskType.MLM else None
-        if self.type is TaskType.SPANS:
-            return label_set(self.type, [OUTSIDE, *(f"B-{label}" for label in self.labels)])
-        return self.labels
 
 
 class LimitSection(Section):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,9 +99,7 @@ def from_released(
             tied_decoder=tied,
         )
     except ValueError as error:
-        raise RunError(
-            f"These arguments of the released code are not supported: {error}."
-        ) from error
+        raise RunError(f"Arguments of the released code are not supported: {error}.") from error
     model = HyperX(_backbone(released, encoder_config), config)
     renamed = rename(names, released, model.backbone.layers)
     load_exactly(dict(model.named_parameters()), renamed)
@@ -157,8 +155,7 @@ _ARGUMENTS = re.compile(r"(hyperx|trainer|training)_args\.bin")
 _OTHER = re.compile(r"(optimizer|scheduler|scaler|rng_state.*)\.(pt|pth|bin)")
 
 
-@dataclass(frozen=True)
-class Conversion:
+class Conversion(NamedTuple):
     """What came of converting a checkpoint.
 
     Attributes:
@@ -218,10 +215,8 @@ class Checkpoint:
             if any(name.startswith((ENCODER, HEADS)) for name in state):
                 prefix, whole = "", True
             elif owner is None:
-                raise RunError(
-                    f"{path} is the model of one task, but of which? Put it into a folder "
-                    f"TASK_model; the tasks are {', '.join(tasks)}."
-                )
+                hint = f"Put it into a folder TASK_model; the tasks are {', '.join(tasks)}."
+                raise RunError(f"{path} is the model of one task, but of which? {hint}")
             else:
                 missing.discard(owner)
             yield from ((f"{prefix}{name}", tensor) for name, tensor in state.items())
@@ -242,11 +237,8 @@ def find_checkpoint(folder: Path) -> Checkpoint:
         raise RunError(f"{folder} {what}. A checkpoint is a folder with TASK_model/{_FILE}.")
     steps = sorted(folder.glob("checkpoint-*/"))
     inside = (*sorted(folder.glob("*")), *sorted(folder.glob("*/*")))
-    files = [
-        path
-        for path in inside
-        if path.suffix in _SUFFIXES and path.parent not in steps and not _OTHER.fullmatch(path.name)
-    ]
+    files = [path for path in inside if path.suffix in _SUFFIXES and path.parent not in steps]
+    files = [path for path in files if not _OTHER.fullmatch(path.name)]
     pickles = [path for path in files if path.parent == folder and _ARGUMENTS.fullmatch(path.name)]
     weights = tuple(path for path in files if path not in pickles)
     if not weights:
@@ -317,8 +309,8 @@ def convert_checkpoint(
     }
     write_json(run / ORIGIN, origin, indent=2)
     unseen = () if released.no_hypernet else UNSEEN
-    absent = [key for key in unseen if key not in released.model_fields_set]
-    assumed = {key: getattr(released, key) for key in absent}
+    named = released.model_fields_set
+    assumed = {key: getattr(released, key) for key in unseen if key not in named}
     return Conversion(model, checkpoint.pickles, assumed)
 
 
@@ -336,10 +328,9 @@ def _load_backbone(
         what = f"{reference} is {loaded.family.title}"
         raise BackboneError(f"{what}. The released code knows BERT only; name a BERT.")
     if "mlm" in released.tasks and loaded.mlm_start is None:
-        raise BackboneError(
-            f"{reference} has no whole MLM head, without which a run cannot tell what the head of "
-            "mlm computes. Name the encoder as it was published, or save it as BertForMaskedLM."
-        )
+        what = "has no whole MLM head, so a run cannot tell what the head of mlm computes"
+        hint = "Name the encoder as it was published, or save it as BertForMaskedLM."
+        raise BackboneError(f"{reference} {what}. {hint}")
     return loaded
 
 

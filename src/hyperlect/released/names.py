@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -50,6 +50,8 @@ def _words(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
+TaskName = Literal["ner", "pos", "dep", "mlm"]
+Tasks = Annotated[tuple[TaskName, ...], BeforeValidator(_words), Field(min_length=1)]
 
 
 class ReleasedArguments(Section):
@@ -57,7 +59,7 @@ class ReleasedArguments(Section):
 
     ignored: ClassVar[tuple[str, ...]] = TRAINING
 
-    tasks: Names = ()
+    tasks: Tasks = ()
     """Its tasks, in its order."""
     languages: Names = ()
     """Its languages, by its names, in its order."""
@@ -153,11 +155,6 @@ def check_arguments(document: Document, needed: Sequence[str], hint: str = "") -
     for key in missing:
         if not document.is_broken(key):
             document.add((key,), "is required")
-    known = (*LABELS, "mlm")
-    for place, task in enumerate(arguments.tasks):
-        if task not in known:
-            message = f'the released code has no task "{task}"; it has {", ".join(known)}.'
-            document.add(("tasks", place), message + nearest(task, known))
     _check_languages(arguments, document)
     if not missing:
         _check_references(arguments, document)
@@ -197,6 +194,7 @@ def _check_references(arguments: ReleasedArguments, document: Document) -> None:
                 document.add((key, entry), message)
 
 
+Tensors = Mapping[str, Tensor]
 ENCODER = "encoder."
 HEADS = "taskmodels_dict."
 DECODER = f"{HEADS}mlm.cls.predictions.decoder.weight"
@@ -269,10 +267,9 @@ def _main_name(name: str, arguments: ReleasedArguments) -> str:
     if inside is None:
         return name
     if arguments.after_layer_output:
-        raise RunError(
-            f"after_layer_output cannot be true of a checkpoint that holds {name}: layers hold the "
-            "hypernetwork only where adapters act inside them."
-        )
+        what = f"after_layer_output cannot be true of a checkpoint that holds {name}"
+        reason = "layers hold the hypernetwork only where adapters act inside them"
+        raise RunError(f"{what}: {reason}.")
     layer = "" if arguments.condition_to_layer_id else f".{inside[1]}"
     return f"{_HYPERNET}{layer}.{inside[2]}"
 
@@ -282,7 +279,7 @@ def same(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def decoder_is_tied(state: Mapping[str, Tensor]) -> bool:
+def decoder_is_tied(state: Tensors) -> bool:
     """Whether `mlm` decodes with the word embeddings, as it does there where it is the first task.
 
     They have one name among parameters then, and both in a state dict.
@@ -292,9 +289,7 @@ def decoder_is_tied(state: Mapping[str, Tensor]) -> bool:
     return _EMBEDDINGS in state and same(state[DECODER], state[_EMBEDDINGS])
 
 
-def rename(
-    state: Mapping[str, Tensor], arguments: ReleasedArguments, layers: int
-) -> dict[str, Tensor]:
+def rename(state: Tensors, arguments: ReleasedArguments, layers: int) -> dict[str, Tensor]:
     """Give every tensor the name it has here. One that fits nowhere keeps its own.
 
     Args:
@@ -338,10 +333,9 @@ def _sources(arguments: ReleasedArguments, layers: int) -> dict[str, str | list[
         "language": [f"lang_embeddings.{language}" for language in arguments.languages],
         "layer": [f"layer_id_embeddings.layer:{layer}" for layer in range(layers) if shared],
     }
-    sources: dict[str, str | list[str]] = {
-        f"adapters.source.embeddings.{table}": [f"{_SOURCE}.{name}" for name in names]
-        for table, names in rows.items()
-    }
+    sources: dict[str, str | list[str]] = {}
+    for table, names in rows.items():
+        sources[f"adapters.source.embeddings.{table}"] = [f"{_SOURCE}.{name}" for name in names]
     places = [_HYPERNET] if shared else [f"{_HYPERNET}.{layer}" for layer in range(layers)]
     for kind in _PARTS:
         for step in (0, 2):
@@ -359,7 +353,7 @@ def _sources(arguments: ReleasedArguments, layers: int) -> dict[str, str | list[
     return sources
 
 
-def label_counts(state: Mapping[str, Tensor]) -> dict[str, int]:
+def label_counts(state: Tensors) -> dict[str, int]:
     """Return how many labels each head scores, by task; `mlm` has none."""
     scored = re.compile(rf"{HEADS}([^.]+)\.(cls|biaffine_rels)\.weight")
     matches = ((scored.fullmatch(name), tensor) for name, tensor in state.items())

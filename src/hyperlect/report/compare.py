@@ -27,12 +27,11 @@ whether seeds or examples differ more.
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import compress, product
 from typing import Any
 
 import numpy as np
@@ -277,9 +276,8 @@ def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Ro
 def _strata(cells: pd.DataFrame, index: pd.MultiIndex) -> NDArray[np.str_]:
     """Return the stratum of each cell of an index; `DIFFERING` where runs do not agree on it."""
     cell = ["task", "language"]
-    strata = cells.groupby(cell)["stratum"].agg(
-        lambda names: names.iloc[0] if names.nunique() == 1 else DIFFERING
-    )
+    by_cell = cells.groupby(cell)["stratum"]
+    strata = by_cell.first().where(by_cell.nunique() == 1, DIFFERING)
     of_index = strata.reindex(index.droplevel([level for level in _CELL if level not in cell]))
     return np.array(of_index, dtype=str)
 
@@ -313,11 +311,8 @@ def _against(
     counts = tasks.value_counts()  # tasks weigh alike, and so do the cells of each
     weights = 1 / (len(counts) * counts[tasks].to_numpy())
     first, second = (scores[method].columns for method in pair)
-    runs = [
-        scores.columns.get_indexer([(method, seed) for method in pair])
-        for seed in first
-        if seed in second
-    ]
+    seeds = [seed for seed in first if seed in second]
+    runs = [scores.columns.get_indexer([(method, seed) for method in pair]) for seed in seeds]
     differences = np.array([weights @ (drawn[both, a] - drawn[both, b]) for a, b in runs])
     return None if not runs or np.isnan(differences).any() else difference(differences)
 
@@ -394,11 +389,9 @@ def mark_best(rows: list[Row]) -> list[Row]:
     if len(rows) < 2 or not any(rivals):
         return rows
     choose = min if is_perplexity(rows[0].metric) else max
-    top = choose(itertools.compress(printed, rivals))
-    return [
-        replace(row, best=rival and mean == top)
-        for row, rival, mean in zip(rows, rivals, printed, strict=True)
-    ]
+    top = choose(compress(printed, rivals))
+    ranked = zip(rows, rivals, printed, strict=True)
+    return [replace(row, best=rival and mean == top) for row, rival, mean in ranked]
 
 
 def _pivot(
@@ -411,8 +404,6 @@ def _pivot(
 
 def _left_out(cells: pd.DataFrame, kept: pd.MultiIndex) -> list[str]:
     """Return the cells that are not compared, as ``pos:isl``."""
-    compared = set(
-        zip(kept.get_level_values("task"), kept.get_level_values("language"), strict=True)
-    )
+    compared = set(kept.to_frame().set_index(["task", "language"]).index)
     every = dict.fromkeys(zip(cells["task"], cells["language"], strict=True))
     return [str(Cell(*cell)) for cell in every if cell not in compared]

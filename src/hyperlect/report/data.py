@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from posixpath import commonpath, dirname
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,15 +50,14 @@ from ..run_folder import (
     read_json_or_empty,
 )
 
-Content = TypeVar("Content")
 SELECTION = "selection score, development data"
 _COLUMNS = {"task", "language", "metric", "score", "examples", "known_to_encoder", "related"}
+_REPEAT = {"setting", "method", "seed", "part", "draw"}
 ADDED = "added after training"
 """The sort of data of a language that training with all others did not see."""
 
 
-@dataclass(frozen=True)
-class Curves:
+class Curves(NamedTuple):
     """What the log of training says.
 
     Attributes:
@@ -70,8 +69,7 @@ class Curves:
     best_step: int | None
 
 
-@dataclass(frozen=True)
-class Embeddings:
+class Embeddings(NamedTuple):
     """The language embeddings: codes, an array (languages, e), and code → sort of data.
 
     `from_typology` says whether the model computes them from typological features.
@@ -114,19 +112,14 @@ class Differences:
             "another language": pairs,
             "another task": _without_diagonal(self.across_tasks)[:, :, row].swapaxes(0, 1),
         }
-        return {
-            name: np.percentile(values.reshape(len(values), -1), [5, 50, 95], axis=1)
-            for name, values in series.items()
-            if values.size
-        }
+        by_layer = {name: v.reshape(len(v), -1) for name, v in series.items() if v.size}
+        return {name: np.percentile(v, [5, 50, 95], axis=1) for name, v in by_layer.items()}
 
     @property
     def means(self) -> dict[str, float]:
         """The mean of the medians over tasks and layers, by what differs."""
         by_task = [self.of_task(task) for task in self.tasks]
-        return {
-            name: float(np.mean([series[name][1] for series in by_task])) for name in by_task[0]
-        }
+        return {name: float(np.mean([of[name][1] for of in by_task])) for name in by_task[0]}
 
     @property
     def largest(self) -> float:
@@ -202,7 +195,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     return read(path) if path.is_file() else None
 
 
@@ -217,11 +210,10 @@ def read_systems(folder: Path) -> Systems:
     missing: dict[str, list[str]] = {}
     on_curve: Counter[tuple[str, str]] = Counter()
     for run in manifest.runs:
-        about = {"setting": run.setting, "method": run.method, "seed": run.seed, "part": run.part}
         if run.state == RunState.DONE:
-            about |= {"labelled": run.point.examples, "draw": run.point.draw} if run.point else {}
+            about = {"labelled": run.examples, **run.model_dump(include=_REPEAT)}
             rows += _rows(run.folder, read_results(run.folder), about, run.cells)
-        elif run.point:
+        elif run.examples is not None:
             on_curve[run.setting, run.method] += 1
         else:
             name = f"{run.method} {run.part}".strip()
@@ -257,12 +249,10 @@ def gather_runs(folders: Sequence[Path], by_seed: bool = True) -> Systems:
     named = [f"{results.name} ({results.method})" for _, results in firsts]
     choices = [methods, named] if by_seed else []
     names = next((c for c in choices if len(set(c)) == len(c)), run_names(firsts))
-    rows = [
-        row
-        for name, runs in zip(names, systems.values(), strict=True)
-        for folder, results, seed in runs
-        for row in _rows(folder, results, {"method": name, "seed": seed})
-    ]
+    rows: list[dict[str, Any]] = []
+    for name, runs in zip(names, systems.values(), strict=True):
+        for folder, results, seed in runs:
+            rows += _rows(folder, results, {"method": name, "seed": seed})
     return Systems("Comparison", _table(rows))
 
 
@@ -272,10 +262,8 @@ def run_names(runs: Sequence[tuple[Path, Results]]) -> list[str]:
     folders = [folder.resolve().name for folder, _ in runs]
     if len(set(zip(names, folders, strict=True))) < len(names):
         folders = [str(folder) for folder, _ in runs]
-    return [
-        f"{name} ({folder})" if names.count(name) > 1 else name
-        for name, folder in zip(names, folders, strict=True)
-    ]
+    pairs = zip(names, folders, strict=True)
+    return [f"{name} ({where})" if names.count(name) > 1 else name for name, where in pairs]
 
 
 def _rows(
@@ -353,9 +341,8 @@ def _curves(path: Path) -> Curves:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.add(f"not an event of training ({error!r}). Remove the line.", number)
     problems.raise_if_any(RunError, "The log of training cannot be read:")
-    return Curves(
-        {title: points[title] for title in sorted(points, key=SELECTION.__eq__)}, best_step
-    )
+    titles = sorted(points, key=SELECTION.__eq__)
+    return Curves({title: points[title] for title in titles}, best_step)
 
 
 def _embeddings(path: Path) -> Embeddings:
@@ -386,9 +373,8 @@ def _differences(path: Path) -> Differences | None:
     tasks = config.adapted_tasks if config.reads("task") else ["all tasks"]
     rows, columns = torch.arange(len(tasks)), torch.arange(len(config.languages))
     points = hypernet.coordinates(*torch.cartesian_prod(rows, columns).T)
-    cells = points.double().view(
-        len(rows), len(columns), *points.shape[1:]
-    )  # (tasks, languages, layers, …)
+    # (tasks, languages, layers, …)
+    cells = points.double().view(len(rows), len(columns), *points.shape[1:])
     relative = []
     for ordered in (cells.permute(0, 2, 1, 3), cells.permute(1, 2, 0, 3)):
         apart = torch.cdist(ordered, ordered, compute_mode="donot_use_mm_for_euclid_dist")

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -36,34 +36,19 @@ _WIDTH, _HEIGHT = 420, 380
 _SIGNS, _COLOURS = "¹²³⁴⁵⁶", (1, 2, 5, 8, 3, 4)
 
 
-@dataclass(frozen=True)
-class Distances:
-    """How far languages are apart: their codes, and an array (languages, languages)."""
-
-    languages: list[str]
-    values: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, languages: list[str], cosines: NDArray[np.float64]) -> Distances:
-        """Turn cosines into the distances of vectors of length 1."""
-        return cls(languages, np.sqrt(np.clip(2 - 2 * cosines, 0, None)))
-
-    def nearest(self, code: str, count: int = 3) -> list[str]:
-        """Return the nearest languages, the nearest first; none where the language is missing."""
-        if code not in self.languages:
-            return []
-        row = self.languages.index(code)
-        order = np.argsort(self.values[row], kind="stable")
-        return [self.languages[other] for other in order if other != row][:count]
-
-    def among(self, codes: Sequence[str]) -> Distances:
-        """Keep some languages, in their order."""
-        rows = [self.languages.index(code) for code in codes]
-        return Distances(list(codes), self.values[np.ix_(rows, rows)])
+def distances_of(codes: list[str], cosines: NDArray[np.float64]) -> pd.DataFrame:
+    """Turn cosines into the distances of vectors of length 1, languages × languages."""
+    return pd.DataFrame(np.sqrt(np.clip(2 - 2 * cosines, 0, None)), codes, codes)
 
 
-@dataclass(frozen=True)
-class Agreement:
+def nearest(distances: pd.DataFrame, code: str, count: int = 3) -> list[str]:
+    """Return the nearest languages, the nearest first; none where the language is missing."""
+    if code not in distances:
+        return []
+    return list(distances[code].drop(code).sort_values(kind="stable").index[:count])
+
+
+class Agreement(NamedTuple):
     """Spearman's correlation of two distances over `languages` languages, and its p."""
 
     correlation: float
@@ -76,7 +61,7 @@ class Languages:
     """What the report shows of a run's languages.
 
     Attributes:
-        learned: by the trained vectors.
+        learned: how far they are apart by the trained vectors, languages × languages.
         typology: by URIEL; None where it is not installed, or has fewer than three of them.
         families: the language family by code, as far as it is known.
         kinds: the sort of data by code.
@@ -84,9 +69,9 @@ class Languages:
         licence: of the typology.
     """
 
-    learned: Distances
+    learned: pd.DataFrame
     kinds: dict[str, str]
-    typology: Distances | None = None
+    typology: pd.DataFrame | None = None
     families: dict[str, str] = field(default_factory=dict)
     agreement: Agreement | None = None
     licence: str = ""
@@ -107,7 +92,7 @@ def describe_languages(embeddings: Embeddings) -> Languages:
     codes, kinds = embeddings.languages, embeddings.kinds
     centred = embeddings.vectors - embeddings.vectors.mean(axis=0)
     directions = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
-    learned = Distances.of(codes, directions @ directions.T)
+    learned = distances_of(codes, directions @ directions.T)
     try:
         table = Typology.read(URIEL)
     except DataError:  # it is an extra
@@ -116,14 +101,14 @@ def describe_languages(embeddings: Embeddings) -> Languages:
     if len(known) < 3:
         return Languages(learned, kinds)
     similar = [list(table.similarity(code, known).values()) for code in known]
-    typology = Distances.of(known, np.array(similar))
+    typology = distances_of(known, np.array(similar))
     trained = [code for code in known if kinds.get(code) in _MARKS]
-    agree = agreement(learned.among(trained), typology.among(trained))
+    agree = agreement(learned.loc[trained, trained], typology.loc[trained, trained])
     families = table.families(known)
     return Languages(learned, kinds, typology, families, agree, table.licence)
 
 
-def agreement(one: Distances, other: Distances) -> Agreement | None:
+def agreement(one: pd.DataFrame, other: pd.DataFrame) -> Agreement | None:
     """Test whether two distances of the same languages agree (Mantel 1967, Cancer Research 27).
 
     p = (1 + k) / (1 + permutations), with k the permutations of the languages of one of them that
@@ -132,67 +117,60 @@ def agreement(one: Distances, other: Distances) -> Agreement | None:
     Returns:
         None for fewer languages than `FEWEST`, or if one has all languages equally far apart.
     """
-    count = len(one.languages)
+    count = len(one)
     upper = np.triu_indices(count, 1)
-    if count < FEWEST or np.ptp(one.values[upper]) == 0 or np.ptp(other.values[upper]) == 0:
+    pair = [distances.to_numpy()[upper] for distances in (one, other)]
+    if count < FEWEST or any(np.ptp(values) == 0 for values in pair):
         return None
-    standard = []
-    for distances in (one, other):
-        ranks = pd.Series(distances.values[upper]).rank().to_numpy()
-        matrix = np.zeros((count, count))
+    first, second = np.zeros((2, count, count))
+    for matrix, values in zip((first, second), pair, strict=True):
+        ranks = pd.Series(values).rank().to_numpy()
         matrix[upper] = (ranks - ranks.mean()) / (ranks.std() * math.sqrt(len(ranks)))
-        standard.append(matrix + matrix.T)
-    first, second = standard
+    second = second + second.T
     generator = np.random.default_rng(_SEED)
     correlation = float(first[upper] @ second[upper])
-    as_well = 0.0
-    for _ in range(PERMUTATIONS):
-        order = generator.permutation(count)
-        as_well += float(first[upper] @ second[np.ix_(order, order)][upper] >= correlation - 1e-9)
+    orders = (generator.permutation(count) for _ in range(PERMUTATIONS))
+    permuted = np.array([first[upper] @ second[np.ix_(order, order)][upper] for order in orders])
+    as_well = int((permuted >= correlation - 1e-9).sum())
     return Agreement(correlation, (1 + as_well) / (1 + PERMUTATIONS), count)
 
 
-def project(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+def project(distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, ...]]:
     """Place languages in the plane by classical scaling.
 
     The sign of each axis is set so that its farthest point lies to the right (or above), which
     makes the map the same every time.
 
     Args:
-        distances: (N, N).
+        distances: (N, N), of two languages or more.
 
     Returns:
         Points (N, 2), and the share of the variance on each axis.
     """
     squared = distances**2
     inner = -0.5 * (squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean())
-    sizes, axes = np.linalg.eigh((inner + inner.T) / 2)
-    sizes, axes = sizes[::-1].clip(0), axes[:, ::-1]
-    total = float(sizes.sum())
-    points, explained = np.zeros((len(distances), 2)), [0.0, 0.0]
-    for index in range(min(2, len(sizes)) if total > 1e-12 else 0):
-        column = axes[:, index] * math.sqrt(sizes[index])
-        points[:, index] = column * np.sign(column[np.abs(column).argmax()])
-        explained[index] = float(sizes[index]) / total
-    return points, (explained[0], explained[1])
+    sizes, axes = np.linalg.eigh((inner + inner.T) / 2)  # in ascending order
+    sizes = np.where(sizes > 1e-12, sizes, 0)[::-1]
+    points = axes[:, :-3:-1] * np.sqrt(sizes[:2])
+    points *= np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])
+    return points, tuple(sizes[:2] / max(sizes.sum(), 1e-12))
 
 
 @matplotlib.rc_context(STYLE)
-def draw_map(languages: Languages, distances: Distances, title: str, prefix: str) -> Markup:
+def draw_map(languages: Languages, distances: pd.DataFrame, title: str, prefix: str) -> Markup:
     """Draw languages in the plane, named by their codes, coloured by family, marked by kind."""
-    points, explained = project(distances.values)
+    points, explained = project(distances.to_numpy())
     size = np.array([_WIDTH, _HEIGHT])
     scale = max(*(np.ptp(points, axis=0) / (size - 90)), 1e-12)  # a margin of 45 pixels
-    (left, bottom), (right, top) = (
-        (points.min(axis=0) + points.max(axis=0) + scale * side) / 2 for side in (-size, size)
-    )
+    ends = points.min(axis=0) + points.max(axis=0)
+    (left, bottom), (right, top) = ((ends + scale * side) / 2 for side in (-size, size))
     figure = empty_figure(_WIDTH, _HEIGHT)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xticks=[], yticks=[])
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.spines[:].set_visible(True)
     texts = []
-    for code, point in zip(distances.languages, points, strict=True):
+    for code, point in zip(distances, points, strict=True):
         kind = _MARKS.get(languages.kinds.get(code, ""), Kind.UNTOUCHED)
         sign, number = languages.marked.get(languages.families.get(code, ""), ("", 0))
         draw_mark(axes, point[:1], point[1:], 4.5, kind, LINES[number - 1] if number else INK)

@@ -12,25 +12,20 @@ from ..languages import name
 from ..run_folder import REPORT, write_text
 from . import plots
 from .compare import choose_baseline, summarise
-from .data import ADDED, Run, gather_runs, read_run, read_systems, run_names
-from .language_map import PERMUTATIONS, describe_languages, draw_map
+from .data import ADDED, Run, Systems, gather_runs, read_run, read_systems, run_names
+from .language_map import PERMUTATIONS, describe_languages, draw_map, nearest
 from .plots import LEVELS, Scale
-from .tables import as_csv, as_json, as_latex, as_markdown, chapters_of, render
+from .tables import Chapter, as_csv, as_json, as_latex, as_markdown, chapters_of, render
 
-FILES = {
-    "html": "report.html",
-    "markdown": "report.md",
-    "csv": "cells.csv",
-    "latex": "tables.tex",
-    "json": "summary.json",
+FILES: dict[str, tuple[str, Callable[[Systems, list[Chapter]], str]]] = {
+    "html": ("report.html", lambda s, chapters: _render(s.name, runs=[], chapters=chapters)),
+    "markdown": ("report.md", lambda systems, chapters: as_markdown(systems.name, chapters)),
+    "csv": ("cells.csv", lambda systems, _: as_csv(systems.cells)),
+    "latex": ("tables.tex", lambda _, chapters: as_latex(chapters)),
+    "json": ("summary.json", lambda _, chapters: as_json(chapters)),
 }
+"""The name of each format's file, and what writes its text."""
 FORMATS = tuple(FILES)
-_GROUPS = (
-    "Labelled data in training",
-    "Raw text only in training",
-    "Raw text in training",
-    "No data in training",
-)
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -61,11 +56,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         {"name": run_name, "run": run, "rows": summarise(cells[cells["method"] == run_name])[0]}
         for run_name, run in zip(names, runs_read, strict=True)
     ]
-    scores: dict[bool, list[float]] = {False: [], True: []}
-    for cell in (cell for run in runs_read for cell in run.results.cells):
-        scores[is_perplexity(cell.metric)].append(cell.value)
+    perplexity = cells["metric"].map(is_perplexity)
+    scales = {of: Scale.around(cells.loc[perplexity == of, "score"], of) for of in (False, True)}
     out = out or folders[0] / (REPORT if len(folders) == 1 else "comparison.html")
-    scales = {of: Scale.around(values, of) for of, values in scores.items()}
     write_text(out, _render(title, runs=views, chapters=chapters, scales=scales))
     return out
 
@@ -97,32 +90,20 @@ def write_comparison(
     if systems.cells.empty:
         raise RunError(f"No run of {folders[0]} has results yet. Run it: hyperlect experiment")
     chapters = chapters_of(systems, choose_baseline(systems.cells, baseline))
-    texts: dict[str, Callable[[], str]] = {
-        "html": lambda: _render(systems.name, runs=[], chapters=chapters),
-        "markdown": lambda: as_markdown(systems.name, chapters),
-        "csv": lambda: as_csv(systems.cells),
-        "latex": lambda: as_latex(chapters),
-        "json": lambda: as_json(chapters),
-    }
-    paths = {name: (out or folders[0]) / FILES[name] for name in formats}
-    for format_, path in paths.items():
-        write_text(path, texts[format_]())
-    return list(paths.values())
+    paths = []
+    for format_ in dict.fromkeys(formats):
+        file, as_text = FILES[format_]
+        paths.append((out or folders[0]) / file)
+        write_text(paths[-1], as_text(systems, chapters))
+    return paths
 
 
 def _render(title: str, **content: object) -> str:
     """Return a whole page."""
-    helpers = {
-        "plots": plots,
-        "levels": LEVELS,
-        "strata": [*map(str, STRATA)],
-        "language_groups": language_groups,
-        "describe_languages": describe_languages,
-        "draw_map": draw_map,
-        "permutations": PERMUTATIONS,
-        "added": ADDED,
-    }
-    return render("page.html", title=title, **helpers, **content)
+    functions = (language_groups, describe_languages, draw_map, nearest)
+    content |= {function.__name__: function for function in functions}
+    content |= {"levels": LEVELS, "strata": [*map(str, STRATA)], "permutations": PERMUTATIONS}
+    return render("page.html", title=title, plots=plots, added=ADDED, **content)
 
 
 def language_groups(run: Run) -> dict[str, list[str]]:
@@ -130,7 +111,12 @@ def language_groups(run: Run) -> dict[str, list[str]]:
     cells: dict[str, list[CellResult]] = {}
     for cell in run.results.cells:
         cells.setdefault(cell.language, []).append(cell)
-    groups: dict[str, list[str]] = {heading: [] for heading in _GROUPS}
+    groups: dict[str, list[str]] = {
+        "Labelled data in training": [],
+        "Raw text only in training": [],
+        "Raw text in training": [],
+        "No data in training": [],
+    }
     for code in sorted(cells, key=name):
         kinds = {cell.kind for cell in cells[code]}
         sort = run.embeddings.kinds.get(code) if run.embeddings else None

@@ -102,9 +102,8 @@ def counts_text(counts: Iterable[int], noun: str) -> str:
     return least + counted(numbers[-1], noun)
 
 
-STYLE = matplotlib.rc_params_from_file(
-    Path(__file__).with_name("plots.mplstyle"), use_default_template=False
-)
+_STYLE = Path(__file__).with_name("plots.mplstyle")
+STYLE = matplotlib.rc_params_from_file(_STYLE, use_default_template=False)
 INK, MUTED, RULE, PAPER, ACCENT, WARM = (f"#0{n}0{n}0{n}" for n in range(1, 7))
 LINES = [f"#1{n}1{n}1{n}" for n in range(1, 9)]
 _NAMES = ("ink", "muted", "rule", "paper", "accent", "warm", *(f"line-{n}" for n in range(1, 9)))
@@ -204,10 +203,8 @@ def draw_expected(cells: Sequence[CellResult], prefix: str, scale: Scale) -> Mar
     axes.yaxis.set_major_locator(axes.xaxis.get_major_locator())
     axes.set(xlabel="expected, and its range", ylabel="true")
     inside = sum(cell.as_expected for cell in cells)
-    text = (
-        f"{inside} of {counted(len(cells), 'cell')} lie in their range; the expected score is "
-        f"{figure_text(np.abs(middle - score).mean())} points off on average."
-    )
+    text = f"{inside} of {counted(len(cells), 'cell')} lie in their range; the expected score is "
+    text += f"{figure_text(np.abs(middle - score).mean())} points off on average."
     return to_svg(figure, prefix, f"{cells[0].task}: expected and true scores", text)
 
 
@@ -219,9 +216,7 @@ def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
     shown = min(len(table), 120)
     neighbours = table.groupby(np.arange(len(table)) * shown // len(table))
     steps, band = neighbours["step"].mean(), neighbours["value"].agg(["mean", "min", "max"])
-    figure = empty_figure(_WIDTH, 190)
-    axes = figure.subplots()
-    axes.grid(axis="y")
+    figure, axes = _plot(190)
     if shown < len(table):
         axes.fill_between(steps, band["min"], band["max"], color=ACCENT, alpha=0.18, linewidth=0)
     marker = "o" if shown <= 40 else ""
@@ -229,7 +224,6 @@ def draw_training(curves: Curves, title: str, prefix: str) -> Markup:
     first, last = min(points), max(points)
     axes.set_xlim(0, max(last, 1))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     text = f"{points[first]:.3g} at step {first}, {points[last]:.3g} at step {last}"
     step = curves.best_step
@@ -253,14 +247,9 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
         methods: all systems of the curve, which keep their colours in every task.
         prefix: put before every id.
     """
-    lines = {m: [row for row in rows if row.method == m] for m in methods}
-    lines = {method: of_method for method, of_method in lines.items() if of_method}
+    lines = {m: of_m for m in methods if (of_m := [row for row in rows if row.method == m])}
     columns = max(1, int(_WIDTH / (36 + 6.4 * max(map(len, lines)))))
-    figure = empty_figure(_WIDTH, 250 + 17 * math.ceil(len(lines) / columns))
-    axes = figure.subplots()
-    axes.grid(axis="y")
-    axes.set_xlabel("labelled examples")
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    figure, axes = _plot(250 + 17 * math.ceil(len(lines) / columns), "labelled examples")
     numbers = sorted({row.labelled or 0 for row in rows})
     first = next(filter(None, numbers), 1)
     axes.set_xscale("symlog", linthresh=first, linscale=0.36)  # logarithmic, but with a 0
@@ -273,11 +262,9 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
         aside = (number - (len(methods) - 1) / 2) * 0.02  # beside the marks of others, not on them
         labelled = x > 0
         x = np.where(labelled, x * 10**aside, first * aside / 0.4)
-        look: dict[str, Any] = {
-            "color": LINES[number % len(LINES)],
-            "marker": _MARKERS[number % len(_MARKERS)],
-            "markersize": 5,
-        }
+        shape = _MARKERS[number % len(_MARKERS)]
+        colour = LINES[number % len(LINES)]
+        look: dict[str, Any] = {"color": colour, "marker": shape, "markersize": 5}
         hollow: dict[str, Any] = {"markerfacecolor": PAPER, "linestyle": ":", "linewidth": 1}
         axes.errorbar(x, y, whiskers, elinewidth=0.8, zorder=1, **hollow, **look)
         axes.plot(x[labelled], y[labelled], linewidth=1.6, label=method, **look)
@@ -290,12 +277,11 @@ def draw_few_shot(rows: Sequence[Row], methods: Sequence[str], prefix: str) -> M
     axes.set_xlim(numbers[0] * 0.6 or -0.5 * first, numbers[-1] * 1.6)
     figure.legend(loc="outside upper left", ncols=columns)
     title = f"{rows[0].task}, {rows[0].metric}, against the number of labelled examples"
-    text = "; ".join(
-        f"{method}: "
-        + ", ".join(f"{figure_text(row.mean)} with {row.labelled}" for row in of_method)
-        for method, of_method in lines.items()
+    texts = (
+        f"{m}: {', '.join(f'{figure_text(row.mean)} with {row.labelled}' for row in of_m)}"
+        for m, of_m in lines.items()
     )
-    return to_svg(figure, prefix, title, f"{text}.")
+    return to_svg(figure, prefix, title, f"{'; '.join(texts)}.")
 
 
 @matplotlib.rc_context(STYLE)
@@ -305,19 +291,14 @@ def draw_differences(differences: Differences, task: str, prefix: str) -> Markup
     The vertical axis is the same for all tasks, and starts at 0.
     """
     series = differences.of_task(task)
-    figure = empty_figure(_WIDTH, 230)
-    axes = figure.subplots()
-    axes.grid(axis="y")
-    axes.set_xlabel("layer, from the input")
+    figure, axes = _plot(230, "layer, from the input")
     for number, (other, (low, middle, high)) in enumerate(series.items()):
         layers = np.arange(1, len(middle) + 1)
         axes.fill_between(layers, low, high, color=LINES[number], alpha=0.16, linewidth=0)
         look: dict[str, Any] = {"marker": _MARKERS[number], "markersize": 4.5, "linewidth": 1.6}
         axes.plot(layers, middle, color=LINES[number], label=other.removeprefix("the "), **look)
-    axes.set_xlim(0.7, len(layers) + 0.3)
-    axes.set_ylim(0, differences.largest)
+    axes.set(xlim=(0.7, len(layers) + 0.3), ylim=(0, differences.largest))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(loc="outside upper left", ncols=len(series), fontsize=10)
     means = (f"{name} {spread[1].mean():.0%}" for name, spread in series.items())
@@ -327,6 +308,16 @@ def draw_differences(differences: Differences, task: str, prefix: str) -> Markup
 def empty_figure(width: float, height: float) -> Figure:
     """Return an empty figure in pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def _plot(height: float, x_label: str = "") -> tuple[Figure, Axes]:
+    """Return a figure with one plot of values, which has a handful of round numbers upwards."""
+    figure = empty_figure(_WIDTH, height)
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    axes.set_xlabel(x_label)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    return figure, axes
 
 
 def draw_mark(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -27,8 +27,7 @@ _LATEX: dict[str, str | int | None] = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One kind of cell of a setting, or one task of a curve.
 
     Attributes:
@@ -45,8 +44,7 @@ class Table:
     strata: tuple[Table, ...] = ()
 
 
-@dataclass(frozen=True)
-class Chapter:
+class Chapter(NamedTuple):
     """What is written of one setting or curve: rows, tables of them, and what stands in them."""
 
     name: str
@@ -67,10 +65,9 @@ def chapters_of(systems: Systems, baseline: str | None = None) -> list[Chapter]:
     chapters = []
     for setting, cells in by_setting.items():
         curve, after = bool(cells["labelled"].notna().any()), systems.after.get(setting, "")
-        if curve:
-            rows, left_out = summarise_curve(cells, by_setting.get(after))
-        else:
-            rows, left_out = summarise(cells, baseline)
+        before = by_setting.get(after)
+        summary = summarise_curve(cells, before) if curve else summarise(cells, baseline)
+        rows, left_out = summary
         tables = _tables(rows, _costs(cells), curve)
         facts = {"rows": rows, "left_out": left_out, "curve": curve}
         legend = render("legend.txt", **facts, baseline=baseline, after=after)
@@ -122,19 +119,15 @@ def _tables(rows: Sequence[Row], costs: pd.DataFrame, curve: bool) -> list[Table
             note = f"{first.metric} by labelled examples; cells: {first.cells}"
             tables.append(Table(first.task, note, None, frame))
             continue
-        title, note = str(first.kinds[0]), _counts(whole)
-        divided = tuple(
-            Table(
-                f"{title}: {rows[0].stratum}",
-                _counts(rows),
-                first.kinds[0],
-                _frame(rows, costs.index).reindex(columns=frame.columns),
-            )
-            for rows in strata
-        )
+        kind, note = first.kinds[0], _counts(whole)
+        divided: list[Table] = []
+        for of_stratum in strata:
+            title = f"{kind}: {of_stratum[0].stratum}"
+            of_kind = _frame(of_stratum, costs.index).reindex(columns=frame.columns)
+            divided.append(Table(title, _counts(of_stratum), kind, of_kind))
         if len(strata) == 1 and _counts(strata[0]) == note:  # it is the whole kind
-            note, divided = f"{note}; {strata[0][0].stratum}", ()
-        tables.append(Table(title, note, first.kinds[0], frame.join(costs), divided))
+            note, divided = f"{note}; {strata[0][0].stratum}", []
+        tables.append(Table(str(kind), note, kind, frame.join(costs), tuple(divided)))
     return tables
 
 
@@ -207,17 +200,11 @@ def as_latex(chapters: Sequence[Chapter]) -> str:
     for chapter in chapters:
         for table in chapter.every_table:
             caption = f"{chapter.name}: {table.title} ({table.note}). {chapter.legend}"
-            latex = (
-                _texts(table, _LATEX, r"\textbf{{{}}}")
-                .style.hide(axis="index")
-                .to_latex(
-                    hrules=True,
-                    position_float="centering",
-                    column_format="l" + "r" * table.frame.shape[1],
-                    caption=caption.translate(str.maketrans(_LATEX)),
-                )
-            )
-            texts.append(latex)
+            style = _texts(table, _LATEX, r"\textbf{{{}}}").style.hide(axis="index")
+            options = {"hrules": True, "position_float": "centering"}
+            options["column_format"] = "l" + "r" * table.frame.shape[1]
+            options["caption"] = caption.translate(str.maketrans(_LATEX))
+            texts.append(style.to_latex(**options))
     return "\n".join(texts)
 
 

@@ -9,19 +9,22 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..grid import Cell
+from ..model import HyperX
 from ..predict import Prediction
 from .batching import Batcher, Job, Metrics, Refused
 from .schemas import (
@@ -32,14 +35,8 @@ from .schemas import (
     PredictRequest,
     Problem,
     Settings,
-    StatusAnswer,
 )
-from .service import Invalid, Service
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from ..model import HyperX
+from .service import Service
 
 PAGE = Path(__file__).with_name("page")
 PAGE_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -114,7 +111,6 @@ def create_app(model: HyperX, settings: Settings | None = None, run: Path | None
     app.state.service, app.state.metrics, app.state.settings = service, metrics, settings
     app.include_router(router)
     app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(Invalid, _invalid)
     app.add_exception_handler(RequestValidationError, _not_of_the_form)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
@@ -135,10 +131,7 @@ def create_app(model: HyperX, settings: Settings | None = None, run: Path | None
 
 
 def problem(
-    status: int,
-    detail: str,
-    errors: Iterable[Fault] = (),
-    headers: Mapping[str, str] | None = None,
+    status: int, detail: str, errors: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
     """Make the answer to a request that failed (RFC 9457)."""
     title = HTTPStatus(status).phrase if status != CLIENT_GONE else "Client Closed Request"
@@ -148,19 +141,12 @@ def problem(
     return Response(body.encode("utf-8", "replace"), status, headers, PROBLEM)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+async def _refused(request: Request, error: Any) -> Response:
     wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return problem(error.status, error.detail, headers=wait)
+    return problem(error.status, error.detail, error.faults, wait)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Invalid)
-    return problem(422, str(error), error.faults)
-
-
-async def _not_of_the_form(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _not_of_the_form(request: Request, error: Any) -> Response:
     _count_invalid(request)
     if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
         return problem(415, "Send JSON, with the header Content-Type: application/json.")
@@ -177,8 +163,7 @@ async def _not_of_the_form(request: Request, error: Exception) -> Response:
     return problem(422, "The request is not of the form that the description says.", faults)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http_error(request: Request, error: Any) -> Response:
     if error.status_code in (400, 413):
         _count_invalid(request)
     return problem(error.status_code, str(error.detail), headers=error.headers)
@@ -197,7 +182,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 class _Gate:
-    """Checks the token and the size of the body before anything is read.
+    """Checks the token before anything is read, and the size of the body while it is.
 
     Args:
         app: what is behind it.
@@ -205,10 +190,8 @@ class _Gate:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
-        self.most = settings.request_bytes
-        token = settings.token and settings.token.get_secret_value()
-        self.expected = f"Bearer {token}".encode() if token else None
+        self.app, self.most = app, settings.request_bytes
+        self.token = settings.token and settings.token.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -217,11 +200,9 @@ class _Gate:
             return
         headers = dict(scope["headers"])
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self.expected is not None and path.startswith(PROTECTED):
-            sent = headers.get(b"authorization", b"")
-            scheme, _, credentials = sent.partition(b" ")
-            sent = b"Bearer " + credentials.strip() if scheme.lower() == b"bearer" else b""
-            if not hmac.compare_digest(sent, self.expected):
+        if self.token is not None and path.startswith(PROTECTED):
+            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self.token):
                 detail = "Send the token of the service as Authorization: Bearer …"
                 response = problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
                 await response(scope, receive, send)
@@ -236,11 +217,6 @@ class _Gate:
                 raise HTTPException(413, f"The body must have at most {self.most:,} bytes.")
             return message
 
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most:
-            response = problem(413, f"The body must have at most {self.most:,} bytes.")
-            await response(scope, receive, send)
-            return
         await self.app(scope, limited, send)
 
 
@@ -248,16 +224,12 @@ def _description(app: FastAPI) -> dict[str, Any]:
     """Describe the service (OpenAPI), with the limits and the tasks of this one."""
     if app.openapi_schema is None:
         settings, service = app.state.settings, app.state.service
-        schema = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
-        )
-        schemas = schema["components"]["schemas"]
-        for name, definition in Problem.model_json_schema()["$defs"].items():
-            schemas[name] = definition
-        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        del schemas["Problem"]["$defs"]
-        schemas["PredictRequest"]["properties"]["items"]["maxItems"] = settings.items
-        item = schemas["Item"]["properties"]
+        schema = FastAPI.openapi(app)
+        components = schema["components"]["schemas"]
+        of_problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.update(of_problem.pop("$defs"), Problem=of_problem)
+        components["PredictRequest"]["properties"]["items"]["maxItems"] = settings.items
+        item = components["Item"]["properties"]
         names = [task.name for task in service.tasks]
         one, several = item["task"]["anyOf"]
         one["enum"] = several["items"]["enum"] = names
@@ -266,14 +238,12 @@ def _description(app: FastAPI) -> dict[str, Any]:
         for name in ("text", "pair"):
             item[name]["anyOf"][0]["maxLength"] = settings.characters
         if settings.token:
-            schema["components"]["securitySchemes"] = {
-                "token": {"type": "http", "scheme": "bearer"}
-            }
+            scheme = {"type": "http", "scheme": "bearer"}
+            schema["components"]["securitySchemes"] = {"token": scheme}
             for path, operations in schema["paths"].items():
                 for operation in operations.values() if path.startswith(PROTECTED) else ():
                     operation["security"] = [{"token": []}]
-        app.openapi_schema = schema
-    return app.openapi_schema
+    return FastAPI.openapi(app)  # which keeps it
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -308,14 +278,8 @@ async def predict(request: Request, body: PredictRequest) -> Response:
         by_item = await run_in_threadpool(state.service.entries, body.items)
         entries = [entry for of_item in by_item for entry in of_item]
         job = await _unless_gone(request, state.batcher.submit(entries))
-    except Invalid:
-        metrics.failures.labels("validation").inc()
-        raise
-    except Refused as refusal:
-        metrics.failures.labels(refusal.label).inc()
-        raise
-    except Exception:
-        metrics.failures.labels("backend").inc()
+    except Exception as error:
+        metrics.failures.labels(error.label if isinstance(error, Refused) else "backend").inc()
         raise
     if job is None:
         metrics.failures.labels("cancelled").inc()
@@ -327,7 +291,7 @@ async def predict(request: Request, body: PredictRequest) -> Response:
     seconds = time.perf_counter() - begun
     metrics.duration.observe(seconds)
     metrics.successes.labels(method).inc()
-    return JSONResponse(content, headers=_timings(job, seconds, state.service))
+    return JSONResponse(content, headers=_timings(job, seconds))
 
 
 async def _unless_gone(request: Request, work: Any) -> Job | None:
@@ -346,36 +310,25 @@ async def _unless_gone(request: Request, work: Any) -> Job | None:
             task.cancel()
 
 
-def _answer(
-    service: Service, predictions: list[Prediction], counts: Iterable[int]
-) -> dict[str, Any]:
+def _answer(service: Service, predictions: list[Prediction], counts: list[int]) -> dict[str, Any]:
     """Lay predictions out by item, each with the score to expect of its cell."""
     expected = service.expectations(predictions)
-    items = []
-    remaining = iter(predictions)
-    for count in counts:
-        of_item = []
-        for _ in range(count):
-            prediction = next(remaining)
-            about = prediction.to_dict()
-            expectation = expected.get((prediction.task, prediction.language))  # type: ignore[call-overload]
-            if expectation:
-                about["expected"] = expectation.model_dump()
-            of_item.append(about)
-        items.append({"predictions": of_item})
-    return {"items": items}
+    answers = []
+    for prediction in predictions:
+        answers.append(answer := prediction.to_dict())
+        if expectation := expected.get(Cell(prediction.task, prediction.language)):
+            answer["expected"] = expectation.model_dump()
+    remaining = iter(answers)
+    return {"items": [{"predictions": list(islice(remaining, count))} for count in counts]}
 
 
-def _timings(job: Job, seconds: float, service: Service) -> dict[str, str]:
-    """Return the headers that text-embeddings-inference has, and the standard one."""
+def _timings(job: Job, seconds: float) -> dict[str, str]:
+    """Return the standard header, and some of those that text-embeddings-inference has."""
     times = {"queue": job.queued, "inference": job.inference, "total": seconds}
     return {
         "Server-Timing": ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in times.items()),
         **{f"X-{name.title()}-Time": str(round(1000 * s)) for name, s in times.items()},
-        "X-Compute-Type": service.model.device.type,
-        "X-Compute-Time": str(round(1000 * seconds)),
         "X-Compute-Tokens": str(sum(entry.tokens for entry in job.entries)),
-        "X-Compute-Characters": str(sum(len(job.answers[i].text) for i in job.answers)),
     }
 
 
@@ -386,45 +339,33 @@ def grid(request: Request) -> GridAnswer:
     return answer
 
 
-@router.get(
-    "/v1/languages",
-    responses=_problems(401, 422, 500),
-    tags=["what to ask for"],
-)
-def languages(
-    request: Request,
-    every: Annotated[
-        bool, Query(description="Also about 600 languages that the run does not know.")
-    ] = False,
-) -> LanguagesAnswer:
-    """Languages with their names, their direction and the kinds of their cells."""
+@router.get("/v1/languages", responses=_problems(401, 422, 500), tags=["what to ask for"])
+def languages(request: Request, every: bool = False) -> LanguagesAnswer:
+    """Languages with their names, their direction and the kinds of their cells.
+
+    With `every`, there are about 600 more, which the run does not know.
+    """
     return LanguagesAnswer(languages=request.app.state.service.languages(every))
 
 
 @router.get("/healthz", responses=_problems(503), tags=["operation"])
-def healthz(request: Request) -> StatusAnswer:
+def healthz(request: Request) -> dict[str, str]:
     """Whether the process works; if not, restart it."""
     if not request.app.state.batcher.alive:
         raise Refused(503, "unhealthy", "The model's thread has ended.")
-    return StatusAnswer()
+    return {"status": "ok"}
 
 
 @router.get("/readyz", responses=_problems(503), tags=["operation"])
-def readyz(request: Request) -> StatusAnswer:
+def readyz(request: Request) -> dict[str, str]:
     """Whether requests are taken."""
     if not request.app.state.batcher.ready:
         raise Refused(503, "unhealthy", "The service is not ready.", 1)
-    return StatusAnswer()
+    return {"status": "ok"}
 
 
 @router.get(
-    "/metrics",
-    response_class=Response,
-    responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **_problems(401, 500),
-    },
-    tags=["operation"],
+    "/metrics", response_class=PlainTextResponse, responses=_problems(401, 500), tags=["operation"]
 )
 def metrics(request: Request) -> Response:
     """Counts and times, for Prometheus."""

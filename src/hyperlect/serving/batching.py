@@ -12,11 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from .schemas import Fault
 
 SMOOTHING = 0.2
 """How much the last batch counts in the estimate of the time that a token takes."""
@@ -60,25 +63,26 @@ class Metrics:
         self.queue_size = Gauge("te_queue_size", "Items in the queue", registry=self.registry)
 
 
+@dataclass(eq=False)
 class Refused(Exception):
     """A request that gets no answer.
 
-    Args:
+    Attributes:
         status: of HTTP.
         label: of the metric of failures.
         detail: what is wrong, and what to do.
         retry_after: in how many seconds the request may succeed; None if that is not known.
+        faults: everything that is wrong with it, if that is why.
     """
 
-    def __init__(
-        self, status: int, label: str, detail: str, retry_after: int | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.label, self.detail, self.retry_after = status, label, detail, retry_after
+    status: int
+    label: str
+    detail: str
+    retry_after: int | None = None
+    faults: Sequence[Fault] = ()
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One input for one cell.
 
     Attributes:
@@ -124,6 +128,11 @@ class Job:
         return (self.started or self.arrived) - self.arrived
 
 
+Batch = list[tuple[Job, int]]
+"""Entries, each as its job and its place there."""
+
+
+@dataclass(eq=False)
 class Batcher:
     """Gathers jobs into batches, one after the other.
 
@@ -141,19 +150,14 @@ class Batcher:
         timeout: how many seconds a job may take.
     """
 
-    def __init__(
-        self,
-        compute: Callable[[Sequence[Entry]], Sequence[Any]],
-        metrics: Metrics,
-        *,
-        batch_tokens: int,
-        queue_tokens: int,
-        gather: float,
-        timeout: float,
-    ) -> None:
-        self.compute, self.metrics = compute, metrics
-        self.batch_tokens, self.queue_tokens = batch_tokens, queue_tokens
-        self.gather, self.timeout = gather, timeout
+    compute: Callable[[Sequence[Entry]], Sequence[Any]]
+    metrics: Metrics
+    batch_tokens: int
+    queue_tokens: int
+    gather: float
+    timeout: float
+
+    def __post_init__(self) -> None:
         self.closing = False
         self._jobs: list[tuple[int, int, Job]] = []  # a heap by turn, then by arrival
         self._number = count()
@@ -265,17 +269,15 @@ class Batcher:
 
     async def _gather(self) -> None:
         """Wait for others to come, until there is a whole batch or the time is over."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self.gather):
                 while self._tokens < self.batch_tokens and not self.closing:
                     self._changed.clear()
                     await self._changed.wait()
-        except TimeoutError:
-            pass
 
-    def _next_batch(self) -> list[tuple[Job, int]]:
-        """Take the entries of a batch out of the queue, each as its job and its place there."""
-        batch: list[tuple[Job, int]] = []
+    def _next_batch(self) -> Batch:
+        """Take the entries of a batch out of the queue."""
+        batch: Batch = []
         tokens = 0
         while self._jobs:
             _, number, job = self._jobs[0]
@@ -300,10 +302,8 @@ class Batcher:
         self.metrics.batch_cells.observe(len(cells))
         return batch
 
-    def _deliver(
-        self, batch: Sequence[tuple[Job, int]], answers: Sequence[Any], seconds: float
-    ) -> None:
-        for job in {id(job): job for job, _ in batch}.values():
+    def _deliver(self, batch: Batch, answers: Sequence[Any], seconds: float) -> None:
+        for job in {job for job, _ in batch}:
             job.inference += seconds
         for (job, place), answer in zip(batch, answers, strict=True):
             job.answers[place] = answer

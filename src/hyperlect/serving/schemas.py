@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, SecretStr
 
 from ..grid import Kind
 from ..hardware import Arithmetic
+
+EXAMPLE: list[JsonValue] = [
+    {"text": "Anna býr í Reykjavík.", "task": "ner", "language": "isl"},
+    {"words": ["Ali", "geldi", "."], "task": ["pos", "ner"], "language": "tr"},
+]
+"""The items of a request."""
 
 
 class Settings(BaseModel):
@@ -44,67 +50,54 @@ class Settings(BaseModel):
     origins: tuple[str, ...] = ()
 
 
-class Item(BaseModel):
+class Schema(BaseModel):
+    """What goes in or comes out; its fields are described by the texts below them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Item(Schema):
     """One text, or one sentence in words, and what is asked of it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[
-        str | None,
-        Field(description="A raw text. For tasks over words it is split into words and signs."),
-    ] = None
-    words: Annotated[
-        list[str] | None, Field(description="In place of a text: the words of a sentence.")
-    ] = None
-    pair: Annotated[
-        str | None, Field(description="The second text, for tasks over pairs of texts.")
-    ] = None
-    task: Annotated[
-        str | list[str], Field(description="A task of the model, or several.", examples=["ner"])
-    ]
-    language: Annotated[
-        str,
-        Field(
-            max_length=100,
-            description="ISO 639-3 or 639-1 code, BCP 47 tag or English name, trained or not.",
-            examples=["isl"],
-        ),
-    ]
+    text: str | None = None
+    """A raw text. For tasks over words it is split into words and signs."""
+    words: list[str] | None = None
+    """In place of a text: the words of a sentence."""
+    pair: str | None = None
+    """The second text, for tasks over pairs of texts."""
+    task: Annotated[str | list[str], Field(examples=["ner"])]
+    """A task of the model, or several."""
+    language: Annotated[str, Field(max_length=100, examples=["isl"])]
+    """ISO 639-3 or 639-1 code, BCP 47 tag or English name, trained or not."""
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(Schema):
     """Items of any tasks and languages, in any order."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "items": [
-                        {"text": "Anna býr í Reykjavík.", "task": "ner", "language": "isl"},
-                        {"words": ["Ali", "geldi", "."], "task": ["pos", "ner"], "language": "tr"},
-                    ]
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": EXAMPLE}]})
 
     items: Annotated[list[Item], Field(min_length=1)]
 
 
-class SpanAnswer(BaseModel):
+class SpanAnswer(Schema):
     """An entity or another span of words."""
 
     label: str
-    start: Annotated[int, Field(description="Its first word, counted from 0.")]
-    end: Annotated[int, Field(description="The word after its last.")]
+    start: int
+    """Its first word, counted from 0."""
+    end: int
+    """The word after its last."""
     text: str
-    start_char: Annotated[int, Field(description="Where it begins in the text, in code points.")]
+    start_char: int
+    """Where it begins in the text, in code points."""
     end_char: int
-    confidence: Annotated[float, Field(description="The lowest probability of its labels.")]
+    confidence: float
+    """The lowest probability of its labels."""
 
 
-class Expectation(BaseModel):
+class Expectation(Schema):
     """The score to expect of a cell without training data, in percent.
 
     The range from `low` to `high` should hold the true score in four of five languages.
@@ -114,60 +107,60 @@ class Expectation(BaseModel):
     score: float
     low: float
     high: float
-    source: Annotated[
-        Literal["evaluation", "request"],
-        Field(description="From which sentences: the run's test data, or those of this request."),
-    ]
+    source: Literal["evaluation", "request"]
+    """From which sentences: the run's test data, or those of this request."""
 
 
-class PredictionAnswer(BaseModel):
+class PredictionAnswer(Schema):
     """What the model says about one item for one task; what does not apply is left out."""
 
     task: str
-    language: Annotated[str, Field(description="ISO 639-3 code.")]
-    kind: Annotated[Kind, Field(description="How the cell relates to the training data.")]
-    language_source: Annotated[str, Field(description="Whose vector represents the language.")]
+    language: str
+    """ISO 639-3 code."""
+    kind: Kind
+    """How the cell relates to the training data."""
+    language_source: str
+    """Whose vector represents the language."""
     expected: Expectation | None = None
     text: str
     words: list[str] | None = None
-    offsets: Annotated[
-        list[tuple[int, int]] | None, Field(description="Where each word is in the text.")
-    ] = None
-    labels: Annotated[list[str] | None, Field(description="One for each word.")] = None
+    offsets: list[tuple[int, int]] | None = None
+    """Where each word is in the text."""
+    labels: list[str] | None = None
+    """One for each word."""
     confidences: list[float] | None = None
-    heads: Annotated[
-        list[int] | None,
-        Field(description="Of trees: the head of each word, counted from 1; 0 for the root."),
-    ] = None
-    spans: Annotated[list[SpanAnswer] | None, Field(description="Of entities.")] = None
-    label: Annotated[str | None, Field(description="Of whole texts.")] = None
-    scores: Annotated[
-        dict[str, float] | None, Field(description="The probability of every label of a text.")
-    ] = None
+    heads: list[int] | None = None
+    """Of trees: the head of each word, counted from 1; 0 for the root."""
+    spans: list[SpanAnswer] | None = None
+    """Of entities."""
+    label: str | None = None
+    """Of whole texts."""
+    scores: dict[str, float] | None = None
+    """The probability of every label of a text."""
 
 
-class ItemAnswer(BaseModel):
+class ItemAnswer(Schema):
     """The predictions for one item, in the order of its tasks."""
 
     predictions: list[PredictionAnswer]
 
 
-class PredictAnswer(BaseModel):
+class PredictAnswer(Schema):
     """One answer for each item, in their order."""
 
     items: list[ItemAnswer]
 
 
-class TaskAnswer(BaseModel):
+class TaskAnswer(Schema):
     """A task of the model."""
 
     name: str
     type: str
     metric: str
-    labels: list[str]
+    labels: tuple[str, ...]
 
 
-class CellAnswer(BaseModel):
+class CellAnswer(Schema):
     """A cell, with the score that it had on test data and the one to expect, in percent."""
 
     task: str
@@ -178,7 +171,7 @@ class CellAnswer(BaseModel):
     expected: Expectation | None = None
 
 
-class GridAnswer(BaseModel):
+class GridAnswer(Schema):
     """Tasks × languages, as far as anything was trained or measured."""
 
     name: str
@@ -186,47 +179,47 @@ class GridAnswer(BaseModel):
     backbone: str
     tasks: list[TaskAnswer]
     languages: list[str]
-    kinds: Annotated[dict[str, str], Field(description="What each kind of cell means.")]
+    kinds: dict[str, str]
+    """What each kind of cell means."""
     cells: list[CellAnswer]
 
 
-class LanguageAnswer(BaseModel):
+class LanguageAnswer(Schema):
     """A language that can be asked for."""
 
-    code: Annotated[str, Field(description="ISO 639-3 code.")]
-    name: Annotated[str, Field(description="In English.")]
-    autonym: Annotated[str, Field(description="In the language itself, where that is known.")]
+    code: str
+    """ISO 639-3 code."""
+    name: str
+    """In English."""
+    autonym: str
+    """In the language itself, where that is known."""
     direction: Literal["ltr", "rtl"]
-    language_source: Annotated[str, Field(description="Whose vector represents it.")]
-    kinds: Annotated[dict[str, Kind], Field(description="The kind of its cell, by task.")]
+    language_source: str
+    """Whose vector represents it."""
+    kinds: dict[str, Kind]
+    """The kind of its cell, by task."""
 
 
-class LanguagesAnswer(BaseModel):
+class LanguagesAnswer(Schema):
     """The languages of the run, and on request all others."""
 
     languages: list[LanguageAnswer]
 
 
-class StatusAnswer(BaseModel):
-    """Whether the service is well."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Fault(BaseModel):
+class Fault(Schema):
     """One thing that is wrong with a request."""
 
-    pointer: Annotated[str, Field(description="Where, as a JSON pointer.")]
+    pointer: str
+    """Where, as a JSON pointer."""
     detail: str
 
 
-class Problem(BaseModel):
+class Problem(Schema):
     """An error, as RFC 9457 describes it."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    errors: Annotated[
-        list[Fault] | None, Field(description="Everything that is wrong with the request.")
-    ] = None
+    errors: list[Fault] | None = None
+    """Everything that is wrong with the request."""

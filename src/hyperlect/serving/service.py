@@ -9,7 +9,8 @@ from typing import Any
 
 from ..data.subwords import plain_backend
 from ..errors import HyperlectError
-from ..evaluation import CellResult, Evidence, Results, Trust, read_results
+from ..evaluation import Evidence, Trust, read_results
+from ..evaluation.results import Expected
 from ..evaluation.trust import is_fitted
 from ..grid import Cell, Kind
 from ..hardware import free_memory
@@ -19,34 +20,15 @@ from ..model import HyperX
 from ..predict import Prediction, check_inputs
 from ..run_folder import RESULTS
 from ..tasks import TaskType
-from .batching import Entry
-from .schemas import (
-    CellAnswer,
-    Expectation,
-    Fault,
-    GridAnswer,
-    Item,
-    LanguageAnswer,
-    Settings,
-    TaskAnswer,
-)
+from . import schemas
+from .batching import Entry, Refused
 
 BATCH_TOKENS = {"cpu": 1024}
 GPU_BATCH_TOKENS = 16_384
 MOST_CACHE = 2**32
 MOST_FAULTS = 20
-
-
-class Invalid(HyperlectError):
-    """A request that cannot be answered as it stands.
-
-    Attributes:
-        faults: everything that is wrong, the first `MOST_FAULTS`.
-    """
-
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("The request is not valid.")
-        self.faults = list(faults)
+INVALID = (422, "validation", "The request is not valid.")
+"""Status, label and detail of a request that cannot be answered as it stands."""
 
 
 class Service:
@@ -61,15 +43,13 @@ class Service:
         RunError: a file of the run is malformed.
     """
 
-    def __init__(self, model: HyperX, settings: Settings, run: Path | None = None) -> None:
+    def __init__(self, model: HyperX, settings: schemas.Settings, run: Path | None = None) -> None:
         self.model, self.settings = model, settings
         self.trust = Trust.read(run) if run else Trust()
-        self.results: Results | None = None
-        if run and (run / RESULTS).is_file():
-            self.results = read_results(run)
-        self.scores = {result.cell: result for result in self.results.cells} if self.results else {}
+        results = read_results(run) if run and (run / RESULTS).is_file() else None
+        self.scores = {result.cell: result for result in results.cells} if results else {}
         self.tasks = [t for t in model.tasks.values() if t.type is not TaskType.MLM]
-        self.name = self.results.name if self.results else run.name if run else "model"
+        self.name = results.name if results else run.name if run else "model"
         self._backend = plain_backend(model.tokenizer)
         default = BATCH_TOKENS.get(model.device.type, GPU_BATCH_TOKENS)
         self.batch_tokens = settings.batch_tokens or default
@@ -83,43 +63,43 @@ class Service:
             limit = min(free_memory(self.model.device.type) // 4, MOST_CACHE)
         with self.model.cached_weights(limit):
             for task in self.tasks[:1]:
-                pair = task.type.reads == "pair"
                 cells = [cell for cell in self.model.grid.trained if cell.task == task.name]
                 if cells:
-                    value: Any = ("a", "a") if pair else "a"
-                    self.answer([Entry(value, task.name, min(cells).language, 3)])
+                    value: Any = ("a", "a") if task.type.reads == "pair" else "a"
+                    self.answer([Entry(value, *min(cells), 3)])
             yield
 
     # --- predictions
 
-    def entries(self, items: Sequence[Item]) -> list[list[Entry]]:
+    def entries(self, items: Sequence[schemas.Item]) -> list[list[Entry]]:
         """Check the items of a request, and count their sub-words.
 
         Returns:
             The entries of each item, one for each of its tasks.
 
         Raises:
-            Invalid: names everything that is wrong.
+            Refused: names everything that is wrong, the first `MOST_FAULTS`.
         """
-        faults: list[Fault] = []
+        faults: list[schemas.Fault] = []
         entries = []
         total = sum(1 if isinstance(item.task, str) else len(item.task) for item in items)
         if total > self.settings.items:
             detail = f"There are {total} items, each counted once for every task; send at most "
-            raise Invalid([Fault(pointer="/items", detail=f"{detail}{self.settings.items}.")])
+            fault = schemas.Fault(pointer="/items", detail=f"{detail}{self.settings.items}.")
+            raise Refused(*INVALID, faults=[fault])
         for number, item in enumerate(items):
-            place = f"/items/{number}"
             try:
                 entries.append(self._entries(item))
-            except _Faulty as fault:
-                faults.append(Fault(pointer=place + fault.pointer, detail=str(fault)))
+            except _Faulty as error:
+                pointer, detail = error.args
+                faults.append(schemas.Fault(pointer=f"/items/{number}{pointer}", detail=detail))
                 if len(faults) == MOST_FAULTS:
                     break
         if faults:
-            raise Invalid(faults)
+            raise Refused(*INVALID, faults=faults)
         return entries
 
-    def _entries(self, item: Item) -> list[Entry]:
+    def _entries(self, item: schemas.Item) -> list[Entry]:
         value = self._value(item)
         config = self.model.config
         with _at("/language"):
@@ -140,10 +120,13 @@ class Service:
                 raise _Faulty("/pair", f'The task "{task_name}" {takes}.')
             with _at("/words" if item.words is not None else "/text"):
                 (checked,) = check_inputs([value], [task])
-            entries.append(Entry(value, task_name, language, self._count(checked.content)))
+            pieces = [checked.content] if isinstance(checked.content, str) else [*checked.content]
+            # Special ones are counted too, and a text is not cut.
+            encoded = self._backend.encode(pieces, is_pretokenized=True, add_special_tokens=True)
+            entries.append(Entry(value, task_name, language, len(encoded.ids)))
         return entries
 
-    def _value(self, item: Item) -> Any:
+    def _value(self, item: schemas.Item) -> Any:
         """Return an item's content in the form that `predict` takes."""
         if (item.text is None) == (item.words is None):
             raise _Faulty("", "Give either text or words.")
@@ -157,24 +140,14 @@ class Service:
             return item.words
         return item.text if item.pair is None else (item.text, item.pair)
 
-    def _count(self, content: Any) -> int:
-        """Count the sub-words of an input, special ones included, however it is cut."""
-        pieces = [content] if isinstance(content, str) else list(content)
-        options = {"is_pretokenized": True, "add_special_tokens": True}
-        return len(self._backend.encode(pieces, **options).ids)
-
     def answer(self, entries: Sequence[Entry]) -> list[Prediction | Exception]:
         """Predict for the entries of many requests together.
 
         Where a batch fails, each entry is predicted alone, so that only the faulty one fails.
         """
         # What is read off the sentences themselves must not depend on other clients' sentences.
-        alone = {
-            place
-            for place, entry in enumerate(entries)
-            if self.model.features is not None
-            and self.model.config.language_index(entry.language) == UNTRAINED
-        }
+        index, reads = self.model.config.language_index, self.model.features is not None
+        alone = {n for n, e in enumerate(entries) if reads and index(e.language) == UNTRAINED}
         together = [place for place in range(len(entries)) if place not in alone]
         answers: dict[int, Prediction | Exception] = {}
         with self.model.backbone.fast_arithmetic(self.settings.precision):
@@ -193,14 +166,10 @@ class Service:
     def _predict(self, entries: Sequence[Entry]) -> list[Prediction]:
         if not entries:
             return []
-        return self.model.predict(
-            [entry.value for entry in entries],
-            [entry.task for entry in entries],
-            [entry.language for entry in entries],
-            tokens_per_batch=self.batch_tokens,
-        )
+        values, tasks, languages, _ = map(list, zip(*entries, strict=True))
+        return self.model.predict(values, tasks, languages, tokens_per_batch=self.batch_tokens)
 
-    def expectations(self, predictions: Sequence[Prediction]) -> dict[Cell, Expectation]:
+    def expectations(self, predictions: Sequence[Prediction]) -> dict[Cell, schemas.Expectation]:
         """Say what score to expect of cells without training data.
 
         It is that of the run's evaluation, else what these predictions let expect, if enough of
@@ -211,27 +180,19 @@ class Service:
             by_cell.setdefault(Cell(prediction.task, prediction.language), []).append(prediction)
         expected = {}
         for cell, of_cell in by_cell.items():
-            known = self._expectation(self.scores.get(cell))
-            fitted = is_fitted(self.model, cell.language)
-            if known is None and of_cell[0].kind != Kind.SUPERVISED and not fitted:
+            result = self.scores.get(cell)
+            if result and result.expected:
+                expected[cell] = _expectation(result.expected, result.metric, "evaluation")
+            elif of_cell[0].kind != Kind.SUPERVISED and not is_fitted(self.model, cell.language):
                 task = self.model.task(cell.task)
                 evidence = Evidence.of([prediction.promised for prediction in of_cell])
                 if score := self.trust.expect(task, evidence):
-                    metric = task.type.metric
-                    known = Expectation(**score.model_dump(), metric=metric, source="request")
-            if known:
-                expected[cell] = known
+                    expected[cell] = _expectation(score, task.type.metric, "request")
         return expected
-
-    def _expectation(self, result: CellResult | None) -> Expectation | None:
-        if result is None or result.expected is None:
-            return None
-        score = result.expected.model_dump()
-        return Expectation(**score, metric=result.metric, source="evaluation")
 
     # --- what can be asked for
 
-    def grid(self) -> GridAnswer:
+    def grid(self) -> schemas.GridAnswer:
         """Return the tasks, and every cell whose language was trained or tested."""
         config, grid = self.model.config, self.model.grid
         tested = {cell.language for cell in self.scores}
@@ -242,43 +203,34 @@ class Service:
                 cell = Cell(task.name, language)
                 if config.not_applicable(cell):
                     continue
-                result = self.scores.get(cell)
-                cells.append(
-                    CellAnswer(
-                        task=task.name,
-                        language=language,
-                        kind=grid.kind(cell),
-                        score=result.score if result else None,
-                        examples=result.examples if result else None,
-                        expected=self._expectation(result),
-                    )
-                )
-        return GridAnswer(
+                answer = schemas.CellAnswer(task=task.name, language=language, kind=grid.kind(cell))
+                if result := self.scores.get(cell):
+                    answer.score, answer.examples = result.score, result.examples
+                    if score := result.expected:
+                        answer.expected = _expectation(score, result.metric, "evaluation")
+                cells.append(answer)
+        tasks = [
+            schemas.TaskAnswer(name=t.name, type=t.type, metric=t.type.metric, labels=t.labels)
+            for t in self.tasks
+        ]
+        return schemas.GridAnswer(
             name=self.name,
             method=config.method,
             backbone=self.model.backbone.reference,
-            tasks=[
-                TaskAnswer(
-                    name=task.name,
-                    type=task.type,
-                    metric=task.type.metric,
-                    labels=list(task.labels),
-                )
-                for task in self.tasks
-            ],
+            tasks=tasks,
             languages=languages,
             kinds={kind: kind.meaning for kind in Kind},
             cells=cells,
         )
 
-    def languages(self, every: bool = False) -> list[LanguageAnswer]:
+    def languages(self, every: bool = False) -> list[schemas.LanguageAnswer]:
         """Return the languages of the grid by their English names; with `every`, all common ones.
 
         Any other language with a code can be asked for too.
         """
         codes = {*self.grid().languages, *(common() if every else ())}
         return [
-            LanguageAnswer(
+            schemas.LanguageAnswer(
                 code=code,
                 name=name(code),
                 autonym=autonym(code),
@@ -290,12 +242,12 @@ class Service:
         ]
 
 
-class _Faulty(Exception):
-    """A fault of one item; `pointer` leads to it from there."""
+def _expectation(score: Expected, metric: str, source: Any) -> schemas.Expectation:
+    return schemas.Expectation(**score.model_dump(), metric=metric, source=source)
 
-    def __init__(self, pointer: str, detail: str) -> None:
-        super().__init__(detail)
-        self.pointer = pointer
+
+class _Faulty(Exception):
+    """A fault of one item: a pointer that leads to it from there, and what is wrong."""
 
 
 @contextmanager

@@ -8,11 +8,12 @@ out decide how many steps are taken. Where they speak against the new vector, th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,12 @@ from ..training.trainer import batch_losses, task_weights
 
 Rows = Mapping[str, Sequence[Row]]
 """Encoded rows by task, as `encode` and `encode_inputs` return them."""
+Losses = Mapping[str, float]
+"""Mean losses by task."""
+Probabilities = Mapping[str, Sequence[Tensor]]
+"""Those of the labels of each row, by task, as `probabilities` returns them."""
+Groups = list[dict[str, Any]]
+"""Parameters for the optimiser, each group with the rows of them that are trained."""
 T = TypeVar("T")
 Trained = Literal["vector", "adapter", "source"]
 State = list[Tensor]
@@ -130,8 +137,8 @@ def unlabelled_rows(
 
 @contextmanager
 def only_language(
-    model: HyperX, language: str, trained: Trained, tasks: Iterable[str], raw: bool
-) -> Iterator[list[dict[str, Any]]]:
+    model: HyperX, language: str, settings: Settings, tasks: Iterable[str], raw: bool
+) -> Iterator[Groups]:
     """Let gradients reach one language alone inside the block.
 
     Its vector is a row of tables whose other rows get a gradient of exactly zero, so that Adam
@@ -140,48 +147,38 @@ def only_language(
     Args:
         model: the model.
         language: it has a vector.
-        trained: as in `Settings`.
+        settings: what is trained, and its rates.
         tasks: those whose cells change, with "adapter".
         raw: whether there are only raw sentences.
-
-    Yields:
-        Groups for the optimiser, with the names of the `Settings` of their rates.
     """
-    whole: dict[str, list[nn.Parameter]] = {}
-    end = ExitStack()
-    if trained == "adapter" and raw and isinstance(model.adapters, Hypernet):
-        whole["offset_rate"] = end.enter_context(model.offset_cells(tasks, language))
-    elif trained == "adapter":
+    end, whole, rate = ExitStack(), list[nn.Parameter](), settings.adapter_rate
+    if settings.trained == "source":
+        whole, rate = model.source_projection(), settings.source_rate
+    elif settings.trained == "adapter" and raw and isinstance(model.adapters, Hypernet):
+        whole = end.enter_context(model.offset_cells(tasks, language))
+        rate = settings.offset_rate
+    elif settings.trained == "adapter":
         changes = [model.change_cell(task, language).values() for task in tasks]
-        whole["adapter_rate"] = [parameter for change in changes for parameter in change]
+        whole = [parameter for change in changes for parameter in change]
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
+    groups: Groups = [{"params": whole, "lr": rate, "row": slice(None)}]
     row = model.config.language_index(language)
-    rates: dict[str, list[nn.Parameter]] = {}
-    handles = []
     for name, table in model.language_parameters().items():
-        if not required[table] or trained == "adapter":
-            continue
-        mask = torch.zeros(len(table), *(1,) * (table.dim() - 1), device=table.device)
-        mask[row] = 1.0
-        table.requires_grad_(True)
-        handles.append(table.register_hook(mask.mul))  # type: ignore[no-untyped-call]
-        is_adapter = name.startswith("adapters.languages.")
-        rates.setdefault("adapter_rate" if is_adapter else "learning_rate", []).append(table)
-    groups = [{"params": tables, "rate": rate, "row": row} for rate, tables in rates.items()]
-    if trained == "source":
-        whole["source_rate"] = model.source_projection()
-    for rate, parameters in whole.items():
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        if parameters:
-            groups.append({"params": parameters, "rate": rate, "row": slice(None)})
+        if required[table] and settings.trained != "adapter":
+            is_adapter = name.startswith("adapters.languages.")
+            rate = settings.adapter_rate if is_adapter else settings.learning_rate
+            groups.append({"params": [table], "lr": rate, "row": row})
+            mask = torch.zeros(len(table), *(1,) * (table.dim() - 1), device=table.device)
+            mask[row] = 1.0
+            table.requires_grad_(True)
+            end.callback(table.register_hook(mask.mul).remove)  # type: ignore[no-untyped-call]
+    for parameter in whole:
+        parameter.requires_grad_(True)
     try:
         with end:
-            yield groups
+            yield [group for group in groups if group["params"]]
     finally:
-        for handle in handles:
-            handle.remove()
         for parameter, value in required.items():
             parameter.requires_grad_(value)
 
@@ -225,8 +222,8 @@ def probabilities(model: HyperX, language: str, rows: Rows) -> dict[str, list[Te
     return by_task
 
 
-def entropies(by_task: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
-    """Return the mean entropy of each task's units, of what `probabilities` returns."""
+def entropies(by_task: Probabilities) -> dict[str, float]:
+    """Return the mean entropy of each task's units."""
     joined = {task: torch.cat(list(of_task)) for task, of_task in by_task.items()}
     return {task: entropy(p.clamp_min(1e-9).log()).item() for task, p in joined.items()}
 
@@ -270,12 +267,12 @@ class Fitter:
         limit = self.settings.seconds
         return limit is not None and self.seconds() > limit
 
-    def state(self, groups: Sequence[Mapping[str, Any]]) -> State:
+    def state(self, groups: Groups) -> State:
         """Copy what is fitted: the language's rows, and whole tensors."""
         return [p[group["row"]].detach().clone() for group in groups for p in group["params"]]
 
     @torch.no_grad()
-    def restore(self, groups: Sequence[Mapping[str, Any]], state: State) -> None:
+    def restore(self, groups: Groups, state: State) -> None:
         """Go back to a state."""
         tensors = iter(state)
         for group in groups:
@@ -284,32 +281,24 @@ class Fitter:
 
     def batches(self, rows: Rows, seed: int) -> Iterator[Batch]:
         """Yield shuffled batches without end, each of one task, the tasks in turn."""
-        generator = torch.Generator().manual_seed(seed)
-        endless = [self._of_task(task, of, generator) for task, of in rows.items() if of]
+        generator, model = torch.Generator().manual_seed(seed), self.model
+
+        def of_task(task: str) -> Iterator[Batch]:
+            lengths = [len(row["input_ids"]) for row in rows[task]]
+            while True:
+                for indices in length_grouped(lengths, self.settings.batch_size, generator):
+                    drawn = [rows[task][index] for index in indices]
+                    cells = [Cell(task, self.language)] * len(drawn)
+                    batch = collate(drawn, cells, model.tasks, model.tokenizer, indices)
+                    yield batch.to(model.device)
+
+        endless = [of_task(task) for task, of in rows.items() if of]
         while True:
             for batches in endless:
                 yield next(batches)
 
-    def _of_task(
-        self, task: str, rows: Sequence[Row], generator: torch.Generator
-    ) -> Iterator[Batch]:
-        model, lengths = self.model, [len(row["input_ids"]) for row in rows]
-        while True:
-            for indices in length_grouped(lengths, self.settings.batch_size, generator):
-                drawn = [rows[index] for index in indices]
-                cells = [Cell(task, self.language)] * len(drawn)
-                batch = collate(drawn, cells, model.tasks, model.tokenizer, indices)
-                yield batch.to(model.device)
-
-    def steps(
-        self,
-        groups: Sequence[dict[str, Any]],
-        losses: Iterator[Tensor],
-        settings: Settings,
-    ) -> Iterator[int]:
+    def steps(self, groups: Groups, losses: Iterator[Tensor], settings: Settings) -> Iterator[int]:
         """Minimise losses; yield the number of steps whenever it is time to look."""
-        for group in groups:
-            group["lr"] = getattr(settings, group["rate"])
         optimizer = torch.optim.Adam([dict(group) for group in groups])
         for step in range(1, settings.steps + 1):
             optimizer.zero_grad()
@@ -333,14 +322,12 @@ class Fitter:
         """Return `probabilities` of the language as it is now."""
         return probabilities(self.model, self.language, rows)
 
-    def uncertain(self, rows: Rows, before: Mapping[str, Sequence[Tensor]]) -> Rows:
+    def uncertain(self, rows: Rows, before: Probabilities) -> Rows:
         """Return the rows of the tasks that raw sentences can teach (`Settings.certain`)."""
         certain = self.settings.certain
         return {task: of for task, of in rows.items() if _confidence(before[task]) < certain}
 
-    def certainty_losses(
-        self, rows: Rows, before: Mapping[str, Sequence[Tensor]], seed: int
-    ) -> Iterator[Tensor]:
+    def certainty_losses(self, rows: Rows, before: Probabilities, seed: int) -> Iterator[Tensor]:
         """Yield `certainty_loss` of batch after batch.
 
         Args:
@@ -351,21 +338,16 @@ class Fitter:
         for batch in self.batches(rows, seed):
             ((task, scored),) = batch.tasks.items()
             logs = distributions(self.model.run(batch).scores[task], scored)
-            rates = torch.cat([before[task][index] for index in dict.fromkeys(batch.indices)]).mean(
-                dim=0
-            )
+            earlier = [before[task][index] for index in dict.fromkeys(batch.indices)]
+            rates = torch.cat(earlier).mean(dim=0)
             yield certainty_loss(logs, rates, self.settings.label_rates)
 
     def held_out(self, rows: Rows) -> dict[str, float]:
         """Return the mean loss of labelled rows by task."""
-        losses = {}
-        for task, of_task in rows.items():
-            loss, units = mean_loss(self.model, of_task, Cell(task, self.language))
-            if units:
-                losses[task] = loss
-        return losses
+        losses = {t: mean_loss(self.model, of, Cell(t, self.language)) for t, of in rows.items()}
+        return {task: loss for task, (loss, units) in losses.items() if units}
 
-    def fit_to_labels(self, groups: list[dict[str, Any]], rows: Rows, raw: Rows) -> Adaptation:
+    def fit_to_labels(self, groups: Groups, rows: Rows, raw: Rows) -> Adaptation:
         """Cross-validate the number of steps, then fit to all sentences for as many epochs.
 
         What n sentences teach is moved towards the start, by k / (n + k): few of them are alike,
@@ -392,7 +374,8 @@ class Fitter:
                 losses = map(torch.add, losses, self.certainty_losses(raw, before, seed))
             for step in self.steps(groups, losses, settings):
                 fitted = self.state(groups)
-                cautious = _between(start, fitted, weight)
+                moved = zip(start, fitted, strict=True)
+                cautious = [old + weight * (new - old) for old, new in moved]
                 self.restore(groups, cautious)
                 yield step
                 self.restore(groups, fitted)
@@ -416,19 +399,18 @@ class Fitter:
         if kept:
             # A fold sees fewer sentences in an epoch.
             steps = round(common[best] * len(looks) / max(1, len(looks) - 1))
-            for step in fit(rows, settings.seed, replace(settings, steps=steps, look_every=steps)):
-                steps = step
+            whole = replace(settings, steps=steps, look_every=steps)
+            *_, steps = fit(rows, settings.seed, whole)
         change = f"{100 * gain.mean().item():.0f} % ± {100 * error:.0f}"
-        which = f"the loss of held-out labels falls by {change} in {common[best]} steps"
-        return self._result(
-            steps,
-            which if kept else f"no number of steps is clearly better: {which}",
-            _mean([fold[0] for fold in looks]),
-            _mean([fold[common[best] if kept else 0] for fold in looks]),
-            rows,
-        )
+        reason = f"the loss of held-out labels falls by {change} in {common[best]} steps"
+        if not kept:
+            reason = f"no number of steps is clearly better: {reason}"
+        compared = (0, common[best] if kept else 0)
+        tables = (pd.DataFrame([fold[step] for fold in looks]) for step in compared)
+        first, last = (table.mean().to_dict() for table in tables)
+        return self._result(steps, reason, first, last, rows)
 
-    def fit_to_text(self, groups: list[dict[str, Any]], rows: Rows) -> Adaptation:
+    def fit_to_text(self, groups: Groups, rows: Rows) -> Adaptation:
         """Make predictions on raw sentences more certain, and take the mean of the way there.
 
         The mean over the steps that were looked at moves less than the last of them, which in
@@ -441,27 +423,24 @@ class Fitter:
         everything = self.predicted(rows)
         fitted = self.uncertain(rows, everything)
         if not fitted:
-            sure = {task: _confidence(of_task) for task, of_task in everything.items()}
-            shown = ", ".join(f"{task} {100 * value:.0f} %" for task, value in sure.items())
-            reason = f"predictions are certain already ({shown})"
+            sure = [f"{task} {100 * _confidence(of):.0f} %" for task, of in everything.items()]
+            reason = f"predictions are certain already ({', '.join(sure)})"
             return self._result(0, reason, entropies(everything), entropies(everything), rows)
         states: list[State] = []
         changed, steps = 0.0, 0
         looked_at = {task: _spread(of, LOOKED_AT) for task, of in fitted.items()}
         here = {task: _spread(everything[task], LOOKED_AT) for task in fitted}
         losses = self.certainty_losses(fitted, everything, settings.seed)
-        gentle = replace(
-            settings,
-            steps=settings.raw_steps,
-            look_every=max(1, settings.look_every // 2),
-        )
+        look_every = max(1, settings.look_every // 2)
+        gentle = replace(settings, steps=settings.raw_steps, look_every=look_every)
         for step in self.steps(groups, losses, gentle):
             changed = _changed(here, self.predicted(looked_at), self.model)
             if changed > settings.most_changed:
                 break
             states.append(self.state(groups))
             steps = step
-        self.restore(groups, _average(states) if states else start)
+        means = [torch.stack(tensors).mean(dim=0) for tensors in zip(*states, strict=True)]
+        self.restore(groups, means or start)
         after = self.predicted(rows)
         share = _changed(everything, after, self.model)
         reason = f"{100 * share:.0f} % of the labels changed in {counted(steps, 'step')}"
@@ -470,12 +449,7 @@ class Fitter:
         return self._result(steps, reason, entropies(everything), entropies(after), rows)
 
     def _result(
-        self,
-        steps: int,
-        reason: str,
-        before: Mapping[str, float],
-        after: Mapping[str, float],
-        rows: Rows,
+        self, steps: int, reason: str, before: Losses, after: Losses, rows: Rows
     ) -> Adaptation:
         sentences = {task: len({row["example"] for row in of}) for task, of in rows.items()}
         return Adaptation(steps, reason, before, after, sentences, self.seconds())
@@ -490,14 +464,15 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
         for place, index in enumerate(torch.randperm(len(examples), generator=generator).tolist()):
             number[task, examples[index]] = place
     count = min(settings.folds, 1 + max(number.values()))
+
+    def rows_of(folds: Collection[int]) -> Rows:
+        return {
+            task: [row for row in of_task if number[task, row["example"]] % count in folds]
+            for task, of_task in rows.items()
+        }
+
     for fold in range(count):
-        held: dict[str, list[Row]] = {task: [] for task in rows}
-        train: dict[str, list[Row]] = {task: [] for task in rows}
-        for task, of_task in rows.items():
-            for row in of_task:
-                part = held if number[task, row["example"]] % count == fold else train
-                part[task].append(row)
-        yield train, held
+        yield rows_of({*range(count)} - {fold}), rows_of({fold})
 
 
 def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
@@ -505,33 +480,17 @@ def _spread(rows: Sequence[T], count: int) -> Sequence[T]:
     return [rows[index] for index in evenly(len(rows), count)]
 
 
-def _between(start: State, end: State, share: float) -> State:
-    return [old + share * (new - old) for old, new in zip(start, end, strict=True)]
-
-
-def _average(states: Sequence[State]) -> State:
-    return [torch.stack(tensors).mean(dim=0) for tensors in zip(*states, strict=True)]
-
-
 def _confidence(probabilities: Sequence[Tensor]) -> float:
     """Return the mean probability of the likeliest labels."""
     return torch.cat(list(probabilities)).amax(dim=-1).mean().item()
 
 
-def _gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+def _gain(before: Losses, after: Losses) -> float:
     """Return by what share the loss falls, the mean over tasks."""
     return sum(1 - after[task] / max(loss, 1e-9) for task, loss in before.items()) / len(before)
 
 
-def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    tasks = dict.fromkeys(task for one in several for task in one)
-    values = {task: [one[task] for one in several if task in one] for task in tasks}
-    return {task: sum(of_task) / len(of_task) for task, of_task in values.items()}
-
-
-def _changed(
-    before: Mapping[str, Sequence[Tensor]], after: Mapping[str, Sequence[Tensor]], model: HyperX
-) -> float:
+def _changed(before: Probabilities, after: Probabilities, model: HyperX) -> float:
     """Return the share of labels that changed, the largest of all tasks.
 
     Of spans, words that are outside of any, before and after, do not count.
@@ -564,14 +523,15 @@ def adapt(
     """
     settings = settings or Settings()
     by_hypernet = isinstance(model.adapters, Hypernet) and model.can_change_cells
-    trained = settings.trained or ("adapter" if by_hypernet else "vector")
+    default: Trained = "adapter" if by_hypernet else "vector"
+    settings = replace(settings, trained=settings.trained or default)
     tasks = [task for task, rows in {**raw, **labelled}.items() if rows]
     modes = model.training, model.backbone.training
     changed = model.config.changed
     model.eval()
     fitter = Fitter(model, model.config.language_code(language), settings)
     try:
-        frozen = only_language(model, language, trained, tasks, not any(labelled.values()))
+        frozen = only_language(model, language, settings, tasks, not any(labelled.values()))
         with frozen as groups, model.backbone.fast_arithmetic():
             if any(labelled.values()):
                 adaptation = fitter.fit_to_labels(groups, labelled, raw)

@@ -13,13 +13,7 @@ from rich.console import Console
 from ..data.corpus import read_corpus
 from ..data.examples import Source
 from ..data.pieces import text_warning
-from ..errors import (
-    DataError,
-    HyperlectError,
-    Problems,
-    counted,
-    listed,
-)
+from ..errors import DataError, HyperlectError, Problems, counted, listed
 from ..evaluation import Trust, evaluate_run, evidence
 from ..evaluation.evaluate import encode_file
 from ..evaluation.trust import MOST_UNKNOWN
@@ -57,6 +51,7 @@ RAW_TEXT = "raw-text"
 """The task of raw sentences in a run that has no task of raw text."""
 
 Files = Mapping[str, str | Path]
+Like = Mapping[str, float] | str | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def add_language(
     *,
     text: str | Path | None = None,
     labels: Files | None = None,
-    like: Mapping[str, float] | str | None = None,
+    like: Like = None,
     trained: Trained | Literal["all"] | None = None,
     settings: Settings | None = None,
     device: str = "auto",
@@ -125,23 +120,22 @@ def add_language(
     code = resolve(language)
     model = HyperX.from_pretrained(run, device=choose_device(device))
     if code in model.languages:
-        raise HyperlectError(
-            f"{run} has {code} already ({model.language_source(code)}). To train it further, name "
-            "the run as start_from in a recipe."
-        )
+        hint = "To train it further, name the run as start_from in a recipe."
+        raise HyperlectError(f"{run} has {code} already ({model.language_source(code)}). {hint}")
     notes: list[str] = []
-    recipe = None
-    if (run / RECIPE).is_file():
-        recipe = load_recipe(run / RECIPE, check_files=False)
-    if trained == "all" and not (labels or (text and recipe and recipe.text_task)):
-        raise HyperlectError(
-            "To train everything, give labels; or raw text, if the run has a task of type mlm."
-        )
+    has_recipe = (run / RECIPE).is_file()
+    recipe = load_recipe(run / RECIPE, check_files=False) if has_recipe else None
+    if trained == "all" and not (labels or (text and recipe and recipe.text_tasks)):
+        data = "labels; or raw text, if the run has a task of type mlm"
+        raise HyperlectError(f"To train everything, give {data}.")
     labelled, sentences = _labelled(model, recipe, code, labels, notes) if recipe else ({}, [])
     raw: Rows = {}
     if text is not None:
         sentences = _read_text(text, notes)
-        raw = _raw(model, sentences)
+        raw = unlabelled_rows(model, sentences)
+        if not raw:
+            what = "Raw sentences teach by tags, and the run has no task of type tagging"
+            raise HyperlectError(f"{what}. Give labels, or other languages.")
     if recipe is not None:
         recipe = _with_data(recipe, code, labels, text)
     if like is None and not sentences:
@@ -160,22 +154,17 @@ def add_language(
         adaptation = adapt(model, code, labelled, raw, settings)
         if adaptation.steps:
             source = f"{source}, fitted to {_sentences(adaptation, labelled)}"
-            model.config = _trained_config(model, code, source, labelled, raw)
+            model.config = _with_cells(model, code, source, labelled, raw)
     added = Added(code, target, source, expected, adaptation, dev, notes)
-    record = {
-        "language": code,
+    record = asdict(added) | {
         "from": run.name,
-        "source": source,
         "like": weights,
         "text": None if text is None else Path(text).name,
         "labels": {task: Path(path).name for task, path in labels.items()},
         "trained": trained,
         "settings": asdict(settings),
-        "expected": expected,
-        "adaptation": adaptation and asdict(adaptation),
-        "dev": dev,
-        "notes": notes,
     }
+    del record["run"]  # its own folder
     earlier = read_json_or_empty(run / ADDED).get("languages", [])
     if trained == "all":
         write_json(target / ADDED, {"languages": [*earlier, record]})
@@ -185,11 +174,7 @@ def add_language(
 
 
 def give_vector(
-    model: HyperX,
-    language: str,
-    like: Mapping[str, float] | str | None,
-    raw: Rows,
-    labelled: Rows | None = None,
+    model: HyperX, language: str, like: Like, raw: Rows, labelled: Rows | None = None
 ) -> tuple[str, dict[str, float]]:
     """Give a language the vector that fitting starts from.
 
@@ -263,22 +248,9 @@ def _read_text(path: str | Path, notes: list[str]) -> list[str]:
     if repeated := len(lines) - len(sentences):
         notes.append(f"{path}: {counted(repeated, 'line')} repeated. Each sentence counts once.")
     if len(sentences) < FEWEST_SENTENCES:
-        raise DataError(
-            f"{path} holds {counted(len(sentences), 'different sentence')}. Give at least "
-            f"{FEWEST_SENTENCES}, better 200."
-        )
+        few = counted(len(sentences), "different sentence")
+        raise DataError(f"{path} holds {few}. Give at least {FEWEST_SENTENCES}, better 200.")
     return sentences
-
-
-def _raw(model: HyperX, sentences: Sequence[str]) -> Rows:
-    """Encode raw sentences. Raises `HyperlectError` if the run has no task that they can teach."""
-    rows = unlabelled_rows(model, sentences)
-    if not rows:
-        raise HyperlectError(
-            "Raw sentences teach by tags, and the run has no task of type tagging. Give labels, or "
-            "other languages."
-        )
-    return rows
 
 
 def _look(
@@ -304,29 +276,22 @@ def _sentences(adaptation: Adaptation, labelled: Rows) -> str:
     """Say how many sentences there were: of labelled ones by task, of raw ones in all."""
     counts = adaptation.sentences
     if any(labelled.values()):
-        return ", ".join(
-            f"{counted(n, 'labelled sentence')} ({task})" for task, n in counts.items()
-        )
+        of_tasks = (f"{counted(n, 'labelled sentence')} ({task})" for task, n in counts.items())
+        return ", ".join(of_tasks)
     return counted(max(counts.values()), "raw sentence")
 
 
-def _trained_config(
-    model: HyperX, code: str, source: str, labelled: Rows, raw: Rows
-) -> HyperXConfig:
+def _with_cells(model: HyperX, code: str, source: str, labelled: Rows, raw: Rows) -> HyperXConfig:
     """Return the configuration with the cells that were trained."""
     config = model.config
-    cells = [Cell(task, code) for task in labelled]
-    text_tasks = config.text_tasks
+    tasks, text_tasks = list(labelled), config.text_tasks
     if any(raw.values()):
         known = sorted(config.grid.text_tasks)
-        cells.append(Cell(known[0] if known else RAW_TEXT, code))
+        tasks += known[:1] or [RAW_TEXT]
         text_tasks = text_tasks if known else (RAW_TEXT,)
-    return replace(
-        config,
-        trained=(*config.trained, *cells),
-        text_tasks=text_tasks,
-        added={**config.added, code: source},
-    )
+    trained = (*config.trained, *(Cell(task, code) for task in tasks))
+    added = {**config.added, code: source}
+    return replace(config, trained=trained, text_tasks=text_tasks, added=added)
 
 
 def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None) -> Recipe:
@@ -337,9 +302,9 @@ def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None
         cells = {code: CellFiles(train=(str(Path(path).absolute()),))}
         changes = {"cells": cells, "root": None, "limit": LimitSection()}
         blocks.append(like.model_copy(update=changes))
-    if text is not None and recipe.text_task:
+    if text is not None and recipe.text_tasks:
         cells = {code: CellFiles(train=(str(Path(text).absolute()),))}
-        blocks.append(DataBlock(task=recipe.text_task, format="text", cells=cells))
+        blocks.append(DataBlock(task=recipe.text_tasks[0], format="text", cells=cells))
     return recipe.model_copy(update={"data": tuple(blocks)})
 
 
@@ -363,12 +328,8 @@ def _dev_scores(run: Path, target: Path, device: str) -> dict[str, tuple[float, 
     recipe = load_recipe(run / RECIPE, check_files=False)
     if not recipe.cells("dev"):
         return {}
-    before, after = (
-        {str(result.cell): result.score for result in results.cells}
-        for results in (
-            evaluate_run(folder, None, "dev", device, recipe=recipe) for folder in (run, target)
-        )
-    )
+    results = [evaluate_run(r, None, "dev", device, recipe=recipe).cells for r in (run, target)]
+    before, after = ({str(cell.cell): cell.score for cell in cells} for cells in results)
     pairs = {cell: (score, after[cell]) for cell, score in before.items()}
     return {c: (old, new) for c, (old, new) in pairs.items() if old is not None and new is not None}
 

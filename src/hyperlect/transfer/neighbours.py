@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import statistics
+
+import torch
 
 from ..data.typology import URIEL, Typology
 from ..errors import DataError, HyperlectError
@@ -52,32 +53,19 @@ def weigh_neighbours(
     except DataError as error:
         table, missing = None, str(error)
     if table is not None and code in table:
-        scores = {
-            other: similarity / SIMILARITY
-            for other, similarity in table.nearest(code, trained, NEAREST)
-        }
+        nearest = table.nearest(code, trained, NEAREST)
+        scores = {other: similarity / SIMILARITY for other, similarity in nearest}
     elif not any((raw or {}).values()):
         reason = missing or f"{typology} has no features of {code}."
-        raise HyperlectError(
-            f"No neighbours of {code} are known. {reason} Or give sentences, or the languages that "
-            "it is like."
-        )
-    if any((raw or {}).values()):
-        entropies = {other: _entropy(model, other, raw or {}) for other in scores}
-        least = max(min(entropies.values()), 1e-6)
-        for other, value in entropies.items():
+        hint = "Or give sentences, or the languages that it is like."
+        raise HyperlectError(f"No neighbours of {code} are known. {reason} {hint}")
+    if raw and any(raw.values()):
+        some = {task: [r for r in rows if r["example"] < SENTENCES] for task, rows in raw.items()}
+        by_task = {other: entropies(probabilities(model, other, some)) for other in scores}
+        means = {other: statistics.fmean(values.values()) for other, values in by_task.items()}
+        least = max(min(means.values()), 1e-6)
+        for other, value in means.items():
             scores[other] -= value / least / ENTROPY
-        best = sorted(scores, key=lambda other: -scores[other])[:NEAREST]
-        scores = {other: scores[other] for other in best}
-    highest = max(scores.values())
-    weights = {other: math.exp(value - highest) for other, value in scores.items()}
-    total = sum(weights.values())
-    return {other: weight / total for other, weight in weights.items()}
-
-
-def _entropy(model: HyperX, language: str, raw: Rows) -> float:
-    """Return the mean entropy of predictions on some sentences, as if they were of a language."""
-    chosen = {
-        task: [row for row in rows if row["example"] < SENTENCES] for task, rows in raw.items()
-    }
-    return statistics.fmean(entropies(probabilities(model, language, chosen)).values())
+        scores = dict(sorted(scores.items(), key=lambda item: -item[1])[:NEAREST])
+    weights = torch.tensor([*scores.values()], dtype=torch.float64).softmax(dim=0)
+    return dict(zip(scores, weights.tolist(), strict=True))

@@ -13,24 +13,17 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Literal
 
 from ...errors import DataError, Problems, counted, unknown
-from ..examples import (
-    MAX_TREE_WORDS,
-    SPLITS,
-    Example,
-    Line,
-    Quoting,
-    Source,
-    Split,
-    lines,
-    read_text,
-)
+from ..examples import SPLITS, Example, Line, Quoting, Source, Split, lines, read_text
 from .columns import column_sentences
 from .conllu import conllu_sentences
-from .tables import read_hub, read_jsonl, read_table
+from .tables import hub_records, json_records, read_records, table_records
+
+Read = Callable[[Source, bool, Problems], Iterator[Example | None]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Reader:
         columns: whether columns have a name or a number (from 1).
     """
 
-    read: Callable[[Source, bool, Problems], Iterator[Example | None]]
+    read: Read
     holds: Literal["words", "raw", "table"] = "words"
     fields: tuple[str, ...] = ()
     columns: Literal["name", "number"] = "name"
@@ -56,15 +49,9 @@ class Reader:
 Sentences = Callable[[Source, bool, Problems], Iterator[tuple[Example | None, list[Line]]]]
 
 
-def _examples(sentences: Sentences) -> Callable[[Source, bool, Problems], Iterator[Example]]:
+def _examples(sentences: Sentences) -> Read:
     """Make a reader of one that keeps the lines: of each block, only the example."""
-
-    def read_examples(source: Source, word_level: bool, problems: Problems) -> Iterator[Example]:
-        for example, _ in sentences(source, word_level, problems):
-            if example:
-                yield example
-
-    return read_examples
+    return lambda *arguments: (example for example, _ in sentences(*arguments) if example)
 
 
 READERS: dict[str, Reader] = {
@@ -72,11 +59,11 @@ READERS: dict[str, Reader] = {
     "columns": Reader(
         _examples(column_sentences), fields=("word", "head", "label"), columns="number"
     ),
-    "tsv": Reader(read_table, "table"),
-    "csv": Reader(read_table, "table"),
-    "jsonl": Reader(read_jsonl, "table"),
+    "tsv": Reader(partial(read_records, table_records), "table"),
+    "csv": Reader(partial(read_records, table_records), "table"),
+    "jsonl": Reader(partial(read_records, json_records), "table"),
     "text": Reader(read_text, "raw"),
-    "hub": Reader(read_hub, "table"),
+    "hub": Reader(partial(read_records, hub_records), "table"),
 }
 """The readers by the name of their format."""
 
@@ -118,7 +105,6 @@ def read_batches(source: Source, word_level: bool) -> Iterator[list[Example]]:
     problems = Problems(str(source))
     examples: list[Example] = []
     count = unlabelled = blank = quoted = 0
-    plain_tsv = source.format == "tsv" and source.quoting == "none"
     if source.limit is not None and source.limit < 1:
         problems.add(f"the limit is {source.limit}. Leave it out, or write at least 1")
     else:
@@ -131,7 +117,7 @@ def read_batches(source: Source, word_level: bool) -> Iterator[list[Example]]:
                 count += 1
                 examples.append(example)
                 text = example.text or " ".join(example.words)
-                quoted += plain_tsv and _QUOTED.fullmatch(text) is not None
+                quoted += source.quotes_are_text and _QUOTED.fullmatch(text) is not None
             if count == source.limit:
                 break
             if len(examples) == BATCH:
@@ -156,7 +142,5 @@ def _remarks(count: int, unlabelled: int, blank: int, quoted: int) -> Iterator[s
         rows = f"{blank:,} of {counted(blank + count, 'row')}"
         yield f"{rows} have no text. Is it in another column? (fields)"
     if quoted and 2 * quoted >= count:
-        yield (
-            f"quotation marks enclose {quoted:,} of {counted(count, 'text')}, and "
-            "are read as part of it. If they are not, write quoting: minimal."
-        )
+        what = f"quotation marks enclose {quoted:,} of {counted(count, 'text')}"
+        yield f"{what}, and are read as part of it. If they are not, write quoting: minimal."

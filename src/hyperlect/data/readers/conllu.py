@@ -53,10 +53,8 @@ def conllu_sentences(
         name, colon, key = str(written).partition(":")
         columns[role] = (name.lower(), key)
         if name.lower() not in COLUMNS or (colon and (name not in ("feats", "misc") or not key)):
-            known = f'{", ".join(COLUMNS)}, "misc:KEY" or "feats:KEY"'
-            problems.add(
-                f'there is no column "{written}". Write one of {known}', key=f"fields.{role}"
-            )
+            known = f'Write one of {", ".join(COLUMNS)}, "misc:KEY" or "feats:KEY"'
+            problems.add(f'there is no column "{written}". {known}', key=f"fields.{role}")
     for block in blocks(source, problems) if not problems else ():
         plus = _PLUS.fullmatch(block[0][1])
         if plus and plus[1].lower().split() != list(COLUMNS):
@@ -95,25 +93,20 @@ def _read_sentence(
             problems.add(f'"{cells[0]:.40}" is not an ID (write 4, 4-5 or 4.1)', number)
             continue
         first, end, before = match.groups()
-        if before:  # an empty node
-            fits = int(before) == last
-        elif end:  # a multiword range
-            fits = int(first) == last + 1 > covered and int(end) > last
-        else:
-            fits = int(first) == last + 1
+        fits = int(before) == last if before else int(first) == last + 1
+        if end:  # a range, which goes forward, from where the one before has ended
+            fits = fits and covered <= last < int(end)
         if not fits:
             hint = ". Is the blank line before this sentence missing?" if first == "1" else ""
             problems.add(f"ID {cells[0]} cannot follow word {last}{hint}", number)
         if before or (end and not fits):
             continue
-        is_last = "SpaceAfter=No" in cells[9].split("|")
+        if end or int(first) > covered:
+            surface += cells[1] if "SpaceAfter=No" in cells[9].split("|") else f"{cells[1]} "
         if end:
             covered, range_line = int(end), number
-            surface += cells[1] if is_last else f"{cells[1]} "
             continue
         last = int(first)
-        if last > covered:
-            surface += cells[1] if is_last else f"{cells[1]} "
         numbers.append(number)
         words.append(cells[1])
         if not cells[1].strip():

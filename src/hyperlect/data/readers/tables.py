@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..examples import NO_LABEL, Example, Line, Source, check_fields, lines, rea
 
 Record = tuple[int, Mapping[str, object]]
 """The line (or row) where a record begins, and its values by column."""
+Records = Callable[[Source, Problems], Iterator[Record]]
 
 _NUMERIC = ("label", "labels", "heads")
 """Roles whose values may be numbers."""
@@ -25,25 +25,8 @@ _QUOTED = " If cells stand in quotation marks, write quoting: minimal."
 _SEPARATED = " Are its columns separated by {}? Save it with tabs or commas."
 
 
-def read_table(source: Source, word_level: bool, problems: Problems) -> Iterator[Example | None]:
-    """Read tab-separated or comma-separated values with a header line.
-
-    In csv, and in tsv where ``source.quoting`` is ``minimal``, quoted cells may hold separators
-    and line ends; else a quotation mark is part of the text. Blank lines are left out.
-    """
-    return examples(_rows(source, problems), source, word_level, problems)
-
-
-def read_jsonl(source: Source, word_level: bool, problems: Problems) -> Iterator[Example | None]:
-    """Read JSON lines: one object a line; or a file that is one JSON array of objects.
-
-    Words and labels are lists, or texts that are split at white space. Blank lines are left out.
-    """
-    return examples(_objects(source, problems), source, word_level, problems)
-
-
-def examples(
-    records: Iterable[Record], source: Source, word_level: bool, problems: Problems
+def read_records(
+    records: Records, source: Source, word_level: bool, problems: Problems
 ) -> Iterator[Example | None]:
     """Make the example of each record; None for one that is left out since it has no label.
 
@@ -53,7 +36,7 @@ def examples(
     roles = ("words", "labels", "heads") if word_level else ("text", "pair", "label")
     check_fields(source, roles, problems, roles[:1])
     make = _words_example if word_level else _text_example
-    for line, record in records if not problems else ():
+    for line, record in records(source, problems) if not problems else ():
         values = {role: record[str(column)] for role, column in source.fields.items()}
         try:
             yield make(values, line, source)
@@ -136,8 +119,8 @@ def _string(role: str, value: object) -> str:
     raise ValueError(f"the {role} must be a text{number}, not {value!r:.40}")
 
 
-def _rows(source: Source, problems: Problems) -> Iterator[Record]:
-    """The rows of a table below its header."""
+def table_rows(source: Source, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Go through the rows of a table that are not blank, each with the line where it begins."""
     of_row: list[Line] = []
 
     def text() -> Iterator[str]:
@@ -145,15 +128,12 @@ def _rows(source: Source, problems: Problems) -> Iterator[Record]:
             of_row.append(numbered)
             yield f"{numbered[1]}\n"
 
-    tabs = source.format == "tsv"
-    plain = tabs and source.quoting == "none"
     reader = csv.reader(
         text(),
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+        delimiter="\t" if source.format == "tsv" else ",",
+        quoting=csv.QUOTE_NONE if source.quotes_are_text else csv.QUOTE_MINIMAL,
         strict=True,
     )
-    header: list[str] = []
     while True:
         of_row.clear()
         # The limit is one of the whole process, so it is put back after every row.
@@ -167,31 +147,43 @@ def _rows(source: Source, problems: Problems) -> Iterator[Record]:
             hints = [_SEPARATED.format(n) for sign, n in _SEPARATORS.items() if f'"{sign}"' in last]
             message = f"the quotation marks are wrong ({error}).{''.join(hints)}"
             problems.add(message, of_row[0][0])
-            if not header:
+            if of_row[0][0] == 1:  # without a header there is nothing to say of the rows
                 return
             continue
         finally:
             csv.field_size_limit(limit)
-        if not any(map(str.strip, row)):
-            continue
-        begin = of_row[0][0]
+        if any(map(str.strip, row)):
+            yield of_row[0][0], row
+
+
+def table_records(source: Source, problems: Problems) -> Iterator[Record]:
+    """Read tab-separated or comma-separated values with a header line.
+
+    In csv, and in tsv where ``source.quoting`` is ``minimal``, quoted cells may hold separators
+    and line ends; else a quotation mark is part of the text. Blank lines are left out.
+    """
+    header: list[str] = []
+    for line, row in table_rows(source, problems):
         if header and len(row) == len(header):
-            yield begin, dict(zip(header, row, strict=True))
+            yield line, dict(zip(header, row, strict=True))
         elif header:
-            quoted = plain and any(cell[:1] == '"' or cell[-1:] == '"' for cell in row)
+            quoted = any(cell[:1] == '"' or cell[-1:] == '"' for cell in row)
             count = f"{counted(len(row), 'column')}, and the header has {len(header)}"
-            problems.add(f"{count}.{_QUOTED}" if quoted else count, begin)
+            problems.add(f"{count}.{_QUOTED}" if quoted and source.quotes_are_text else count, line)
         else:
             header = [cell.strip() for cell in row]
             twice = [name for name in source.fields.values() if header.count(str(name)) > 1]
             missing = missing_columns(source, header)
             if missing or twice:
-                problems.add(missing or f'several columns are named "{twice[0]}"', begin)
+                problems.add(missing or f'several columns are named "{twice[0]}"', line)
                 return
 
 
-def _objects(source: Source, problems: Problems) -> Iterator[Record]:
-    """The objects of JSON lines, or of one array, each with its line."""
+def json_records(source: Source, problems: Problems) -> Iterator[Record]:
+    """Read JSON lines: one object a line; or a file that is one JSON array of objects.
+
+    Words and labels are lists, or texts that are split at white space. Blank lines are left out.
+    """
     numbered = lines(source, problems)
     first = True
     for number, text in numbered:
@@ -242,7 +234,7 @@ _NO_LABEL = (-1, -100)
 """Numbers that stand for no label: of withheld test labels, and of what a loss leaves out."""
 
 
-def read_hub(source: Source, word_level: bool, problems: Problems) -> Iterator[Example | None]:
+def hub_records(source: Source, problems: Problems) -> Iterator[Record]:
     """Read one split of a data set on the hub, or of a folder that ``load_dataset`` can read.
 
     Class numbers (``ClassLabel``) become the names of the classes; lists may be the words and
@@ -254,10 +246,6 @@ def read_hub(source: Source, word_level: bool, problems: Problems) -> Iterator[E
     annotators did not agree, or labels are withheld (-1 or -100). Where ``source.unlabelled`` is
     ``ignore``, only words that have none are left without.
     """
-    return examples(_hub_rows(source, word_level, problems), source, word_level, problems)
-
-
-def _hub_rows(source: Source, word_level: bool, problems: Problems) -> Iterator[Record]:
     dataset = _load(source, problems)
     if dataset is None:
         return
@@ -265,6 +253,7 @@ def _hub_rows(source: Source, word_level: bool, problems: Problems) -> Iterator[
         problems.add(missing)
         return
     columns = {role: str(column) for role, column in source.fields.items()}
+    word_level = "words" in columns
     marks = {columns.get("heads", ""): _NO_HEAD, _UPOS: _NO_UPOS} if word_level else {}
     wanted = {*columns.values(), *marks} & {*dataset.column_names}
     features = {c: getattr(dataset.features[c], "feature", dataset.features[c]) for c in wanted}
@@ -285,11 +274,12 @@ def _load(source: Source, problems: Problems) -> Any:
     """
     import datasets
 
+    bars_were_off = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:
-        with _quiet():
-            loaded = datasets.load_dataset(
-                source.location, name=source.config, revision=source.revision, split=source.split
-            )
+        loaded = datasets.load_dataset(
+            source.location, name=source.config, revision=source.revision, split=source.split
+        )
     except ConnectionError as error:
         raise UnreachableError(
             f"{source} cannot be read: {error}. Is there a network? Other data sets were not tried."
@@ -300,24 +290,13 @@ def _load(source: Source, problems: Problems) -> Any:
         hint = f' The data set has moved to "{moved}".' if moved else ""
         problems.add(f"it could not be loaded: {type(error).__name__}: {error}{hint}")
         return None
+    finally:
+        if not bars_were_off:
+            datasets.enable_progress_bars()
     if isinstance(loaded, dict):
         problems.add(f"name a split; the data set has {', '.join(loaded)}")
         return None
     return loaded
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ``datasets`` from drawing progress bars, and leave its setting as it was after."""
-    import datasets
-
-    were_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            datasets.enable_progress_bars()
 
 
 def _named(value: Any, names: list[str] | None, is_label: bool) -> Any:
