@@ -160,6 +160,8 @@ def test_attention_as_plain_products_gives_the_same(family: str):
     backbone = tiny_backbone(family).eval()
     expected, _ = backbone(IDS, MASK)
     backbone.attend_plainly()
+    if family == "modernbert" and not backbone.encoder._can_set_attn_implementation():
+        pytest.skip("this version of transformers cannot change the attention of modernbert")
     assert backbone.encoder.config._attn_implementation == "eager"
     plain, _ = backbone(IDS, MASK)
     real = MASK.bool()  # states of padding are never read

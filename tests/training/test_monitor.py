@@ -116,5 +116,5 @@ def test_only_the_main_process_reports(tmp_path: Path) -> None:
         monitor.step({"pos": 1.0}, 1)
         monitor.log(1, 0.1)
         monitor.say("heard by nobody")
-    assert shown.getvalue() == ""
+    assert shown.getvalue().strip() == ""  # rich 14.0 ends with an empty line
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ def serve(
     run: Annotated[str, typer.Argument(metavar="RUN")],
     host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535)] = 8000,
-    token: Annotated[str, typer.Option(envvar=TOKEN, show_envvar=False)] = "",
+    token: str = "",
     origins: Annotated[list[str], typer.Option("--origin", metavar="URL")] = [],  # noqa: B006
     items: Annotated[int, typer.Option(metavar="N", min=1)] = 64,
     characters: Annotated[int, typer.Option(metavar="N", min=1)] = 10_000,
@@ -78,6 +79,7 @@ def serve(
         raise HyperlectError(f'--replicas must be a number or auto, not "{replicas}".')
     if not ray and replicas != "1":
         raise HyperlectError("--replicas needs --ray.")
+    token = token or os.environ.get(TOKEN, "")  # typer 0.26.0 would not read it
     from pydantic import SecretStr
 
     from ..serving.schemas import Settings

@@ -274,7 +274,10 @@ def quantize_graph(source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    graph = onnx.load(source, load_external_data=False).graph
+    model = onnx.load(source, load_external_data=False)
+    graph = model.graph
+    del graph.value_info[:]  # those of some versions of transformers are wrong; others are found
+    onnx.save(model, source)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     matrices = {
         node.name: shapes[node.input[1]]
