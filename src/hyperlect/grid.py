@@ -52,7 +52,13 @@ class Kind(StrEnum):
         return _MARKS[self]
 
 
-_MARKS = dict(zip(Kind, "●◐◔○", strict=True))
+_MARKS = {
+    Kind.SUPERVISED: "●",
+    Kind.UNSEEN_COMBINATION: "◐",
+    Kind.TEXT_ONLY: "◔",
+    Kind.UNTOUCHED: "○",
+}
+
 _MEANINGS = {
     Kind.SUPERVISED: "this task was trained on labelled data in this language",
     Kind.UNSEEN_COMBINATION: "the task and the language were both trained, not together",

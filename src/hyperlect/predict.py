@@ -265,8 +265,13 @@ def _prediction(
     labels = tuple(task.labels[i] for i in answer.labels)
     make = partial(Prediction, *cell, *about, item.text, promised=answer.promised)
     if task.type.reads_words:
-        heads, confidences = tuple(answer.heads or ()), tuple(answer.confidences)
-        return make(tuple(item.content), item.offsets, labels, heads, confidences)
+        return make(
+            words=tuple(item.content),
+            offsets=item.offsets,
+            labels=labels,
+            heads=tuple(answer.heads or ()),
+            confidences=tuple(answer.confidences),
+        )
     scores = dict(zip(task.labels, answer.probabilities or (), strict=True))
     return make(label=labels[0], scores=scores, confidences=(scores[labels[0]],))
 
@@ -412,16 +417,13 @@ def forward_rows(
         HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    threads = torch.get_num_threads()
     # Switching from training to evaluation and back is of the whole model, not of a thread.
     training = getattr(model, "training", True) or model.backbone.training
-    if threads == 1 or training or model.device.type != "cpu":
-        threads = 0
-    elif (share := math.ceil(sum(lengths) / threads)) >= LEAST_SHARE:
+    threads = 1 if training or model.device.type != "cpu" else torch.get_num_threads()
+    share = math.ceil(sum(lengths) / threads)
+    if threads > 1 and share >= LEAST_SHARE:
         tokens_per_batch = min(tokens_per_batch, share)
     planned = by_length(lengths, tokens_per_batch)
-    if len(planned) < threads:
-        threads = 0
 
     def batches() -> Iterator[Batch]:
         for indices in planned:
@@ -437,8 +439,9 @@ def forward_rows(
             return batch, model.run(batch)
 
     with model.cached_weights():
+        in_threads = 1 < threads <= len(planned)
         for batch, output in (
-            _in_threads(run, batches(), threads) if threads else map(run, batches())
+            _in_threads(run, batches(), threads) if in_threads else map(run, batches())
         ):
             _check_numbers(output.scores, batch.cells)
             yield batch, output

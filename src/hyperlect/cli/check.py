@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,9 +135,7 @@ def check_recipe(path: Path, overrides: Sequence[str], encode: bool) -> None:
             what = f"language_features: {source} lacks {', '.join(lacking)}"
             notes.append(f"{what}. Averages stand for them; or give a table that has them.")
     notes += [*remarks(corpora), *recipe.notes(longest)]
-    if encode:
-        notes += _encode(recipe, corpora)
-    for note in notes:
+    for note in chain(notes, _encode(recipe, corpora) if encode else ()):
         warn(note, console)
     console.print("No mistakes found.", style="green")
 

@@ -142,7 +142,8 @@ class Average(BaseModel):
         """Average cells of one task and kind."""
         scores = [cell.score for cell in cells if cell.score is not None]
         about = cells[0].model_dump(include={"task", "kind", "metric"})
-        mean, lacking = sum(scores) / len(scores) if scores else None, len(cells) - len(scores)
+        mean = sum(scores) / len(scores) if scores else None
+        lacking = len(cells) - len(scores)
         return cls(**about, mean=mean, cells=len(scores), not_applicable=lacking, stratum=stratum)
 
 

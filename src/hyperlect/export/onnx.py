@@ -267,12 +267,10 @@ def _quiet() -> Iterator[None]:
 def quantize_graph(source: Path, target: Path) -> None:
     """Quantize the constant matrices of a graph to int8, one scale for each column.
 
-    Weights take 7 of the 8 bits: processors without VNNI add two products in 16 bits, which would
-    overflow in silence.
-
     The activations that they multiply are quantized with one scale for each tensor. Those inside a
     feed-forward block have outliers, so what reads them, a matrix with more inputs than outputs,
-    stays in fp32: docs/onnx.md has the scores with and without.
+    stays in fp32. Weights take 7 of the 8 bits: processors without VNNI add two products in 16
+    bits, which would overflow in silence. docs/onnx.md has the scores with and without.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

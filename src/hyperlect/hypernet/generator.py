@@ -189,10 +189,10 @@ class AffineMap(nn.Module):
             layer: which one that is; the result is then (C, *shape).
             onto: what is added in a single layer: (K, *shape), and (C,), the row for each cell.
         """
-        shared = layer is None or self.weight.dim() == 2
-        weight, bias = (
-            (self.weight, self.bias) if shared else (self.weight[layer], self.bias[layer])
-        )
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if layer is not None and weight.dim() == 3:
+            weight, bias = weight[layer], bias[layer]
         if onto is not None:
             table, rows = onto
             flat = (table.flatten(1) + bias).index_select(0, rows).addmm_(source, weight.T)

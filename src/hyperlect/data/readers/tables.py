@@ -134,6 +134,7 @@ def table_rows(source: Source, problems: Problems) -> Iterator[tuple[int, list[s
         quoting=csv.QUOTE_NONE if source.quotes_are_text else csv.QUOTE_MINIMAL,
         strict=True,
     )
+    begun = False
     while True:
         of_row.clear()
         # The limit is one of the whole process, so it is put back after every row.
@@ -147,12 +148,13 @@ def table_rows(source: Source, problems: Problems) -> Iterator[tuple[int, list[s
             hints = [_SEPARATED.format(n) for sign, n in _SEPARATORS.items() if f'"{sign}"' in last]
             message = f"the quotation marks are wrong ({error}).{''.join(hints)}"
             problems.add(message, of_row[0][0])
-            if of_row[0][0] == 1:  # without a header there is nothing to say of the rows
+            if not begun:  # without a header there is nothing to say of the rows
                 return
             continue
         finally:
             csv.field_size_limit(limit)
         if any(map(str.strip, row)):
+            begun = True
             yield of_row[0][0], row
 
 
