@@ -2,17 +2,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +19,7 @@ from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
 
+from .commands import children, finish, start, until
 from .model.models import NER, POS, TOPIC, tiny_model
 from .tiny import WORDS, saved_backbone
 
@@ -190,18 +186,17 @@ def test_a_stopped_job_continues_where_it_stopped(
 def test_a_killed_job_leaves_nothing_twice_and_nothing_out(run: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", TEXTS * 40)
     out = tmp_path / "out"
-    options = ["--task", "pos,ner", "--language", "eng", "--shard-rows", "20", "--output", str(out)]
-    command = [sys.executable, "-m", "hyperlect.cli", "predict", str(run), "--input", str(path)]
+    options = ["--task", "pos,ner", "--language", "eng", "--shard-rows", 20, "--output", out]
+    command = ["predict", run, "--input", path, *options]
     for done in (2, 6):
-        process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
-        while len(list((out / ABOUT).glob("0*.json"))) < done:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
+        job = start(*command)
+        until(lambda done=done: len(list((out / ABOUT).glob("0*.json"))) >= done)  # type: ignore[misc]
+        job.kill()
+        finish(job)
     assert len(list((out / ABOUT).glob("0*.json"))) < 46
     (out / "000009.parquet.0.partial").touch()
-    subprocess.run([*command, *options], check=True, capture_output=True)
+    code, output = finish(start(*command))
+    assert code == 0, output
     assert places(out) == [("a.parquet", number) for number in range(1, 921)]
     assert not list(out.glob("*.partial"))
 
@@ -339,36 +334,27 @@ def test_options_of_the_other_form_are_refused(
 
 @pytest.mark.slow
 def test_two_ray_workers_do_every_row_once_and_one_may_die(run: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray")
     path = write(tmp_path / "a.parquet", TEXTS * 40)
-    settings = replace(SETTINGS, shard_rows=20)
-    here = predict_files(run, [str(path)], tmp_path / "here", settings)
-    killed: list[psutil.Process] = []
-
-    def kill_one() -> None:
-        while not list((tmp_path / "there" / ABOUT).glob("0*.json")):
-            time.sleep(0.01)
-        children = psutil.Process().children(recursive=True)
-        workers = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
-        killed.append(workers[0])
-        workers[0].kill()
-
-    thread = threading.Thread(target=kill_one, daemon=True)
-    thread.start()
-    there = predict_files(run, [str(path)], tmp_path / "there", settings, ray="local", workers=2)
-    thread.join(10)
-    assert killed
-    assert there == here
-    assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
-    assert not ray.is_initialized()
+    predict_files(run, [str(path)], tmp_path / "here", replace(SETTINGS, shard_rows=20))
+    there = tmp_path / "there"
+    options = ["--task", "pos,ner,dep", "--language", "isl", "--shard-rows", 20]
+    options += ["--output", there, "--precision", "fp32", "--ray", "local", "--workers", 2]
+    job = start("predict", run, "--input", path, *options)
+    until(lambda: list((there / ABOUT).glob("0*.json")))
+    children(job, "MapWorker")[0].kill()
+    code, output = finish(job)
+    assert code == 0, output
+    assert rows_of(there) == rows_of(tmp_path / "here")
+    assert places(there) == [("a.parquet", number) for number in range(1, 921)]
 
 
 @pytest.mark.slow
 def test_what_a_ray_worker_cannot_do_is_said(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
+    options = ["--task", "pos", "--language", "isl", "--device", "mps", "--ray", "local"]
     path = write(tmp_path / "a.txt")
-    (tmp_path / "out").mkdir()
-    with pytest.raises(HyperlectError, match="no device"):
-        predict_files(
-            run, [str(path)], tmp_path / "out", SETTINGS, ray="local", device="mps", workers=1
-        )
+    job = start("predict", run, "--input", path, "--output", tmp_path / "out", *options)
+    code, output = finish(job)
+    assert code == 2, output
+    assert "no device" in output

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,8 @@ from hyperlect.experiment.manifest import is_locked
 from hyperlect.recipe import load_recipe
 from hyperlect.run_folder import checkpoints
 
+from .. import commands
+from ..commands import until
 from ..experiment.grids import write_grid
 from .conftest import Call, write_project
 
@@ -158,12 +157,8 @@ def test_the_old_name_of_the_time_limit_is_accepted_with_a_warning(call: Call, g
 
 def start(grid: Path, *options: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
-    command = ["experiment", str(grid), "--out", str(grid.parent / "out"), "--device", "cpu"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "hyperlect.cli", *command, "--only", "good", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    places = ["--out", grid.parent / "out", "--device", "cpu"]
+    return commands.start("experiment", grid, *places, "--only", "good", *options)
 
 
 @pytest.fixture
@@ -220,14 +215,6 @@ def test_two_commands_at_once_do_each_run_once(long: Path) -> None:
             json.loads(line)["step"] for line in (run / "metrics.jsonl").open() if "train" in line
         ]
         assert steps == sorted(set(steps))  # trained once
-
-
-def until(condition: object, seconds: float = 120) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def read(out: Path) -> dict[str, list[dict[str, str]]]:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,17 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 import torch
 
+from hyperlect.cli.__main__ import INTERRUPTED, USER_ERROR
 from hyperlect.errors import HyperlectError
 from hyperlect.experiment import Experiment, Runner, TimeBudget, make_engine
-from hyperlect.experiment.engines import Engine, Processes, Share, on_signals, shares, work
+from hyperlect.experiment.engines import Processes, Share, on_signals, shares, work
 from hyperlect.run_folder import RunState, checkpoints
 from hyperlect.training.monitor import Monitor
 
+from ..commands import children, finish, start, until
 from .grids import FIRST, done, planned, progress_of, run_all, statuses
 
 LONG = {"training.steps": 200, "training.save_every": 20, "training.log_every": 5}
@@ -73,13 +75,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, o
     return results(experiment)
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def once(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
     """Do something, beside the test, as soon as a condition holds."""
 
@@ -92,6 +87,13 @@ def once(condition: Callable[[], object], act: Callable[[], object]) -> threadin
     return thread
 
 
+def on_ray(experiment: Experiment, *options: str) -> subprocess.Popen[str]:
+    """Start the command that works through an experiment on a cluster of this machine."""
+    grid = experiment.folder.parent / "grid.yaml"
+    places = ["--out", experiment.folder, "--device", "cpu", "--ray", "local"]
+    return start("experiment", grid, *places, *options)
+
+
 def trains(experiment: Experiment, number: int = 0) -> Callable[[], bool]:
     """Return whether a run of an experiment has a checkpoint."""
     return lambda: bool(checkpoints(experiment.runs[number].folder))
@@ -101,15 +103,16 @@ def trains(experiment: Experiment, number: int = 0) -> Callable[[], bool]:
 def test_all_engines_come_to_the_same_results(tmp_path: Path) -> None:
     """And a run starts from another in each of them."""
     settings = {"later": {**FIRST, "after": "mixed", "methods": ["hyperx"]}, "mixed": FIRST}
-    engines: dict[str, Callable[[], Engine]] = {
-        "this process": lambda: make_engine("cpu"),
-        "two processes": lambda: processes(2),
-        "Ray": lambda: make_engine("cpu", ray="local"),
+    engines: dict[str, Callable[[Experiment], object]] = {
+        "this process": run_all,
+        "two processes": lambda experiment: run_all(experiment, processes(2)),
+        "Ray": lambda experiment: finish(on_ray(experiment)),
     }
     by_engine = []
-    for name, engine in engines.items():
+    for name, work_through in engines.items():
         experiment = two_runs(tmp_path / name, settings=settings)
-        status = run_all(experiment, engine())
+        work_through(experiment)
+        status = statuses(progress_of(experiment))
         assert done(status) == {*NAMES, "later/hyperx/seed-1"}, name
         assert not any(run.folder.joinpath("checkpoint").exists() for run in experiment.runs)
         by_engine.append(results(experiment))
@@ -225,28 +228,16 @@ def test_the_next_run_gets_a_new_process_after_one_was_killed(tmp_path: Path) ->
     assert list(status.values()) == ["FAILED", "DONE"]
 
 
-def ray_workers() -> list[psutil.Process]:
-    """Return the processes of Ray that work on a run."""
-    children = psutil.Process().children(recursive=True)
-    return [process for process in children if "ray::work" in " ".join(process.cmdline())]
-
-
 @pytest.mark.slow
 def test_ray_tries_a_run_again_whose_process_was_killed(
     tmp_path: Path, undisturbed: list[tuple[bytes, object]]
 ) -> None:
     experiment = two_runs(tmp_path, set=LONG)
-    killed: list[psutil.Process] = []
-
-    def kill() -> None:
-        killed.append(ray_workers()[0])
-        killed[0].kill()
-
-    thread = once(lambda: trains(experiment)() or trains(experiment, 1)(), kill)
-    status = run_all(experiment, make_engine("cpu", ray="local"))
-    thread.join()
-    assert killed
-    assert done(status) == set(NAMES)
+    job = on_ray(experiment)
+    until(lambda: trains(experiment)() or trains(experiment, 1)())
+    children(job, "ray::work")[0].kill()
+    code, output = finish(job)
+    assert code == 0, output
     assert results(experiment) == undisturbed
 
 
@@ -256,9 +247,12 @@ def test_ray_stops_what_is_at_work_and_drops_what_waits(
 ) -> None:
     settings = {"later": {**FIRST, "after": "mixed"}, "mixed": FIRST}
     experiment = two_runs(tmp_path, set=LONG, settings=settings)
-    thread = once(trains(experiment, 2), lambda: os.kill(os.getpid(), signal.SIGINT))
-    status = run_all(experiment, make_engine("cpu", ray="local"))
-    thread.join()
+    job = on_ray(experiment)
+    until(trains(experiment, 2))
+    job.send_signal(signal.SIGINT)
+    code, output = finish(job)
+    assert code == INTERRUPTED, output
+    status = statuses(progress_of(experiment))
     assert "FAILED" not in status.values()
     assert "DONE" not in status.values()
     assert done(run_all(experiment, only=["mixed"])) == set(NAMES)
@@ -286,10 +280,10 @@ def test_a_cluster_that_is_not_there(monkeypatch: Patch) -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_with_too_few_gpus() -> None:
-    with pytest.raises(HyperlectError, match="1000"):
-        make_engine(ray="local", gpus_per_run=1000)
-    assert not ray.is_initialized()
+def test_a_cluster_with_too_few_gpus(tmp_path: Path) -> None:
+    code, output = finish(on_ray(two_runs(tmp_path), "--gpus-per-run", "1000"))
+    assert code == USER_ERROR, output
+    assert "1000" in output
 
 
 @pytest.mark.parametrize("options", [{"ray": "local", "processes": 2}, {"gpus_per_run": 0.5}])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,22 +17,17 @@ pytest.importorskip("ray.serve")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("httpx")
-pytest.importorskip("psutil")
 
 import httpx
-import psutil
-import ray
-from ray import serve
 
 from hyperlect import HyperX
-from hyperlect.serving.cluster import NAME, Served, start
-from hyperlect.serving.schemas import Settings
 
+from ..commands import SECONDS, children, finish, start, until
 from ..model.models import LANGUAGES, tiny_model
 from ..tiny import saved_backbone
-from .services import SECONDS, until
 
 REQUESTS = 300
+REPLICA = "ServeReplica"
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +38,35 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def url(run: Path) -> Iterator[str]:
+def service(run: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command that serves, and its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    options = ["--device", "cpu", "--token", "secret", "--port", port]
+    job = start("serve", run, "--ray", "--replicas", 2, *options)
+    url = f"http://127.0.0.1:{port}"
     try:
-        settings = Settings(token="secret")  # type: ignore[arg-type]
-        start(Served(run=str(run), device="cpu", settings=settings), "127.0.0.1", port, 2)
-        yield f"http://127.0.0.1:{port}"
+        until(lambda: answers(url))
+        yield job, url
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        job.send_signal(signal.SIGINT)
+        finish(job)
 
 
-def replicas() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "ServeReplica" in " ".join(child.cmdline())]
-
-
-def running() -> int:
-    (deployment,) = serve.status().applications[NAME].deployments.values()
-    return deployment.replica_states.get("RUNNING", 0)
+def answers(url: str) -> bool:
+    """Return whether a service is up; without its token it has no access."""
+    try:
+        return httpx.get(f"{url}/v1/grid", timeout=SECONDS).status_code == 401
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.slow
-def test_every_request_is_answered_though_a_replica_is_killed(run: Path, url: str) -> None:
+def test_every_request_is_answered_though_a_replica_is_killed(
+    run: Path, service: tuple[subprocess.Popen[str], str]
+) -> None:
+    job, url = service
     model = HyperX.from_pretrained(run)
     headers = {"authorization": "Bearer secret"}
     failed: list[int] = []
@@ -89,16 +90,15 @@ def test_every_request_is_answered_though_a_replica_is_killed(run: Path, url: st
             time.sleep(0.1)
         return False
 
-    assert httpx.get(f"{url}/v1/grid", timeout=SECONDS).status_code == 401
-    assert len(replicas()) == running() == 2
+    until(lambda: len(children(job, REPLICA)) == 2)
     with ThreadPoolExecutor(8) as clients:
         calls = clients.map(call, range(REQUESTS))
         for _ in range(REQUESTS // 4):
             assert answered.acquire(timeout=SECONDS)
-        victim = replicas()[0]
+        victim = children(job, REPLICA)[0]
         victim.kill()
         assert all(calls)
     assert set(failed) <= {500, 503}  # those that the replica had
     assert len(failed) < REQUESTS // 4
-    until(lambda: running() == 2 and len(replicas()) == 2)
-    assert victim.pid not in [replica.pid for replica in replicas()]
+    until(lambda: len(children(job, REPLICA)) == 2)
+    assert victim.pid not in [replica.pid for replica in children(job, REPLICA)]
