@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyperlect import bulk
-from hyperlect.bulk import ABOUT, Settings, predict_files
+from hyperlect.bulk import ABOUT, RETRIES, Settings, predict_files
 from hyperlect.cli.__main__ import main
 from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError
 from hyperlect.model import HyperX
@@ -358,3 +359,21 @@ def test_what_a_ray_worker_cannot_do_is_said(run: Path, tmp_path: Path) -> None:
     code, output = finish(job)
     assert code == 2, output
     assert "no device" in output
+
+
+@pytest.mark.slow
+def test_a_job_ends_whose_ray_workers_always_die(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    path, out = write(tmp_path / "a.txt"), tmp_path / "out"
+    command = ["predict", run, "--input", path, "--task", "pos", "--language", "isl"]
+    job = start(*command, "--output", out, "--ray", "local", "--workers", 1)
+    deaths = 0
+    while job.poll() is None:
+        for worker in children(job, "MapWorker"):
+            worker.kill()
+            deaths += 1
+        time.sleep(0.1)
+    code, output = finish(job)
+    assert code == 2, output
+    assert deaths > RETRIES
+    assert not list(out.glob("0*"))

@@ -654,8 +654,7 @@ def _on_ray(
             compute=data.ActorPoolStrategy(size=workers),
             num_cpus=cpus,
             num_gpus=gpus,
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
+            ray_remote_args_fn=lambda: {"max_restarts": RETRIES, "max_task_retries": RETRIES},
         )
         for row in rows.iter_rows():
             if row["error"]:
