@@ -24,6 +24,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -212,16 +214,21 @@ def prepare(
 def measure(options: argparse.Namespace) -> None:
     """Write a line for every score that is not there yet."""
     path = options.out / "scores.jsonl"
-    done = {(row["run"], row["language"], row["variant"]) for row in read_lines(path)}
+    key = itemgetter("run", "language", "variant", "task")
+    done = set(map(key, read_lines(path)))
     for run in options.runs:
         recipe = load_recipe(run / "recipe.yaml", check_files=False)
         model = HyperX.from_pretrained(run)
         for language in options.languages:
-            wanted = [v for v in options.variants if (run.name, language, v) not in done]
-            cells = [Cell(task, language) for task in options.tasks] if wanted else []
-            data = {c.task: d for c in cells if (d := read(recipe, model, c, options.split))}
-            for variant in wanted if data else ():
-                for fitted, act in prepare(model, language, data, variant):
+            wanted = {
+                variant: [t for t in options.tasks if (run.name, language, variant, t) not in done]
+                for variant in options.variants
+            }
+            cells = [Cell(task, language) for task in {*chain(*wanted.values())}]
+            read_now = {c.task: d for c in cells if (d := read(recipe, model, c, options.split))}
+            for variant, tasks in wanted.items():
+                data = {task: read_now[task] for task in tasks if task in read_now}
+                for fitted, act in prepare(model, language, data, variant) if data else ():
                     with untouched(model):
                         started = time.monotonic()
                         result = act()
