@@ -378,18 +378,20 @@ def markdown(
     yield ""
     yield "## Without training"
     yield ""
-    none = {
-        (row["run"], row["language"], row["task"]): row["score"]
-        for row in lines
-        if row["variant"] == "none"
-    }
-    columns = [(r, task) for r in runs for task in TASKS if any(k[::2] == (r, task) for k in none)]
+    yield "Means over the seeds of runs with the same settings."
+    yield ""
+    none: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in lines:
+        if row["variant"] == "none" and row["score"] is not None:
+            settings = row["run"].rpartition("-")[0]
+            none[settings, row["task"], row["language"]].append(row["score"])
+    columns = sorted({key[:2] for key in none})
     yield f"| language | encoder | {' | '.join(' '.join(column) for column in columns)} |"
     yield "|---|---|" + "--:|" * len(columns)
     for language in sorted(LANGUAGES, key=KNOWN.__contains__, reverse=True):
-        scores = [none.get((run, language, task)) for run, task in columns]
-        if any(score is not None for score in scores):
-            shown = ["–" if score is None else f"{score:.1f}" for score in scores]
+        scores = [none.get((*column, language)) for column in columns]
+        if any(scores):
+            shown = [f"{statistics.fmean(of):.1f}" if of else "–" for of in scores]
             knows = "knows it" if language in KNOWN else "does not"
             yield f"| {language} | {knows} | " + " | ".join(shown) + " |"
     yield ""
