@@ -383,7 +383,7 @@ def markdown(
     none: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in lines:
         if row["variant"] == "none" and row["score"] is not None:
-            settings = row["run"].rpartition("-")[0]
+            settings = row["run"].rpartition("-")[0] or row["run"]
             none[settings, row["task"], row["language"]].append(row["score"])
     columns = sorted({key[:2] for key in none})
     yield f"| language | encoder | {' | '.join(' '.join(column) for column in columns)} |"

@@ -46,9 +46,10 @@ def children(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
     return named
 
 
-def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until something holds, that a process may be at work on."""
+    end = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < end
+        assert process is None or process.poll() is None, finish(process)
         time.sleep(0.02)

@@ -191,7 +191,7 @@ def test_a_killed_job_leaves_nothing_twice_and_nothing_out(run: Path, tmp_path: 
     command = ["predict", run, "--input", path, *options]
     for done in (2, 6):
         job = start(*command)
-        until(lambda done=done: len(list((out / ABOUT).glob("0*.json"))) >= done)  # type: ignore[misc]
+        until(lambda done=done: len(list((out / ABOUT).glob("0*.json"))) >= done, job)  # type: ignore[misc]
         job.kill()
         finish(job)
     assert len(list((out / ABOUT).glob("0*.json"))) < 46
@@ -342,7 +342,7 @@ def test_two_ray_workers_do_every_row_once_and_one_may_die(run: Path, tmp_path: 
     options = ["--task", "pos,ner,dep", "--language", "isl", "--shard-rows", 20]
     options += ["--output", there, "--precision", "fp32", "--ray", "local", "--workers", 2]
     job = start("predict", run, "--input", path, *options)
-    until(lambda: list((there / ABOUT).glob("0*.json")))
+    until(lambda: list((there / ABOUT).glob("0*.json")), job)
     children(job, "MapWorker")[0].kill()
     code, output = finish(job)
     assert code == 0, output

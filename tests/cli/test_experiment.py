@@ -175,7 +175,7 @@ def test_a_command_that_was_killed_is_continued_by_the_next(call: Call, long: Pa
     """The process at work notices, saves and ends."""
     run = long.parent / "out/good/head/seed-1"
     command = start(long, "--processes", "1")
-    until(lambda: bool(checkpoints(run)))
+    until(lambda: checkpoints(run), command)
     assert is_locked(run)
     command.kill()
     until(lambda: not is_locked(run))
@@ -190,7 +190,7 @@ def test_a_command_that_was_killed_is_continued_by_the_next(call: Call, long: Pa
 def test_ctrl_c_leaves_with_its_code_and_the_same_command_continues(long: Path) -> None:
     run = long.parent / "out/good/head/seed-1"
     command = start(long)
-    until(lambda: bool(checkpoints(run)))
+    until(lambda: checkpoints(run), command)
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate()
     assert command.returncode == 130, output

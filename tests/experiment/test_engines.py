@@ -234,7 +234,7 @@ def test_ray_tries_a_run_again_whose_process_was_killed(
 ) -> None:
     experiment = two_runs(tmp_path, set=LONG)
     job = on_ray(experiment)
-    until(lambda: trains(experiment)() or trains(experiment, 1)())
+    until(lambda: trains(experiment)() or trains(experiment, 1)(), job)
     children(job, "ray::work")[0].kill()
     code, output = finish(job)
     assert code == 0, output
@@ -248,7 +248,7 @@ def test_ray_stops_what_is_at_work_and_drops_what_waits(
     settings = {"later": {**FIRST, "after": "mixed"}, "mixed": FIRST}
     experiment = two_runs(tmp_path, set=LONG, settings=settings)
     job = on_ray(experiment)
-    until(trains(experiment, 2))
+    until(trains(experiment, 2), job)
     job.send_signal(signal.SIGINT)
     code, output = finish(job)
     assert code == INTERRUPTED, output

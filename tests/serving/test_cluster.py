@@ -47,7 +47,7 @@ def service(run: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     job = start("serve", run, "--ray", "--replicas", 2, *options)
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: answers(url))
+        until(lambda: answers(url), job)
         yield job, url
     finally:
         job.send_signal(signal.SIGINT)
