@@ -16,12 +16,25 @@ from contextlib import suppress
 import psutil
 
 SECONDS = 120
+COMMAND = """
+import sys
+from hyperlect.cli.__main__ import main
+
+try:
+    main(sys.argv[1:])
+finally:
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+"""
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start a command that computes with one thread. Its output and messages are one stream."""
+    """Start a command that computes with one thread. Its output and messages are one stream.
+
+    It fails if it leaves Ray running.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "hyperlect.cli", *map(str, arguments)],
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

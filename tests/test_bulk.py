@@ -337,8 +337,8 @@ def test_options_of_the_other_form_are_refused(
 def test_two_ray_workers_do_every_row_once_and_one_may_die(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     path = write(tmp_path / "a.parquet", TEXTS * 40)
-    predict_files(run, [str(path)], tmp_path / "here", replace(SETTINGS, shard_rows=20))
-    there = tmp_path / "there"
+    settings, there = replace(SETTINGS, shard_rows=20), tmp_path / "there"
+    here = predict_files(run, [str(path)], tmp_path / "here", settings)
     options = ["--task", "pos,ner,dep", "--language", "isl", "--shard-rows", 20]
     options += ["--output", there, "--precision", "fp32", "--ray", "local", "--workers", 2]
     job = start("predict", run, "--input", path, *options)
@@ -347,6 +347,7 @@ def test_two_ray_workers_do_every_row_once_and_one_may_die(run: Path, tmp_path: 
     code, output = finish(job)
     assert code == 0, output
     assert rows_of(there) == rows_of(tmp_path / "here")
+    assert predict_files(run, [str(path)], there, settings) == here  # nothing is left to do
     assert places(there) == [("a.parquet", number) for number in range(1, 921)]
 
 

@@ -22,9 +22,10 @@ import httpx
 
 from hyperlect import HyperX
 
-from ..commands import SECONDS, children, finish, start, until
+from ..commands import children, finish, start, until
 from ..model.models import LANGUAGES, tiny_model
 from ..tiny import saved_backbone
+from .services import SECONDS
 
 REQUESTS = 300
 REPLICA = "ServeReplica"
