@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from hyperlect import bulk
 from hyperlect.bulk import ABOUT, RETRIES, Settings, predict_files
 from hyperlect.cli.__main__ import main
+from hyperlect.data.examples import MAX_TREE_WORDS
 from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
@@ -244,15 +247,17 @@ BAD_LINES = [
 def test_faulty_rows_do_not_end_the_job(run: Path, model: HyperX, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes("\n".join(BAD_LINES).encode() + b'\n{"text": "\xff", "lang": "eng"}\n')
+    with path.open("a") as stream:
+        stream.write(f"{'[' * 100_000}\n")  # deeper than Python reads
     settings = Settings(("pos", "ner"), language_column="lang", shard_rows=6, precision="fp32")
     summary = predict_files(run, [str(path)], tmp_path / "out", settings)
     rows = rows_of(tmp_path / "out")
     assert [row["input_row"] for row in rows if row["error"] is None] == [1, 16]
-    assert [row["input_row"] for row in rows] == list(range(1, 18))
+    assert [row["input_row"] for row in rows] == list(range(1, 19))
     assert all((row["error"] is None) != (row["prediction"] is None) for row in rows)
     assert rows[12]["input"] == "not json"
     assert json.loads(rows[14]["input"])["error"] == "mine"
-    assert (summary.rows, summary.errors, len(summary.examples)) == (17, 15, 5)
+    assert (summary.rows, summary.errors, len(summary.examples)) == (18, 16, 5)
     assert summary.examples[0].startswith(f"{path}:2: ")
     assert_is_single_prediction(rows[15], model, "a dog", "isl")
 
@@ -276,6 +281,29 @@ def test_faulty_rows_of_the_other_formats(run: Path, tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "3")
     assert [row["error"] is None for row in rows] == [True, False, False, True, False]
     assert rows[0]["conllu"] == good
+
+
+def test_more_words_than_can_be_parsed_are_an_error_of_their_row(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a [2024].txt"  # the name of a file, not a pattern
+    path.write_text(f"the cat\n{'the ' * (MAX_TREE_WORDS + 1)}\n")
+    predict_files(run, [str(path)], tmp_path / "out", Settings(("dep",), "eng"))
+    assert [row["error"] is None for row in rows_of(tmp_path / "out")] == [True, False]
+
+
+def test_each_warning_of_hyperlect_is_told_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = bulk._read
+
+    def warned(shard: bulk.Shard) -> Any:
+        warnings.warn("of hyperlect", stacklevel=2)
+        warnings.warn_explicit("of a library", UserWarning, torch.__file__, 1)
+        return read(shard)
+
+    monkeypatch.setattr(bulk, "_read", warned)
+    settings = Settings(("pos",), "eng", shard_rows=5)
+    summary = predict_files(run, [str(write(tmp_path / "a.txt"))], tmp_path / "out", settings)
+    assert list(summary.warnings) == ["of hyperlect"]
 
 
 def test_what_can_be_seen_at_once_is_refused_at_once(run: Path, tmp_path: Path) -> None:
@@ -322,7 +350,14 @@ def test_the_command_says_each_cell_once(
 
 @pytest.mark.parametrize(
     "options",
-    [["--output", "out", "--adapt"], ["--output", "out"], ["--ray", "local"], ["--input", "a.txt"]],
+    [
+        ["--output", "out", "--adapt"],
+        ["--output", "out"],
+        ["--output", "out", "--input", "a.txt", "--workers", "2"],
+        ["--ray", "local"],
+        ["--shard-rows", "5"],
+        ["--input", "a.txt"],
+    ],
 )
 def test_options_of_the_other_form_are_refused(
     options: list[str], run: Path, capsys: pytest.CaptureFixture[str]
@@ -330,7 +365,8 @@ def test_options_of_the_other_form_are_refused(
     with pytest.raises(SystemExit) as leaving:
         main(["predict", str(run), "--task", "pos", "--language", "eng", *options])
     assert leaving.value.code == 2
-    assert "--input" in capsys.readouterr().err or "--ray" in options
+    message = capsys.readouterr().err
+    assert "--input" in message or "--ray" in message
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from filelock import FileLock
 
 from hyperlect.errors import Problems, RunError
 from hyperlect.run_folder import (
@@ -312,6 +313,24 @@ def test_a_run_is_held_by_one_process(tmp_path: Path):
     with locked(run):
         pass
     assert not list(run.iterdir())
+
+
+def test_a_lock_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Removed after its release, it could be another process's already."""
+    run = tmp_path / "run"
+    run.mkdir()
+    there = []
+    release = FileLock.release
+
+    def released(lock: FileLock, force: bool = False) -> None:
+        if lock.is_locked:
+            there.append((run / ".lock").exists())
+        release(lock, force)
+
+    monkeypatch.setattr(FileLock, "release", released)
+    with locked(run), locked(run):
+        pass
+    assert there == [True, False]
 
 
 def test_a_new_folder_stays_only_if_something_was_written(tmp_path: Path):

@@ -28,7 +28,7 @@ from typing import IO, Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data.examples import MAX_TREE_WORDS
+from .data.corpus import file_digest
 from .data.readers import Source, conllu_sentences
 from .errors import DataError, HyperlectError, Interrupted, Problems, RunError, listed, unknown
 from .experiment.engines import start_ray
@@ -36,7 +36,7 @@ from .grid import Cell
 from .hardware import Arithmetic, choose_device
 from .model import HyperX
 from .model.config import HyperXConfig, read_config
-from .predict import Prediction, split_words
+from .predict import Prediction, joined
 from .run_folder import LOCK, MODEL, WEIGHTS, expanded, locked, read_json, replacing, write_json
 from .tasks import Task, TaskType
 
@@ -55,10 +55,8 @@ ROLES = {"words": ("words", "text"), "text": ("text",), "pair": ("text", "pair")
 """Which fields hold what a task reads; words stand in one of two."""
 ADDED = ("input_file", "input_row", "prediction", "error")
 """The columns that are added to those of the input."""
-_SHARED = ("language", "language_source", "words", "offsets")
-"""What the predictions of several tasks for one row share."""
 RETRIES = 3
-"""How often a worker on Ray, and the shard that it was at, is tried again after a death."""
+"""How many times Ray restarts a worker that died and tries its shard again."""
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = "64"
 """In bf16 on a CPU, torch keeps a kernel for each shape of a batch: by default 1,024 of them, which
@@ -218,7 +216,8 @@ def _paths(inputs: Sequence[str], output: Path) -> list[Path]:
     """Return the files that patterns mean, each once, in the order of their names."""
     problems, paths = Problems(), set()
     for pattern in inputs:
-        matches = sorted(glob.glob(str(expanded(pattern)), recursive=True))  # noqa: PTH207
+        whole = str(expanded(pattern))
+        matches = [whole] if Path(whole).is_file() else sorted(glob.glob(whole, recursive=True))  # noqa: PTH207
         if not matches:
             problems.add("there is no such file", file=pattern)
         for path in map(Path, matches):
@@ -243,8 +242,7 @@ def _open_job(
     for path in paths:
         try:
             rows, offsets = _cut(path, settings, config, problems)
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = file_digest(path)
         except (OSError, EOFError, zlib.error) as error:
             problems.add(f"it cannot be read ({error})", file=str(path))
             continue
@@ -263,7 +261,7 @@ def _open_job(
     if path.is_file():
         _compare(read_json(path, version=FORMAT_VERSION), job, output)
     elif any(entry.name != LOCK for entry in output.iterdir()):
-        raise RunError(f"{output} holds something else than a job. Name a new folder (--output).")
+        raise RunError(f"{output} is not empty and holds no job. Name a new folder (--output).")
     else:
         write_json(path, {"format_version": FORMAT_VERSION, **job})
     return shards
@@ -376,7 +374,7 @@ def _read(shard: Shard) -> tuple[Any, list[dict[str, Any] | str]]:
                     raise ValueError(f'the output has a field "{min(taken)}" too; rename it')
                 kept.append(row)
                 records.append(row if form != "conllu" else _sentence(text))
-            except ValueError as error:  # of decoding and of JSON too
+            except (ValueError, RecursionError) as error:  # of decoding and of JSON too
                 kept.append({"input": line.decode(errors="backslashreplace").rstrip("\r\n")})
                 records.append(str(error) if line.strip() else "the line is empty")
     return kept, records
@@ -424,6 +422,8 @@ def tag(model: HyperX, shard: Shard, output: Path, settings: Settings) -> dict[s
         warnings.simplefilter("always")
         kept, records = _read(shard)
         predictions, errors = _predict(model, records, format_of(shard.path), settings)
+    package = Path(__file__).parent  # libraries warn of their code, not of the rows
+    messages = [str(w.message) for w in caught if Path(w.filename).is_relative_to(package)]
     tasks = [model.task(name) for name in settings.tasks]
     rows = [_plain(predictions[row]) if row in predictions else None for row in range(shard.rows)]
     numbers = range(shard.start + 1, shard.start + shard.rows + 1)
@@ -438,7 +438,7 @@ def tag(model: HyperX, shard: Shard, output: Path, settings: Settings) -> dict[s
         "errors": len(errors),
         "examples": examples[:_EXAMPLES],
         "cells": [[*cell, rows] for cell, rows in cells.items()],
-        "warnings": list(dict.fromkeys(str(warning.message) for warning in caught))[:_EXAMPLES],
+        "warnings": list(dict.fromkeys(messages))[:_EXAMPLES],
     }
     write_json(output / ABOUT / shard.record, record, indent=None)
     return record
@@ -449,7 +449,6 @@ def _predict(
 ) -> tuple[dict[int, list[Prediction]], dict[int, str]]:
     """Predict the rows that can be; return the predictions of each, a task each, and the errors."""
     names = settings.tasks
-    tasks = [model.task(name) for name in names]
 
     @functools.cache
     def usable(written: str) -> tuple[str, str]:
@@ -473,7 +472,7 @@ def _predict(
             code, error = usable(language)
             if error:
                 raise ValueError(error)
-            values[row] = _value(record, form, settings, tasks), code
+            values[row] = _value(record, form, settings, model.task(names[0])), code
         except ValueError as error_of_row:
             errors[row] = str(error_of_row)
     while rows := list(values):
@@ -494,9 +493,8 @@ def _predict(
     return {}, errors
 
 
-def _value(record: Mapping[str, Any], form: str, settings: Settings, tasks: Sequence[Task]) -> Any:
+def _value(record: Mapping[str, Any], form: str, settings: Settings, task: Task) -> Any:
     """Return what is predicted for; raise `ValueError` where a row lacks it."""
-    task = tasks[0]
     columns = {"text": "text"}
     if form in ("parquet", "jsonl"):
         columns = _columns(settings, task, record)
@@ -517,24 +515,16 @@ def _value(record: Mapping[str, Any], form: str, settings: Settings, tasks: Sequ
     content: Any = values["words"] if "words" in values else values["text"]
     if form == "text" and task.type.reads == "pair":
         return tuple(content.split("\t"))
-    parses = any(task.type is TaskType.PARSING for task in tasks)
-    if parses and isinstance(content, str | list) and len(content) > MAX_TREE_WORDS:
-        words = len(split_words(content) if isinstance(content, str) else content)
-        if words > MAX_TREE_WORDS:
-            raise ValueError(f"{words:,} words to parse; the most are {MAX_TREE_WORDS:,}")
     return (content, values["pair"]) if "pair" in values else content
 
 
 def _plain(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return the predictions of a row as plain data: what they share, and then each by task."""
-    shared: dict[str, Any] = {}
-    tasks = {}
-    for prediction in predictions:
-        data = prediction.to_dict()
-        del data["task"], data["text"]
-        shared |= {key: data.pop(key) for key in _SHARED if key in data}
-        tasks[prediction.task] = data
-    return {**shared, "tasks": tasks}
+    """Return the predictions of a row as plain data; its text stands in the row."""
+    data = joined(predictions)
+    del data["text"]
+    for of_task in data["tasks"].values():
+        del of_task["task"]
+    return data
 
 
 def _arrow_type(tasks: Sequence[Task]) -> Any:
@@ -585,6 +575,7 @@ def _summary(output: Path, shards: Sequence[Shard]) -> Summary:
     """Add up the records of all shards."""
     records = [read_json(output / ABOUT / shard.record) for shard in shards]
     cells: Counter[tuple[str, str, str, str]] = Counter()
+    warned = dict.fromkeys(text for record in records for text in record["warnings"])
     for record in records:
         cells.update({tuple(cell): rows for *cell, rows in record["cells"]})
     return Summary(
@@ -592,7 +583,7 @@ def _summary(output: Path, shards: Sequence[Shard]) -> Summary:
         errors=sum(record["errors"] for record in records),
         examples=[text for record in records for text in record["examples"]][:_EXAMPLES],
         cells=dict(sorted(cells.items())),
-        warnings=[text for record in records for text in record["warnings"]][:_EXAMPLES],
+        warnings=list(warned)[:_EXAMPLES],
     )
 
 
@@ -661,8 +652,9 @@ def _on_ray(
                 raise HyperlectError(f"A worker on Ray failed: {row['error']}")
             yield int(row["rows"])
     except ray.exceptions.RayError as error:
-        reason = f"{type(error).__name__}. Is there enough memory? The same command continues."
-        raise HyperlectError(f"Ray gave up after {RETRIES} deaths of a worker: {reason}") from error
+        what = f"A worker died after {RETRIES} restarts, and Ray gave up ({type(error).__name__})."
+        hint = "Is there enough memory? Run the same command to continue."
+        raise HyperlectError(f"{what} {hint}") from error
     finally:
         ray.shutdown()
 

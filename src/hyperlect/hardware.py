@@ -100,7 +100,8 @@ def fast_precision(device: str) -> Precision:
     import torch
 
     if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if supported else "fp32"
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return "bf16" if device == "cpu" and has_bf16 and has_bf16() else "fp32"
 

@@ -18,6 +18,7 @@ import torch
 
 from .data.batching import Batch, collate, mask_rows
 from .data.encoding import encode_for_tasks, warn_of_truncated
+from .data.examples import MAX_TREE_WORDS
 from .data.sampling import by_length
 from .errors import DataError, HyperlectError, Problems
 from .grid import Cell
@@ -32,6 +33,10 @@ TOKENS_ON_CPU = 1024
 """In `predict`, where larger batches were measured to be slower: they leave the cache."""
 LEAST_SHARE = 192
 """Sub-words. Of fewer, two threads make one batch as fast as a batch each."""
+SHARED = ("language", "language_source", "text", "words", "offsets")
+"""What the predictions of several tasks for one input share."""
+MASKED = 1000
+"""How many rows are masked at a time, padded to the longest of them."""
 
 # A run of letters, marks and digits is a word (with inner apostrophes and hyphens, and with inner
 # points, commas and colons between digits). Han characters stand alone, since word boundaries are
@@ -291,6 +296,14 @@ class Input:
     offsets: tuple[tuple[int, int], ...] = ()
 
 
+def joined(predictions: Iterable[Prediction]) -> dict[str, Any]:
+    """Return the predictions for one input as plain data: what they share, then each by task."""
+    records = [prediction.to_dict() for prediction in predictions]
+    shared = {key: records[0][key] for key in SHARED if key in records[0]}
+    tasks = {r["task"]: {k: v for k, v in r.items() if k not in shared} for r in records}
+    return {**shared, "tasks": tasks}
+
+
 def check_inputs(items: Sequence[Any], tasks: Sequence[Task]) -> list[Input]:
     """Check the form of inputs.
 
@@ -349,6 +362,8 @@ def _check_input(item: object, task: Task) -> Input:
         offsets = tuple((start, end - 1) for start, end in pairwise(ends))
     if not words:
         raise DataError("it holds no word; leave empty lines out")
+    if task.type is TaskType.PARSING and len(words) > MAX_TREE_WORDS:
+        raise DataError(f"it has {len(words):,} words to parse; the most are {MAX_TREE_WORDS:,}")
     return Input(words, item if isinstance(item, str) else " ".join(words), offsets)
 
 
@@ -417,21 +432,24 @@ def forward_rows(
         HyperlectError: scores are NaN.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    # Switching from training to evaluation and back is of the whole model, not of a thread.
+    # Training and evaluation are modes of the whole model, so one in training runs in one thread.
     training = getattr(model, "training", True) or model.backbone.training
     threads = 1 if training or model.device.type != "cpu" else torch.get_num_threads()
     share = math.ceil(sum(lengths) / threads)
     if threads > 1 and share >= LEAST_SHARE:
         tokens_per_batch = min(tokens_per_batch, share)
     planned = by_length(lengths, tokens_per_batch)
+    # Before they are put into batches: which those are depends on the number of threads.
+    blocks = [slice(start, start + MASKED) for start in range(0, len(rows), MASKED)]
+    hide = partial(mask_rows, tasks=model.tasks, tokenizer=model.tokenizer, generator=generator)
+    rows = [row for block in blocks for row in hide(rows[block], cells[block])]
 
     def batches() -> Iterator[Batch]:
         for indices in planned:
             indices.sort(key=lambda i: cells[i])  # rows of one cell as one block need no gather
             of_batch = [cells[i] for i in indices]
             chosen = [rows[i] for i in indices]
-            masked = mask_rows(chosen, of_batch, model.tasks, model.tokenizer, generator)
-            batch = collate(masked, of_batch, model.tasks, model.tokenizer, indices)
+            batch = collate(chosen, of_batch, model.tasks, model.tokenizer, indices)
             yield batch.to(model.device)
 
     def run(batch: Batch) -> tuple[Batch, Any]:

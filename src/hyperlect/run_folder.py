@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -154,12 +155,15 @@ def require_run(path: Path, *, finished: bool = False, recipe: bool = True) -> P
 
 def require_unused(run: Path) -> None:
     """Raise `RunError` if a run folder to be made is a file, or holds something already."""
-    # All that a process leaves which is killed before it writes the recipe.
-    begun = [LOCK, VERSIONS, *(path.name for path in run.glob("*.partial"))]
-    if run.is_file() or (run.is_dir() and any(p.name not in begun for p in run.iterdir())):
+    if run.is_file() or (run.is_dir() and not all(map(is_beginning, run.iterdir()))):
         unfinished = is_run(run) and not is_trained(run)
         hint = f"Resume it with --resume {run}" if unfinished else "Remove it"
         raise RunError(f"{run} exists already. {hint}, or name another folder with --out.")
+
+
+def is_beginning(path: Path) -> bool:
+    """Whether a process may leave a file in a run folder that is killed before the recipe's."""
+    return path.name in (LOCK, VERSIONS) or path.suffix == ".partial"
 
 
 def is_yaml(path: Path) -> bool:
@@ -189,11 +193,28 @@ def locked(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        outermost = lock.lock_counter == 1
+        if outermost:
+            # While it is held: another process could hold the file already that is removed then.
+            with suppress(OSError):  # Windows removes no open file
+                (run / LOCK).unlink()
         lock.release()
-        if not lock.is_locked:  # this was the outermost block
-            (run / LOCK).unlink(missing_ok=True)
-            if is_new and not any(run.iterdir()):  # an error came before anything was written
-                run.rmdir()
+        if outermost and is_new and not any(run.iterdir()):  # nothing was written before an error
+            run.rmdir()
+
+
+def empty(run: Path) -> None:
+    """Remove all that a run folder holds, but the lock held on it.
+
+    Raises:
+        RunError: something cannot be removed.
+    """
+    with writing(run):
+        for path in run.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 @contextmanager
@@ -298,7 +319,9 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
-def read_events(path: Path, problems: Problems | None = None) -> Iterator[tuple[int, Any]]:
+def read_events(
+    path: Path, problems: Problems | None = None, tail: int | None = None
+) -> Iterator[tuple[int, Any]]:
     """Yield the events of a log of training, each a JSON object with its step, and their lines.
 
     A last line that was cut off is passed over, since a crash or a look at a running training may
@@ -307,8 +330,13 @@ def read_events(path: Path, problems: Problems | None = None) -> Iterator[tuple[
     Args:
         path: of metrics.jsonl; it may be missing.
         problems: where other lines that hold no event are noted; else they are passed over, too.
+        tail: how many bytes of its end are read, without `problems`; None for all.
     """
-    lines = path.read_bytes().splitlines() if path.is_file() else []
+    lines = []
+    if path.is_file():
+        with path.open("rb") as file:
+            file.seek(0 if tail is None else max(0, path.stat().st_size - tail))
+            lines = file.read().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
@@ -403,7 +431,7 @@ def load_tensors_and_metadata(
             tensors, texts = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
         written = json.loads(texts.pop(CHECKSUMS, "{}"))
         if not isinstance(written, dict):
-            raise ValueError("its checksums are none")
+            raise ValueError("its checksums are not a JSON object")
     except FileNotFoundError:
         raise RunError(f"{path} is missing.") from None
     # An unknown type of numbers is a KeyError.
@@ -413,7 +441,7 @@ def load_tensors_and_metadata(
     sums = _checksums(tensors, texts) if written or checked else {}
     for name in sorted(sums.keys() | written.keys()):
         if sums.get(name) != written.get(name):
-            problems.add(f"{name or 'what is written beside the tensors'} has another checksum")
+            problems.add(f"{name or 'its metadata'} has another checksum")
     heading = f"{path} is damaged, or was changed after it was written. Copy it again:"
     problems.raise_if_any(RunError, heading)
     return tensors, texts

@@ -137,6 +137,7 @@ def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (PermissionError(13, "Permission denied", "/locked/x"), 2, "/locked/x: Permission denied"),
         (MemoryError(), 2, "training.batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "training.batch_size"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
         (DataError("no file caf\udce9"), 2, "caf"),
     ],

@@ -427,6 +427,26 @@ def test_several_tasks_in_jsonl(call: Call, trained: Path) -> None:
         assert len(record["tasks"]["dep"]["heads"]) == len(record["words"])
 
 
+def test_options_are_checked_before_the_output_is_emptied(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("of before")
+    options = ("--task", "pos,ner", "--language", "eng", "--format", "conll", "--out", target)
+    assert call("predict", trained, *options, stdin="the dog\n").code == 2
+    assert target.read_text() == "of before"
+
+
+def test_an_empty_cell_of_a_table_is_named_by_its_line(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tid\n" + "the dog\t1\n" * 4 + "\u200b\t2\n")
+    code, _, err = call("predict", trained, *cell("pos"), path)
+    assert code == 2
+    assert f"{path}:6" in err.replace("\n", "")
+
+
 def test_two_tasks_with_one_column_go_into_jsonl_alone() -> None:
     tasks = [POS, Task("coarse", TaskType.TAGGING, UPOS[:3])]
     with pytest.raises(HyperlectError, match="UPOS"):
@@ -737,7 +757,7 @@ def test_an_onnx_export_predicts_as_its_run(call: Call, trained: Path, tmp_path:
     for task in ("pos,dep", "topic"):
         options = ("--task", task, "--language", "fao", "--format", "jsonl")
         of_run = call("predict", trained, *options, "--precision", "fp32", stdin=text)
-        of_export = call("predict", tmp_path, *options, "--engine", "onnx", stdin=text)
+        of_export = call("predict", tmp_path, *options, stdin=text)
         assert of_export.code == 0
         wanted, got = (
             [json.loads(line) for line in result.out.splitlines()] for result in (of_run, of_export)
@@ -745,14 +765,12 @@ def test_an_onnx_export_predicts_as_its_run(call: Call, trained: Path, tmp_path:
         rounded = {"confidences": None, "scores": None}
         assert [one | rounded for one in got] == [one | rounded for one in wanted]
     options = ("--task", "pos", "--language", "fao")
-    for folder, refused in (
-        (trained, ("--engine", "onnx")),
-        (tmp_path, ("--engine", "torch")),
-        (tmp_path, ("--like", "eng")),
-        (tmp_path, ("--adapt",)),
-        (tmp_path, ("--precision", "bf16")),
-        (tmp_path, ("--device", "cuda")),
+    for refused in (
+        ("--like", "eng"),
+        ("--adapt",),
+        ("--precision", "bf16"),
+        ("--device", "cuda"),
     ):
-        result = call("predict", folder, *options, *refused, stdin=text)
+        result = call("predict", tmp_path, *options, *refused, stdin=text)
         assert result.code == 2
         assert "ONNX" in result.err

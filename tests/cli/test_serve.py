@@ -20,8 +20,8 @@ pytest.importorskip("uvicorn")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
 def test_serve_listens_answers_and_ends(trained: Path) -> None:
-    command = [sys.executable, "-m", "hyperlect.cli", "serve", str(trained), "--port", "0"]
-    environment = {**os.environ, "HYPERLECT_TOKEN": "secret", "COLUMNS": "300"}
+    command = [sys.executable, "-m", "hyperlect.cli", "-v", "serve", str(trained), "--port", "0"]
+    environment = {**os.environ, "HYPERLECT_TOKEN": "secret\n", "COLUMNS": "300"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
@@ -34,8 +34,9 @@ def test_serve_listens_answers_and_ends(trained: Path) -> None:
         (prediction,) = answer.json()["items"][0]["predictions"]
         assert prediction["words"] == ["Anna", "sees", "Oslo"]
         process.send_signal(signal.SIGTERM)
-        process.stderr.read()
+        messages = process.stderr.read()
         assert process.wait(60) == -signal.SIGTERM  # passed on when all is finished
+    assert "Shutting down" in messages  # of -v
 
 
 def test_a_run_that_is_none_is_named(call: Call, tmp_path: Path) -> None:

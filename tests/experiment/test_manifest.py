@@ -131,6 +131,17 @@ def test_an_experiment_does_not_go_into_a_run_folder(tmp_path: Path) -> None:
 # How far runs are
 
 
+def test_a_run_that_was_killed_before_its_recipe_can_begin_again(tmp_path: Path) -> None:
+    experiment = planned(tmp_path, **ONE)
+    (run,) = experiment.runs
+    run.folder.mkdir(parents=True)
+    (run.folder / "versions.json").touch()
+    (run.folder / "recipe.yaml.partial").touch()
+    assert progress_of(experiment).status(run) is RunState.MISSING
+    clear(run.folder)
+    assert not any(run.folder.iterdir())
+
+
 def test_the_status_is_read_off_the_folder_each_time(tmp_path: Path) -> None:
     experiment = planned(tmp_path, **ONE)
     progress, (run,) = progress_of(experiment), experiment.runs

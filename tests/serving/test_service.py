@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("prometheus_client")
 
+from hyperlect.data.encoding import encode_inputs
+from hyperlect.errors import HyperlectError
 from hyperlect.evaluation import CellResult, Results
 from hyperlect.evaluation.results import Expected, write_results
 from hyperlect.grid import Kind
@@ -87,6 +90,33 @@ def test_what_to_expect_comes_from_the_evaluation_or_from_enough_sentences(run: 
     ]
     sources = {cell.language: e.source for cell, e in served.expectations(several).items()}
     assert sources == {"mlt": "evaluation", "tur": "request"}
+
+
+def test_nothing_is_expected_where_the_encoder_does_not_know_the_text(run: Path) -> None:
+    known = random_model().predict(["Anna sees Oslo"] * 12, "ner", "tur")
+    unknown = random_model().predict(["Аня бачить Осло"] * 12, "ner", "tur")
+    served = service(run)
+    assert served.expectations(known)
+    assert not served.expectations(unknown)
+
+
+def test_a_model_that_answers_nothing_does_not_start() -> None:
+    served = service()
+    with torch.no_grad():
+        for parameter in served.model.heads.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(HyperlectError, match="NaN"), served.warm():
+        pass
+
+
+def test_the_grid_does_not_show_languages_that_are_described_for_a_batch(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    served = Service(model, Settings(precision="fp32"))
+    before = served.grid(), served.languages()
+    rows = encode_inputs(["the cat sees Oslo"], model.task("pos"), model.tokenizer, 64)
+    with model.described({"deu": rows}):
+        assert "deu" in model.languages
+        assert (served.grid(), served.languages()) == before
 
 
 def test_languages_known_by_their_sentences_do_not_depend_on_other_requests(

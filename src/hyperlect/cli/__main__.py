@@ -133,10 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Print what an error means to the person at the keyboard. Returns the exit code."""
-    # torch has an OutOfMemoryError of its own; torch need not be loaded.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        smaller = "--set training.batch_size=8, --set evaluation.tokens_per_batch=2048"
-        hint = f"Make batches smaller ({smaller}), or choose a smaller backbone."
+    # torch, which need not be loaded, has an error of its own for GPUs, and a RuntimeError on CPUs.
+    exhausted = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if exhausted or isinstance(error, MemoryError):
+        smaller = "training.batch_size and evaluation.tokens_per_batch of a recipe"
+        hint = f"Make batches smaller ({smaller}), or choose a smaller encoder."
         cli.complain(f"There is not enough memory. {hint}")
     elif isinstance(error, HyperlectError):
         cli.complain(str(error))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..run_folder import RESULTS
+from ..run_folder import RESULTS, local_run
 from . import err, libraries, out
 from .predict import load
 
@@ -24,7 +24,8 @@ def export(
     """Write one cell of a run in a format that other libraries load.
 
     The cell may be any: trained, an unseen combination, or in an unseen language.
-    What a format cannot carry exactly is refused, and the reason is said.
+    If a format cannot hold the model exactly, the export is refused, and the error
+    says why.
 
     \b
     Examples:
@@ -40,12 +41,13 @@ def export(
         encoder: Write the encoder and its tokenizer too, into DIR/encoder.
         quantize: Store weights in 8 bits, where the format allows it.
     """
-    model = load(run, "cpu")
+    local = local_run(Path(run))
+    model = load(str(local), "cpu")
     with libraries():
         from ..evaluation.results import read_results
         from ..export import export as write
     with err().status("Exporting …"):
-        results = read_results(Path(run)) if (Path(run) / RESULTS).is_file() else None
+        results = read_results(local) if (local / RESULTS).is_file() else None
         exported = write(
             model, form, folder, task, language, encoder=encoder, quantize=quantize, results=results
         )

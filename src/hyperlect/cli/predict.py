@@ -45,7 +45,6 @@ _ONE_WORD = re.compile(r"\S|\S*[^\s。！？।॥…]")  # and no sentence of a
 
 Layout = Literal["auto", "raw", "words", "columns", "conllu", "tsv", "csv", "jsonl"]
 Form = Literal["text", "conll", "conllu", "jsonl"]
-Engine = Literal["auto", "torch", "onnx"]
 TABLES: tuple[Layout, ...] = ("tsv", "csv", "jsonl")
 WORD_FILES = ("words", "columns", "conllu")
 WORD_FORMS = ("conll", "conllu")
@@ -64,8 +63,6 @@ _READS = {
     **{layout: f"{layout}, from column {{columns}} (--field)" for layout in TABLES},
 }
 _INPUTS = {"words": "words", "text": "texts", "pair": "pairs of texts", "raw": "raw text"}
-_COMMON = ("language", "language_source", "text", "words", "offsets")
-"""What the predictions of several tasks for one input share."""
 _READS_RAW = {"words": "a sentence a line", "pair": "two texts a line, with a tab between"}
 
 
@@ -86,10 +83,9 @@ def predict(
     adapt: bool = False,
     device: DeviceOption = "auto",
     precision: Annotated[Arithmetic, typer.Option()] = "auto",
-    engine: Engine = "auto",
     output: Annotated[Path | None, typer.Option(metavar="DIR")] = None,
     language_column: Annotated[str, typer.Option(metavar="COLUMN")] = "",
-    shard_rows: Annotated[int, typer.Option(metavar="N", min=1)] = 2000,
+    shard_rows: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS|local|auto")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
 ) -> None:
@@ -109,7 +105,7 @@ def predict(
       hyperlect predict runs/a --task pos --language fo --input 'a/*' --output b
 
     Args:
-        run: The folder that training made, or a model's id on the hub.
+        run: The folder that training made, a model's id on the hub, or an export to ONNX.
         task: A task of the run, such as ner; or several with commas, as pos,ner,dep. They share
             what they can, so that one call is faster than several.
         language: Any language, trained or not: fao, fo or Faroese.
@@ -132,36 +128,37 @@ def predict(
         adapt: First fit the language's vector to the sentences themselves, for at most a minute.
         precision: The arithmetic. auto is bf16 on processors that are fast in it, which moves
             scores a little, else fp32, in which runs are evaluated.
-        engine: onnx runs a folder that hyperlect export made with onnxruntime; torch runs a run.
-            auto takes the one that RUN is for.
         output: A new folder for the output of many files (Parquet, jsonl, txt, conllu), in
             shards. The same command continues a job that was stopped.
         language_column: With --output, the column with each row's language.
-        shard_rows: With --output, how many rows are done at a time.
+        shard_rows: With --output, how many rows are done at a time. Default: 2000.
         ray: With --output, the Ray cluster to run on; local starts one here.
         workers: With --ray, how many processes. Default: one a GPU, else one a machine.
     """
     columns: dict[str, Any] = dict(field.partition("=")[::2] for field in fields)
     if output is not None:
         plain = (file != "-", target, form, word, comment, strip_prefix, quoted, like, adapt)
-        if any(plain) or engine != "auto" or not inputs:
+        if any(plain) or not inputs:
             others = "--language, --field, --device and --precision"
             hint = f"Of the options for one file, {others} go with it"
             raise HyperlectError(f"--output takes its files from --input. {hint}.")
+        if workers and not ray:
+            raise HyperlectError("--workers needs --ray.")
         folder = require_run(Path(run), finished=True, recipe=False)
         with libraries():
             from ..bulk import Settings, predict_files
-        wanted = tuple(dict.fromkeys(name.strip() for name in task.split(",")))
         code = language and resolve(language)
-        settings = Settings(wanted, code, language_column, columns, shard_rows, precision)
+        rows = 2000 if shard_rows is None else shard_rows
+        settings = Settings(_names(task), code, language_column, columns, rows, precision)
         options: Any = {"device": device, "ray": ray, "workers": workers, "console": err()}
         _describe(predict_files(folder, inputs, output, settings, **options), output)
         return
-    if language_column or ray or workers:
-        raise HyperlectError("--language-column, --ray and --workers need --output.")
+    if language_column or shard_rows or ray or workers:
+        options = "--language-column, --shard-rows, --ray and --workers"
+        raise HyperlectError(f"{options} need --output.")
     layout: Any = inputs[-1] if inputs else "auto"
     if layout not in get_args(Layout):
-        hint = "To read files by their names, name a folder with --output"
+        hint = "To read several files, name a folder for the output with --output"
         raise HyperlectError(f"--input must be one of {listed(get_args(Layout))}. {hint}.")
     if not language:
         raise HyperlectError("Name the language: --language fao")
@@ -175,7 +172,7 @@ def predict(
     head = [] if typed else list(islice(numbered, PEEKED))
     problems.raise_if_any(DataError, "The input cannot be read:")
     run = str(local_run(Path(run)))
-    model = load(run, device, engine)
+    model = load(run, device, onnx=True)
     exported = (Path(run) / ONNX).is_file()
     if exported and (like or adapt or precision != "auto"):
         what = "--like, --adapt and --precision need the run itself, not an ONNX export"
@@ -217,11 +214,11 @@ def predict(
     if like or adapt:
         names = [task.name for task in tasks]
         blocks = prepare(model, blocks, problems, Path(run), names, language, weights(like), adapt)
-    # Confidence after adaptation is no measure: that is what it makes larger.
+    # Adaptation raises the confidence itself, so it no longer says what score to expect.
     fitted = exported and "fitted" in model.language_source(language)
     trusted = None if adapt or fitted else Path(run)
-    with _written(target, file) as console:
-        writer = Writer(form, layout, tasks, console, comment)
+    writer = Writer(form, layout, tasks, comment=comment)
+    with _written(target, file) as writer.console:
         chunk = 1 if typed else CHUNK
         options = {} if exported else {"precision": precision}
         label(model, blocks, problems, writer, language, chunk, trusted, **options)
@@ -240,6 +237,11 @@ def _describe(summary: Summary, output: Path) -> None:
     remark(f"{counted(summary.rows, 'row')} in {output}.")
 
 
+def _names(tasks: str) -> tuple[str, ...]:
+    """Return the names in ``--task``, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in tasks.split(",")))
+
+
 def choose(model: HyperX, names: str) -> list[Task]:
     """Return the tasks of ``--task``.
 
@@ -247,7 +249,7 @@ def choose(model: HyperX, names: str) -> list[Task]:
         UnknownNameError: the model lacks one.
         HyperlectError: they read different inputs.
     """
-    tasks = [model.task(name.strip()) for name in dict.fromkeys(names.split(","))]
+    tasks = [model.task(name) for name in _names(names)]
     reads = {task.type.reads: task.name for task in tasks}
     if len(reads) > 1:
         which = ", ".join(f"{name} reads {_INPUTS[kind]}" for kind, name in reads.items())
@@ -301,24 +303,21 @@ def prepare(
     return chain(some, blocks)
 
 
-def load(run: str, device: Device, engine: Engine = "torch") -> Any:
-    """Load a model from a run folder or the hub; an ONNX export as an `OnnxModel`.
+def load(run: str, device: Device, onnx: bool = False) -> Any:
+    """Load a model from a run folder or the hub; with `onnx` an ONNX export too, an `OnnxModel`.
 
     Raises:
-        RunError: it is neither, or not for the engine.
-        HyperlectError: the device is not one that the engine runs on.
+        RunError: it is no such folder.
+        HyperlectError: the device is not one that an export runs on.
     """
     if (Path(run) / ONNX).is_file():
-        if engine == "torch":
+        if not onnx:
             raise RunError(f"{run} is an ONNX export. Name the run that it was made from.")
         if device not in ("auto", "cpu"):
             raise HyperlectError(f"ONNX exports run on the CPU, not on {device}.")
         with libraries():
             from ..export.onnx import OnnxModel
         return OnnxModel(run)
-    if engine == "onnx":
-        hint = f"Export it first: hyperlect export {run} --format onnx FOLDER"
-        raise RunError(f"{run} is not an ONNX export. {hint}")
     run = str(require_run(Path(run), finished=True, recipe=False))
     with libraries():
         from ..hardware import choose_device
@@ -407,6 +406,8 @@ def read(
         for row in READERS[source.format].read(source, as_words, problems):
             if row is not None:
                 text = row.text if row.pair is None else (row.text, row.pair)
+                if task.type.reads_words and not (row.words or split_words(row.text)):
+                    problems.add("there is no word", row.line)
                 yield Block([], list(row.words) or text, row.line)
     elif layout in WORD_FILES:
         sentences = conllu_sentences if layout == "conllu" else column_sentences
@@ -499,7 +500,7 @@ class Writer:
         form: Form | None,
         layout: Layout,
         tasks: Sequence[Task],
-        console: Console,
+        console: Console | None = None,
         comment: str = "",
     ) -> None:
         words = tasks[0].type.reads_words
@@ -511,7 +512,8 @@ class Writer:
         elif tasks[0].type is TaskType.PARSING and form != "jsonl":
             form = "conllu"
         self.form = form or "text"
-        self.layout, self.tasks, self.console, self.comment = layout, tasks, console, comment
+        self.layout, self.tasks, self.comment = layout, tasks, comment
+        self.console = console or out()
         columns: dict[str, str] = {}
         for task in tasks if self.form == "conllu" else ():
             other = columns.setdefault(_column(task), task.name)
@@ -527,8 +529,11 @@ class Writer:
         elif not predictions:
             lines = lines if self.form == "text" and self.layout == "raw" else []
         elif self.form == "jsonl":
-            record = {"line": block.line, **_record(predictions)}
-            lines = [json.dumps(record, ensure_ascii=False)]
+            from ..predict import joined
+
+            single = [prediction.to_dict() for prediction in predictions.values()]
+            record = joined(predictions.values()) if len(single) > 1 else single[0]
+            lines = [json.dumps({"line": block.line, **record}, ensure_ascii=False)]
         else:
             (task,) = self.tasks
             text = readable(predictions[task.name], task)
@@ -602,17 +607,6 @@ def _column(task: Task) -> str:
     if all(_FEATURES.fullmatch(label) for label in task.labels):
         return "feats"
     return f"misc {'NER' if task.type is TaskType.SPANS else task.name}"
-
-
-def _record(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
-    """Return the predictions for one input for JSON: that of one task, or those of several."""
-    records = {name: prediction.to_dict() for name, prediction in predictions.items()}
-    first = next(iter(records.values()))
-    if len(records) == 1:
-        return first
-    common = {key: first[key] for key in _COMMON if key in first}
-    tasks = {n: {k: v for k, v in r.items() if k not in common} for n, r in records.items()}
-    return {**common, "tasks": tasks}
 
 
 def readable(prediction: Prediction, task: Task) -> Text:

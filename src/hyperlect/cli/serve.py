@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import cli
 from ..errors import HyperlectError
 from ..hardware import Arithmetic
-from ..run_folder import is_hub_id, require_run
-from . import DeviceOption, libraries, remark, verbosity
+from ..run_folder import is_hub_id, local_run, require_run
+from . import DeviceOption, libraries, remark
 from .predict import load
 
 TOKEN = "HYPERLECT_TOKEN"
 GRACE = 5
-"""How many seconds longer than a request may take the end of the service is waited for."""
+"""Seconds beyond `--timeout` that a shutdown waits for running requests."""
 
 
 def serve(
@@ -42,8 +43,8 @@ def serve(
     """Serve a model over HTTP.
 
     Requests of many clients, in any tasks and languages, share batches.
-    The page is at /, the interface at /openapi.json. Ctrl-C or SIGTERM
-    finishes what was taken.
+    The page is at /, the interface at /openapi.json. On Ctrl-C or SIGTERM
+    it answers the requests that it has accepted, then exits.
 
     \b
     Examples:
@@ -79,7 +80,8 @@ def serve(
         raise HyperlectError(f'--replicas must be a number or auto, not "{replicas}".')
     if not ray and replicas != "1":
         raise HyperlectError("--replicas needs --ray.")
-    token = token or os.environ.get(TOKEN, "")  # typer 0.26.0 would not read it
+    # A secret that is mounted as a file often ends with a line break.
+    token = (token or os.environ.get(TOKEN, "")).strip()  # typer 0.26.0 would not read it
     from pydantic import SecretStr
 
     from ..serving.schemas import Settings
@@ -104,14 +106,14 @@ def serve(
         served = cluster.Served(run=run, device=device, settings=settings)
         count: Any = replicas if replicas == "auto" else int(replicas)
         remark(f"Starting Ray Serve; {run} will be at http://{host}:{port} (Ctrl-C ends it).")
-        cluster.start(served, host, port, count, blocking=True)
+        cluster.start(served, host, port, count)
         return
-    model = load(run, device)
+    folder = local_run(Path(run))
+    model = load(str(folder), device)
     with libraries():
         import uvicorn
 
         from ..serving.app import create_app
-    folder = Path(run) if Path(run).is_dir() else None
     app = create_app(model, settings, folder)
 
     class Server(uvicorn.Server):  # type: ignore[misc]
@@ -127,8 +129,8 @@ def serve(
         app,
         host=host,
         port=port,
-        log_level="info" if verbosity > 0 else "warning",
-        access_log=verbosity > 0,
+        log_level="info" if cli.verbosity > 0 else "warning",
+        access_log=cli.verbosity > 0,
         timeout_graceful_shutdown=int(timeout) + GRACE,
         server_header=False,
     )

@@ -167,6 +167,8 @@ def config_of_folder(
     if not recipes:
         raise RecipeError(f"{folder} holds no recipes (*.yaml).")
     settings = {Path(name).stem: {"recipe": name} for name in recipes}
+    if len(settings) < len(recipes):
+        raise RecipeError(f"Two recipes in {folder} differ in their endings alone. Rename one.")
     data = {"format_version": 1, "name": folder.resolve().name, "settings": settings}
     data |= {"methods": list(methods) or None, "seeds": list(seeds) or None}
     return _validated(Document(data, what=f"The experiment of the folder {folder}"), folder)

@@ -11,6 +11,7 @@ import io
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -128,7 +129,7 @@ def _carry_out(run: Run, device: str, console: Console) -> Ended:
 
 def fail(run: Run, message: str, output: str = "") -> Ended:
     """Note in the error.txt of a run's folder, as far as the disk allows, why it failed."""
-    changes = "".join(f" --set '{change}'" for change in run.overrides)
+    changes = "".join(f" --set {shlex.quote(change)}" for change in run.overrides)
     command = f"The same by hand: hyperlect train {run.file} --out RUN{changes}"
     path = run.folder / ERROR
     try:
@@ -288,8 +289,8 @@ def start_ray(
 class RayCluster(Engine):
     """Carries out runs on the machines of a Ray cluster, as many at a time as have room there.
 
-    Ray queues what has no room yet. It tries a run again, from its last checkpoint, whose process
-    or machine dies.
+    Ray queues what has no room yet. If a run's process or machine dies, Ray tries the run again,
+    from its last checkpoint.
 
     Args:
         address: of the cluster, as `ray.init` takes it; "local" starts one on this machine.

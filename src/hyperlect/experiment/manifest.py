@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
@@ -16,12 +15,12 @@ from ..run_folder import (
     EXPERIMENT,
     LOCK,
     RunState,
+    empty,
     is_run,
     locked,
     read_json,
     run_state,
     write_json,
-    writing,
 )
 from .plan import Experiment, Run, differences, foreign
 
@@ -221,9 +220,4 @@ def clear(run: Path) -> None:
     """
     if names := foreign(run):
         raise RunError(f"{run} is not a run folder: it holds {names}.")
-    with writing(run):
-        for path in run.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+    empty(run)

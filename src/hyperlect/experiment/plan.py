@@ -19,10 +19,27 @@ from typing import Any
 from ..data.readers import SPLITS
 from ..errors import HyperlectError, Problem, Problems, RecipeError, RunError, listed, nearest
 from ..recipe import Recipe, load_recipe
-from ..run_folder import ERROR, LOCK, RECIPE, RunState, is_run, is_trained, relative, run_state
+from ..run_folder import (
+    ERROR,
+    RECIPE,
+    RunState,
+    is_beginning,
+    is_run,
+    is_trained,
+    relative,
+    run_state,
+)
 from .config import ExperimentConfig, Point, config_of_folder, is_experiment, load_config
 
-IGNORED = frozenset({"name", "description", "training.log_every", "training.save_every"})
+IGNORED = frozenset(
+    {
+        "name",
+        "description",
+        "training.log_every",
+        "training.save_every",
+        "training.keep_checkpoints",
+    }
+)
 """Keys of a recipe that change no number."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 
@@ -280,7 +297,7 @@ def differences(run: Run, experiment: Experiment) -> list[str]:
 
 def foreign(folder: Path) -> str:
     """List what lies in a folder that is not a run's; empty if it is one, or can become one."""
-    names = {path.name for path in folder.glob("*")} - {ERROR, LOCK}
+    names = {path.name for path in folder.glob("*") if not is_beginning(path)} - {ERROR}
     return "" if not names or RECIPE in names else listed(sorted(names), 5)
 
 

@@ -194,7 +194,7 @@ class Runner:
 
 def last_step(run: Path) -> int:
     """Return the last step in the log of a run's training; 0 before the first."""
-    steps: list[int] = [event["step"] for _, event in read_events(run / METRICS)]
+    steps: list[int] = [event["step"] for _, event in read_events(run / METRICS, tail=2**16)]
     return steps[-1] if steps else 0
 
 

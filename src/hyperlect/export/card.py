@@ -82,7 +82,7 @@ def model_card(
         base=base,
         builtin=encoder.reference if encoder.reference in BUILTIN_IDS else "",
         config=config,
-        languages=", ".join(f"{name(code)} (`{code}`)" for code in codes),
+        languages=", ".join(f"{name(code)} (`{code}`)" for code in sorted(config.grid.languages)),
         example=example,
         example_input='("One text.", "Another.")' if reads_pairs else '"…"',
         results=results,

@@ -24,8 +24,8 @@ from .schemas import Fault
 SMOOTHING = 0.2
 """How much the last batch counts in the estimate of the time that a token takes."""
 MOST_WAITING = 0.25
-"""The share of a job's time that may pass in the queue: a job that comes to a longer one is refused
-at once, for it would likely be late."""
+"""The share of `timeout` that a job may be expected to wait. If the queue is longer, the job is
+refused at once, since it would likely be late."""
 _DURATIONS = tuple(0.001 * 1.5**power for power in range(28))  # 1 ms to 57 s
 _POWERS = tuple(float(2**power) for power in range(17))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ..experiment.engines import start_ray
 from .schemas import Settings
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def application(served: Served) -> Any:
     Replicas, autoscaling and resources are those of Ray's config file, under the deployment's name,
     "hyperlect". Without any there is one replica, on one CPU, or one GPU if the device is "cuda".
     """
-    return _deployment(served).bind()
+    return _deployment(served, float(served.device == "cuda")).bind()
 
 
-def _deployment(served: Served) -> Any:
+def _deployment(served: Served, gpus: float) -> Any:
     from ray import serve
 
     replica = serve.ingress(lambda: _app(served))()  # called in each replica, by Ray
@@ -53,7 +54,7 @@ def _deployment(served: Served) -> Any:
         name=NAME,
         max_ongoing_requests=ONGOING,
         graceful_shutdown_timeout_s=served.settings.timeout + 5,
-        ray_actor_options={"num_cpus": 1, "num_gpus": int(served.device == "cuda")},
+        ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
     )
 
 
@@ -61,28 +62,28 @@ def _app(served: Served) -> FastAPI:
     """Load the model in a replica."""
     from ..hardware import choose_device
     from ..model import HyperX
+    from ..run_folder import local_run
     from .app import create_app
 
-    model = HyperX.from_pretrained(served.run, device=choose_device(served.device))
-    folder = Path(served.run)
-    return create_app(model, served.settings, folder if folder.is_dir() else None)
+    run = local_run(Path(served.run))
+    model = HyperX.from_pretrained(run, device=choose_device(served.device))
+    return create_app(model, served.settings, run)
 
 
-def start(
-    served: Served, host: str, port: int, replicas: int | Literal["auto"], blocking: bool = False
-) -> None:
+def start(served: Served, host: str, port: int, replicas: int | Literal["auto"]) -> None:
     """Run the application on the cluster at RAY_ADDRESS, or on one that is started here.
+
+    It returns when Ctrl-C has ended the service.
 
     Args:
         served: what.
         host, port: where Ray's proxies listen.
         replicas: how many, or "auto" for as many as the load needs, by Ray's defaults.
-        blocking: whether to return only when Ctrl-C has ended the service.
     """
-    import ray
+    # Ray counts a GPU for each replica, and hides the others from it.
+    _, gpus = start_ray(os.environ.get("RAY_ADDRESS", "local"), None, served.device, {})
     from ray import serve
 
-    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     serve.start(http_options={"host": host, "port": port})
-    target = _deployment(served).options(num_replicas=replicas).bind()
-    serve.run(target, name=NAME, blocking=blocking)
+    target = _deployment(served, gpus).options(num_replicas=replicas).bind()
+    serve.run(target, name=NAME, blocking=True)

@@ -7,23 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..data.subwords import plain_backend
+from ..data.subwords import plain_backend, unknown_share
 from ..errors import HyperlectError
 from ..evaluation import Evidence, Trust, read_results
 from ..evaluation.results import Expected
-from ..evaluation.trust import is_fitted
+from ..evaluation.trust import MOST_UNKNOWN, is_fitted
 from ..grid import Cell, Kind
 from ..hardware import free_memory
 from ..hypernet import UNTRAINED
 from ..languages import autonym, common, is_right_to_left, name
 from ..model import HyperX
-from ..predict import Prediction, check_inputs
+from ..predict import TOKENS_ON_CPU, Prediction, check_inputs
 from ..run_folder import RESULTS
 from ..tasks import TaskType
 from . import schemas
 from .batching import Entry, Refused
 
-BATCH_TOKENS = {"cpu": 1024}
 GPU_BATCH_TOKENS = 16_384
 MOST_CACHE = 2**32
 MOST_FAULTS = 20
@@ -45,19 +44,25 @@ class Service:
 
     def __init__(self, model: HyperX, settings: schemas.Settings, run: Path | None = None) -> None:
         self.model, self.settings = model, settings
+        # While the model predicts, it may describe languages by their sentences, in its own.
+        self.config = model.config
         self.trust = Trust.read(run) if run else Trust()
         results = read_results(run) if run and (run / RESULTS).is_file() else None
         self.scores = {result.cell: result for result in results.cells} if results else {}
         self.tasks = [t for t in model.tasks.values() if t.type is not TaskType.MLM]
         self.name = results.name if results else run.name if run else "model"
         self._backend = plain_backend(model.tokenizer)
-        default = BATCH_TOKENS.get(model.device.type, GPU_BATCH_TOKENS)
+        default = TOKENS_ON_CPU if model.device.type == "cpu" else GPU_BATCH_TOKENS
         self.batch_tokens = settings.batch_tokens or default
         self.queue_tokens = settings.queue_tokens or 8 * self.batch_tokens
 
     @contextmanager
     def warm(self) -> Iterator[None]:
-        """Keep adapter weights for the time of the block, and run the model once."""
+        """Keep adapter weights for the time of the block, and run the model once.
+
+        Raises:
+            Exception: what the model raises; it would fail every request.
+        """
         limit = self.settings.cache_bytes
         if limit is None:
             limit = min(free_memory(self.model.device.type) // 4, MOST_CACHE)
@@ -66,7 +71,9 @@ class Service:
                 cells = [cell for cell in self.model.grid.trained if cell.task == task.name]
                 if cells:
                     value: Any = ("a", "a") if task.type.reads == "pair" else "a"
-                    self.answer([Entry(value, *min(cells), 3)])
+                    (answer,) = self.answer([Entry(value, *min(cells), 3)])
+                    if isinstance(answer, Exception):
+                        raise answer
             yield
 
     # --- predictions
@@ -101,7 +108,7 @@ class Service:
 
     def _entries(self, item: schemas.Item) -> list[Entry]:
         value = self._value(item)
-        config = self.model.config
+        config = self.config
         with _at("/language"):
             language = config.language_code(item.language)
         names = [item.task] if isinstance(item.task, str) else item.task
@@ -150,7 +157,7 @@ class Service:
         alone = {n for n, e in enumerate(entries) if reads and index(e.language) == UNTRAINED}
         together = [place for place in range(len(entries)) if place not in alone]
         answers: dict[int, Prediction | Exception] = {}
-        with self.model.backbone.fast_arithmetic(self.settings.precision):
+        with self.model.backbone.arithmetic(self.settings.precision):
             try:
                 predictions = self._predict([entries[place] for place in together])
                 answers.update(zip(together, predictions, strict=True))
@@ -173,7 +180,7 @@ class Service:
         """Say what score to expect of cells without training data.
 
         It is that of the run's evaluation, else what these predictions let expect, if enough of
-        them are of the cell.
+        them are of the cell and the encoder knows nearly all of their sub-words.
         """
         by_cell: dict[Cell, list[Prediction]] = {}
         for prediction in predictions:
@@ -185,18 +192,25 @@ class Service:
                 expected[cell] = _expectation(result.expected, result.metric, "evaluation")
             elif of_cell[0].kind != Kind.SUPERVISED and not is_fitted(self.model, cell.language):
                 task = self.model.task(cell.task)
-                evidence = Evidence.of([prediction.promised for prediction in of_cell])
-                if score := self.trust.expect(task, evidence):
+                evidence = Evidence.of([p.promised for p in of_cell], self._unknown(of_cell))
+                score = self.trust.expect(task, evidence)
+                if score and evidence.unknown <= MOST_UNKNOWN:
                     expected[cell] = _expectation(score, task.type.metric, "request")
         return expected
+
+    def _unknown(self, predictions: Sequence[Prediction]) -> float:
+        """Return the share of sub-words that the encoder does not know."""
+        pieces = [list(prediction.words) or [prediction.text] for prediction in predictions]
+        encoded = [self._backend.encode(each, is_pretokenized=True).ids for each in pieces]
+        return unknown_share(encoded, self.model.tokenizer)
 
     # --- what can be asked for
 
     def grid(self) -> schemas.GridAnswer:
         """Return the tasks, and every cell whose language was trained or tested."""
-        config, grid = self.model.config, self.model.grid
+        config, grid = self.config, self.config.grid
         tested = {cell.language for cell in self.scores}
-        languages = sorted({*self.model.languages, *grid.languages, *tested}, key=name)
+        languages = sorted({*config.languages, *grid.languages, *tested}, key=name)
         cells = []
         for task in self.tasks:
             for language in languages:
@@ -235,8 +249,8 @@ class Service:
                 name=name(code),
                 autonym=autonym(code),
                 direction="rtl" if is_right_to_left(code) else "ltr",
-                language_source=self.model.language_source(code),
-                kinds={t.name: self.model.grid.kind(Cell(t.name, code)) for t in self.tasks},
+                language_source=self.config.language_source(code),
+                kinds={t.name: self.config.grid.kind(Cell(t.name, code)) for t in self.tasks},
             )
             for code in sorted(codes, key=name)
         ]

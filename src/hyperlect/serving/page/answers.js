@@ -139,7 +139,7 @@ function entities(task, prediction, other, differs, frame, elsewhere) {
     done = to;
     const places = Array.from({ length: end - place }, (_, step) => place + step);
     const different = places.some(differs);
-    const others = [...new Set(places.map((at) => other?.labels[at].replace(/^[BI]-/, "")))].join(", ").replace("O", "no entity");
+    const others = [...new Set(places.map((at) => other?.labels[at] === "O" ? "no entity" : other?.labels[at].slice(2)))].join(", ");
     if (span) {
       pieces.push(el("mark", { class: different ? "entity differs" : "entity", "data-hue": hueOf(task, span.label), title: `${span.label}, ${percent(span.confidence)}` },
         el("bdi", {}, text(from, to)), "\u00a0",
