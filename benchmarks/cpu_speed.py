@@ -83,7 +83,7 @@ def sides(model: HyperX, texts: Mapping[str, list[list[str]]]) -> dict[str, Call
 
     def encode(precision: Any) -> None:
         for code, of_language in rows.items():
-            with plain.backbone.fast_arithmetic(precision):
+            with plain.backbone.arithmetic(precision):
                 cells = [Cell("pos", code)] * len(of_language)
                 for _ in forward_rows(plain, of_language, cells):
                     pass
@@ -167,7 +167,7 @@ def scores(run: Path, examples: int) -> list[dict[str, Any]]:
     encoded = corpora.encode(model.tokenizer, model.max_length)
     rows = {cell: subsample(encoded["test", cell], examples) for cell in chosen}
     exact = fill(model, rows)
-    with model.backbone.fast_arithmetic("bf16"):
+    with model.backbone.arithmetic("bf16"):
         rounded = fill(model, rows, precision="bf16")
     return [
         {
@@ -274,12 +274,11 @@ def engines(repetitions: int) -> dict[str, Any]:
     plain = twin_of(bench.backbone)
     step = Step(bench, learning, batches)
     quick = bench.model("hyperx", SMALL, bench.languages, list(TASKS))
-    quick.backbone.attend_plainly()  # as training in bf16 on a CPU
     rounded = Step(bench, quick, batches, precision="bf16")
 
     def infer(precision: Any) -> Any:
         def run() -> None:
-            with model.backbone.fast_arithmetic(precision), model.eval_mode():
+            with model.backbone.arithmetic(precision), model.eval_mode():
                 for batch in batches:
                     model.run(batch)
 
@@ -287,7 +286,7 @@ def engines(repetitions: int) -> dict[str, Any]:
 
     def encode(precision: Any) -> Any:
         def run() -> None:
-            with plain.fast_arithmetic(precision), torch.inference_mode():
+            with plain.arithmetic(precision), torch.inference_mode():
                 for batch in batches:
                     plain(batch.input_ids, batch.attention_mask, batch.token_type_ids)
 
@@ -378,7 +377,7 @@ def largest_differences(
     (rows,) = batch.tasks.values()
     with model.eval_mode():
         ours = model.run(batch).logits
-        with model.backbone.fast_arithmetic("bf16"):
+        with model.backbone.arithmetic("bf16"):
             others = {"hyperlect, bf16": model.run(batch).logits.float()}
     of_library = torch.tensor(library.ask("logits")).flatten(0, 1)[rows.positions]
     others |= {LIBRARY: of_library}

@@ -139,7 +139,7 @@ def fine_tune(model: HyperX, language: str, rows: Rows) -> None:
     )
     losses = Fitter(model, language, Settings()).labelled_losses(rows, 1)
     model.train()
-    with model.backbone.fast_arithmetic():
+    with model.backbone.arithmetic("auto"):
         _descend(optimizer, losses, STEPS)
     model.eval()
 

@@ -108,7 +108,7 @@ DEPREL = (
 """The universal relations (Universal Dependencies, version 2), without subtypes."""
 
 LABEL_SETS = {"upos": UPOS, "deprel": DEPREL}
-"""Inventories that have a name, in recipes and columns alike."""
+"""Label sets that recipes and columns can name."""
 
 
 @dataclass(frozen=True)

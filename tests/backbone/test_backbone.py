@@ -156,19 +156,6 @@ def test_the_parameters_of_the_top_layers_are_listed(family: str):
 
 
 @each_family
-def test_attention_as_plain_products_gives_the_same(family: str):
-    backbone = tiny_backbone(family).eval()
-    expected, _ = backbone(IDS, MASK)
-    backbone.attend_plainly()
-    if family == "modernbert" and not backbone.encoder._can_set_attn_implementation():
-        pytest.skip("this version of transformers cannot change the attention of modernbert")
-    assert backbone.encoder.config._attn_implementation == "eager"
-    plain, _ = backbone(IDS, MASK)
-    real = MASK.bool()  # states of padding are never read
-    torch.testing.assert_close(plain[real], expected[real], rtol=1e-4, atol=1e-5)
-
-
-@each_family
 def test_recomputed_layers_run_twice_in_training(family: str):
     """Each run is in the context that was asked for."""
     backbone = tiny_backbone(family)
@@ -304,11 +291,20 @@ def frozen_matrices(backbone: Backbone) -> dict[str, nn.Parameter]:
     }
 
 
+@contextlib.contextmanager
+def attending_plainly(backbone: Backbone) -> Iterator[None]:
+    """Compute attention inside the block as bf16 does on a CPU, by plain matrix products."""
+    before = backbone.encoder.config._attn_implementation
+    backbone.encoder.set_attn_implementation("eager")
+    yield
+    backbone.encoder.set_attn_implementation(before)
+
+
 @each_family
 def test_bf16_is_autocast_to_the_last_bit_and_casts_frozen_matrices_once(family: str):
     backbone = tiny_backbone(family)
     shapes = {tuple(parameter.shape) for parameter in frozen_matrices(backbone).values()}
-    with torch.autocast("cpu", torch.bfloat16), Casts() as casts:
+    with attending_plainly(backbone), torch.autocast("cpu", torch.bfloat16), Casts() as casts:
         expected, _ = backbone(IDS, MASK)
     assert shapes <= set(casts.shapes)
     with backbone.arithmetic("bf16"):
@@ -323,7 +319,7 @@ def test_gradients_in_bf16_are_those_of_autocast():
     model, plain = tiny_model(head_dropout=0.0), tiny_model(head_dropout=0.0)
     with model.backbone.arithmetic("bf16"):
         mine = gradients(model)
-    with torch.autocast("cpu", torch.bfloat16):
+    with attending_plainly(plain.backbone), torch.autocast("cpu", torch.bfloat16):
         expected = gradients(plain)
     assert mine.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -358,6 +354,37 @@ def test_blocks_of_bf16_may_be_nested():
             assert torch.equal(backbone(IDS, MASK)[0], expected)
         assert torch.equal(backbone(IDS, MASK)[0], expected)
     assert all(parameter.dtype is torch.float32 for parameter in backbone.parameters())
+
+
+def test_blocks_of_bf16_may_overlap():
+    """Those of two threads; the last one restores the encoder."""
+    backbone = tiny_backbone()
+    attention = backbone.encoder.config._attn_implementation
+    assert attention != "eager"
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with backbone.arithmetic("bf16"):
+            inside.set()
+            assert leave.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(60)
+    with backbone.arithmetic("bf16"):
+        leave.set()
+        thread.join()
+        assert {p.dtype for p in frozen_matrices(backbone).values()} == {torch.bfloat16}
+        assert backbone.encoder.config._attn_implementation == "eager"
+    assert {p.dtype for p in frozen_matrices(backbone).values()} == {torch.float32}
+    assert backbone.encoder.config._attn_implementation == attention
+
+
+def test_a_copy_made_in_evaluation_serves_training():
+    backbone = tiny_backbone()
+    with backbone.arithmetic("bf16"), torch.inference_mode():
+        backbone(IDS, MASK)
+        assert not backbone.output_embeddings.is_inference()
 
 
 def test_trained_parameters_are_left_to_autocast():
@@ -401,7 +428,7 @@ def test_copies_in_bf16_follow_changes_of_the_encoder():
     with backbone.arithmetic("bf16"), torch.no_grad():
         mine, _ = backbone(IDS, MASK)
         decoder = backbone.output_embeddings
-    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+    with attending_plainly(other), torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         expected, _ = other(IDS, MASK)
     assert torch.equal(mine, expected)
     assert torch.equal(decoder, other.word_embeddings.bfloat16())

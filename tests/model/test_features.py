@@ -14,7 +14,7 @@ from hyperlect.backbone import Backbone
 from hyperlect.data.encoding import encode_inputs
 from hyperlect.errors import HyperlectError, RunError
 from hyperlect.hypernet import Hypernet
-from hyperlect.model.features import FeatureSource, LanguageFeatures, spread, text_vector
+from hyperlect.model.features import FeatureSource, LanguageFeatures, evenly_from, text_vector
 from tests.tiny import FAMILY_NAMES, saved_backbone, tiny_backbone
 
 from .models import IDS, MASK, POS, POSITIONS, tiny_model
@@ -82,10 +82,11 @@ def test_the_text_vector_is_the_mean_over_sub_words() -> None:
     assert text_vector(backbone, [], 1).isnan().all()
 
 
-def test_rows_are_spread_over_data_sets() -> None:
+def test_rows_are_taken_evenly_from_data_sets() -> None:
     texts: list[list[Any]] = [list(range(100)), list(range(3))]
-    assert spread(texts, 10) == [0, 20, 40, 60, 80, 0, 1, 2]
-    assert spread([], 10) == []
+    assert evenly_from(texts, 10) == [0, 20, 40, 60, 80, 0, 1, 2]
+    assert evenly_from([], 10) == []
+    assert len(evenly_from([list(range(9))] * 4, 5)) == 5
 
 
 def test_components_are_those_of_standardised_columns() -> None:

@@ -24,6 +24,7 @@ HUB = "- {task: topic, format: hub, fields: {text: a, label: b}, %scells: {deu: 
         ("{train: a.conllu, dev: b.conllu}", "{test: a.conllu}", "tasks.pos", "only_tasks"),
         ("pos: {type: tagging}", "pos: {type: tagging, share: 0.8}", "tasks.pos.share", "pos, mlm sum to 1"),
         ("pos: {type: tagging}", "pos: {type: tagging, share: 0.1}\n  keys: {type: mlm}", "tasks.keys", "PyTorch"),
+        ("pos: {type: tagging}", "pos: {type: tagging}\n  training: {type: mlm}", "tasks.training", "PyTorch"),
         ("pos: {type: tagging}", "pos: {type: tagging}\n  a b: {type: mlm}", "tasks.a b", "letters"),
         ("format: text", "format: conlu", "data.2.format", 'Did you mean "conllu"?'),
         ("format: tsv", "format: conllu", "data.1.format", "tsv, csv, jsonl, hub"),

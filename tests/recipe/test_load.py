@@ -191,6 +191,23 @@ def test_the_version_decides_on_the_defaults(load: Load) -> None:
     assert (second.training.warmup, second.training.learning_rate) == (10, 1e-3)
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(20, 2), (100, 10), (5000, 100)])
+def test_the_warm_up_is_at_most_a_tenth_of_the_steps(load: Load, steps: int, warmup: int) -> None:
+    text = SECOND.replace("steps: 100, warmup: 10", "seed: 1")
+    assert load(f"training.steps={steps}", text=text).training.warmup == warmup
+
+
+def test_the_defaults_of_a_version_are_not_remarked_on(load: Load) -> None:
+    def about(*options: str) -> list[str]:
+        return [note.partition(":")[0] for note in load(*options, text=SECOND).notes()]
+
+    assert "hypernet" not in about("method=head")
+    assert "hypernet" in about("method=head", "hypernet.bottleneck=8")
+    assert "training.learning_rates" in about("method=finetune")
+    rate = "training.learning_rates.backbone=3e-5"
+    assert "training.learning_rates" not in about("method=finetune", rate)
+
+
 def test_what_is_written_is_kept_inside_of_sections(load: Load) -> None:
     options = (
         "training.learning_rates={heads: 3e-3}",
@@ -486,6 +503,7 @@ BASE = "hypernet.language_base=features"
         ([BASE, "language_features={text: 0}"], "language_features.text"),
         ([BASE, "language_features={txt: 20}"], "language_features.txt"),
         (["hypernet.language_base=family"], "hypernet.language_base"),
+        ([BASE, "language_features={text: 20}", "training.shard=true"], "training.shard"),
     ],
 )
 def test_features_of_languages_need_a_base_and_a_source(

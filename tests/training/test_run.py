@@ -240,6 +240,9 @@ def test_data_of_earlier_runs_is_not_evaluated_on(tmp_path: Path) -> None:
     assert train(recipe, tmp_path / "run", *trained_on)
     with pytest.raises(DataError, match=r"pos\.isl\.train"):
         train(recipe, tmp_path / "other", *trained_on, f"start_from={middle}")
+    without = train(recipe, tmp_path / "without", trained_on[1], f"start_from={middle}")
+    with pytest.raises(DataError, match=r"pos\.isl\.train"):
+        evaluate_run(without, files={Cell("pos", "fra"): tmp_path / "pos.isl.train"})
     (tmp_path / "pos.isl.train").rename(tmp_path / "moved")
     moved = ("data.0.cells.dan.test=moved", "data.0.cells.isl.train=[]", f"start_from={middle}")
     log = (train(recipe, tmp_path / "other", *moved) / "log.txt").read_text()
@@ -371,7 +374,7 @@ def test_runs_of_one_process_may_differ_in_device_and_precision(run: Path, tmp_p
 
 def test_auto_is_bf16_only_on_a_gpu_that_computes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for supported, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda value=supported: value)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda value=supported, **_: value)
         assert choose_precision("auto", "cuda") == expected
         assert choose_precision("auto", "cpu") == choose_precision("auto", "mps") == "fp32"
         assert choose_precision("tf32", "cuda") == "tf32"

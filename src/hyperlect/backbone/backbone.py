@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
-from ..hardware import Arithmetic, Precision, arithmetic, fast_precision
+from ..hardware import Arithmetic, arithmetic, fast_precision
 from ..run_folder import read_json, write_json
 from .families import Family, OfThread, family_of
 
@@ -68,7 +69,10 @@ class _Reached(Exception):
 
 
 OF_ALL_ROWS = ("relative_pos", "rel_embeddings")
-"""Arguments of layers that have no dimension of rows (DeBERTa)."""
+"""Arguments of layers without a batch dimension (DeBERTa)."""
+
+_PREPARING = threading.RLock()
+"""Held while an encoder is changed for bf16, or restored."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class Backbone(nn.Module):
         self.layers: int = config.num_hidden_layers
         self.vocabulary: int = config.vocab_size
         self._recomputed = False
+        self._rounded = 0
+        self._restore = contextlib.ExitStack()
         self._compiled: Callable[..., Any] | None = None
         self._copies: dict[str, tuple[Any, Tensor]] = {}
         # They stay: torch calls hooks while other threads run, and none may come or go meanwhile.
@@ -210,30 +216,58 @@ class Backbone(nn.Module):
         write_json(path, config, indent=2)
 
     @contextlib.contextmanager
-    def arithmetic(self, precision: Precision) -> Iterator[None]:
+    def arithmetic(self, precision: Arithmetic) -> Iterator[None]:
         """Compute in one precision inside the block.
 
         Backward passes must be inside too, with autocast switched off: it would round gradients of
-        what was computed in fp32.
+        what was computed in fp32. Blocks in bf16 may overlap in several threads, but not with a
+        block in another precision.
 
         In bf16, the frozen matrices of the encoder are replaced by copies in bf16 for the time of
         the block. Autocast would cast them again at every use, which was measured to take a sixth
         of a training step on a CPU. Every product is the same to the last bit. The copies are kept
-        and take half the encoder's memory once more.
+        and take half the encoder's memory once more. On a CPU attention is then computed as plain
+        matrix products: torch's fused kernel was measured to take up to three times as long in
+        bf16, and its backward pass seven times as long as in fp32.
+
+        Args:
+            precision: see `hardware.arithmetic`; "auto" is bf16 where the hardware is fast in it,
+                else fp32.
         """
-        with arithmetic(self.word_embeddings.device.type, precision), contextlib.ExitStack() as end:
-            if precision == "bf16":
-                for name, parameter in self._frozen_matrices():
-                    end.callback(setattr, parameter, "data", parameter.data)
-                    parameter.data = self._copy(name, parameter, torch.bfloat16)
+        device = self.word_embeddings.device.type
+        precision = fast_precision(device) if precision == "auto" else precision
+        rounded = self._in_bf16(device) if precision == "bf16" else contextlib.nullcontext()
+        with arithmetic(device, precision), rounded:
             yield
+
+    @contextlib.contextmanager
+    def _in_bf16(self, device: str) -> Iterator[None]:
+        """Prepare the encoder for bf16; the last of overlapping blocks restores it."""
+        with _PREPARING:
+            self._rounded += 1
+            if self._rounded == 1:
+                for name, parameter in self._frozen_matrices():
+                    self._restore.callback(setattr, parameter, "data", parameter.data)
+                    parameter.data = self._copy(name, parameter, torch.bfloat16)
+                attention = self.encoder.config._attn_implementation
+                if device == "cpu" and attention != "eager":
+                    self._restore.callback(self.encoder.set_attn_implementation, attention)
+                    self.encoder.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            with _PREPARING:
+                self._rounded -= 1
+                if not self._rounded:
+                    self._restore.close()
 
     def _copy(self, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a copy in another precision, the same one until the tensor changes."""
         version = None if tensor.is_inference() else tensor._version
         stamp = (dtype, tensor.data_ptr(), version)
         if self._copies.get(name, (None,))[0] != stamp:
-            self._copies[name] = stamp, tensor.detach().to(dtype)
+            with torch.inference_mode(False):  # in evaluation too: training reads it after that
+                self._copies[name] = stamp, tensor.detach().to(dtype)
         return self._copies[name][1]
 
     def _frozen_matrices(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -274,32 +308,6 @@ class Backbone(nn.Module):
                 return output
 
         self._compiled = run
-
-    def attend_plainly(self) -> None:
-        """Compute attention as plain matrix products, not with torch's fused kernel.
-
-        Use it with bf16 on CPUs: there the fused kernel was measured to take up to three times as
-        long, and its backward pass seven times as long as in fp32, which undoes the savings of
-        bf16. The results differ by rounding only.
-        """
-        self.encoder.set_attn_implementation("eager")
-
-    @contextlib.contextmanager
-    def fast_arithmetic(self, precision: Arithmetic = "auto") -> Iterator[None]:
-        """Compute in one precision inside the block, with the attention that is fastest in it.
-
-        Args:
-            precision: see `arithmetic`; "auto" is bf16 where the hardware is fast in it, else fp32.
-        """
-        device, before = self.word_embeddings.device.type, self.encoder.config._attn_implementation
-        precision = fast_precision(device) if precision == "auto" else precision
-        if device == "cpu" and precision == "bf16":
-            self.attend_plainly()
-        try:
-            with self.arithmetic(precision):
-                yield
-        finally:
-            self.encoder.set_attn_implementation(before)
 
     def checkpoint_activations(self, contexts: Callable[[], Any]) -> None:
         """In training keep only the input of each layer, and compute the rest a second time.

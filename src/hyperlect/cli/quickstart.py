@@ -86,7 +86,7 @@ def free(wanted: Path) -> Path:
 
 def overrides(steps: int | None) -> list[str]:
     """Return what --steps changes of the recipe."""
-    return [] if steps is None else [f"training.steps={steps}", f"training.warmup={steps // 10}"]
+    return [] if steps is None else [f"training.steps={steps}"]
 
 
 def _title(console: Console, title: str, remark: str) -> None:

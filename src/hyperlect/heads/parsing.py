@@ -281,8 +281,8 @@ def best_tree(scores: NDArray[np.float64]) -> list[int]:
     The algorithm is that of Chu and Liu (1965) and Edmonds (1967), in the form of Tarjan (1977),
     which takes time quadratic in the number of words. A large amount is taken off the score of
     every word as the root, the same for all: then a tree with two roots never beats one with a
-    single root, and those keep their order. It is tried only if the best heads of all words are no
-    such tree, nor the best tree with any number of roots.
+    single root, and those keep their order. It is needed only if the best heads of all words are no
+    such tree.
 
     `networkx` has it too and is the twin in the tests, but takes half a minute for 200 words.
     `ufal.chu_liu_edmonds` is under the GPL, `rustworkx` has undirected trees only, `torch-struct`
@@ -302,9 +302,7 @@ def best_tree(scores: NDArray[np.float64]) -> list[int]:
     table[1:] = scores
     np.fill_diagonal(table, -np.inf)
     heads: list[int] = table[1:].argmax(axis=1).tolist()
-    if not _leads_to_root(heads):
-        heads = _Contraction(table.copy()).heads()[1:]
-    if heads.count(0) > 1:
+    if not _leads_to_root(heads) or heads.count(0) > 1:
         finite = table[np.isfinite(table)]
         table[1:, 0] -= 1 + words * (np.ptp(finite) if len(finite) else 0)
         heads = _Contraction(table).heads()[1:]

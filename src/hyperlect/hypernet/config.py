@@ -222,9 +222,7 @@ class HypernetConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HypernetConfig:
         """Read the output of `to_dict`, of earlier versions too."""
-        # Before any release, cells could have offsets; no model that is kept has them.
-        current = {name: value for name, value in data.items() if name != "cell_offsets" or value}
-        return cls(**{RENAMED.get(name, name): value for name, value in current.items()})
+        return cls(**{RENAMED.get(name, name): value for name, value in data.items()})
 
 
 _FIELD_TYPES = get_type_hints(HypernetConfig)

@@ -78,9 +78,14 @@ class LanguageBase(nn.Module):
         """
         if self.mlp is not None:
             return self.mlp(features)  # type: ignore[no-any-return]
-        similarity = F.normalize(features, dim=-1) @ F.normalize(self.features, dim=-1).T
-        rows = torch.arange(len(table), device=indices.device)
-        excluded = (rows == indices[:, None]) | (self.anchors == 0)
+        # Another thread may add rows for a moment, to one tensor after the other.
+        of_rows: Tensor = self.features
+        anchors: Tensor = self.anchors
+        count = min(map(len, (table, of_rows, anchors)))
+        table, of_rows, anchors = table[:count], of_rows[:count], anchors[:count]
+        similarity = F.normalize(features, dim=-1) @ F.normalize(of_rows, dim=-1).T
+        rows = torch.arange(count, device=indices.device)
+        excluded = (rows == indices[:, None]) | (anchors == 0)
         scores = (similarity / self.temperature).masked_fill(excluded, -torch.inf)
         # A language without any neighbour has zero, and not a softmax over nothing.
         weights: Tensor = torch.nan_to_num(scores.softmax(dim=-1))

@@ -116,13 +116,10 @@ def text_vector(backbone: Backbone, rows: Sequence[Row], layer: int = 2) -> Tens
     return (total / count if count else total * math.nan).float()
 
 
-def spread(texts: Sequence[Sequence[Row]], count: int) -> list[Row]:
-    """Take rows from several data sets of one language, evenly spaced in each."""
+def evenly_from(texts: Sequence[Sequence[Row]], count: int) -> list[Row]:
+    """Take at most `count` rows from several data sets of one language, evenly spaced in each."""
     share = math.ceil(count / max(len(texts), 1))
-    rows: list[Row] = []
-    for text in texts:
-        rows += [text[index] for index in evenly(len(text), share)]
-    return rows
+    return [text[index] for text in texts for index in evenly(len(text), share)][:count]
 
 
 class LanguageFeatures(nn.Module):
@@ -178,7 +175,7 @@ class LanguageFeatures(nn.Module):
             parts.append(table.vector(language) if known else torch.full((size,), math.nan))
             sources += [TYPOLOGY] if known else []
         if self.source.text is not None:
-            vector = text_vector(backbone, spread(texts, self.source.text), self.source.layer)
+            vector = text_vector(backbone, evenly_from(texts, self.source.text), self.source.layer)
             parts.append(vector)
             sources += [] if vector.isnan().any() else [TEXT]
         return torch.cat(parts), " and ".join(sources)

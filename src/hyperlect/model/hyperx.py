@@ -43,8 +43,8 @@ Index = tuple[int, int]
 
 CACHE_BYTES = 2**28
 GENERATED_TOGETHER = 4
-"""For how many cells weights are generated at a time to be kept. The memory of few is used again,
-while that of many is new pages each time, whose first touch costs more than the arithmetic."""
+"""How many cells' weights are generated at a time for the cache. Small groups use the same memory
+again; large ones touch new pages, which costs more than the arithmetic."""
 
 
 Changes = Mapping[Index, Mapping[str, Tensor]]
@@ -158,10 +158,12 @@ class WeightCache:
         """
         with self._lock:
             missing = [cell for cell in cells if cell not in self._weights]
-            # Before the first weights nobody knows how many cells fit.
+            is_first = self._most is None  # nobody knows yet how many cells fit
             room = len(missing) if self._most is None else self._most - len(self._weights)
             kept = [cell for n, cell in enumerate(missing) if n < room or cell in self._refused]
             for start in range(0, len(kept), GENERATED_TOGETHER):
+                if start and is_first and len(self._weights) >= (self._most or 0):
+                    break
                 some = kept[start : start + GENERATED_TOGETHER]
                 generated = generate(self.adapters, some, self.changes)
                 self._most = self.limit // generated[0].nbytes
@@ -186,10 +188,11 @@ class WeightCache:
                 del self._weights[cell]
 
 
+FEATURES = ("adapters.source.base.features", "adapters.source.base.anchors")
+"""The parameters with a row for each language that hold what is known of it; never trained."""
 LANGUAGE_ROWS = (
     "adapters.source.embeddings.language",
-    "adapters.source.base.features",
-    "adapters.source.base.anchors",
+    *FEATURES,
     "adapters.languages.weights.",
     "latents.means.language",
     "latents.log_variances.language",
@@ -524,6 +527,11 @@ class HyperX(Configured, nn.Module):
                 return
         yield
 
+    def forget_weights(self, language: int) -> None:
+        """Drop cached weights of a language by its row, whose vector changes inside the cache."""
+        if self._cache is not None:
+            self._cache.forget([language])
+
     def source_projection(self) -> list[nn.Parameter]:
         """Return the parameters that make source embeddings from vectors; none without them."""
         source = self.adapters.source if isinstance(self.adapters, Hypernet) else None
@@ -583,18 +591,19 @@ class HyperX(Configured, nn.Module):
         Yields:
             The offset of each task's cell, (layers, p), to be trained.
         """
-        for task in tasks:
-            (size, *_), *_ = (tensor.shape for tensor in self.change_cell(task, language).values())
-            offset = torch.zeros(size, self.config.hypernet.source_size, device=self.device)
-            cell = Cell(task, self.config.language_code(language))
-            self._offsets[cell] = nn.Parameter(offset)
         try:
+            for task in tasks:
+                change = self.change_cell(task, language)
+                layers = len(next(iter(change.values())))
+                offset = torch.zeros(layers, self.config.hypernet.source_size, device=self.device)
+                cell = Cell(task, self.config.language_code(language))
+                self._offsets[cell] = nn.Parameter(offset)
             yield list(self._offsets.values())
             with torch.no_grad():
                 for cell in self._offsets:
-                    change = self.cell_changes[self.config.index(cell)]
+                    shifted = self.cell_changes[self.config.index(cell)]
                     for name, tensor in self.change_cell(*cell).items():
-                        tensor.copy_(change[name])
+                        tensor.copy_(shifted[name])
         finally:
             self._offsets.clear()
 
@@ -821,7 +830,7 @@ class HyperX(Configured, nn.Module):
                 (`Backbone.arithmetic`), or fp32.
             options: as there.
         """
-        with self.backbone.fast_arithmetic(precision) if precision else nullcontext():
+        with self.backbone.arithmetic(precision) if precision else nullcontext():
             return predict(self, inputs, task, language, **options)
 
     def checkpoint_activations(self) -> None:
@@ -959,11 +968,12 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
     }
     targets: tuple[str, ...] = config.hypernet.lora_targets if lora else ()
     widths = {n: (sizes[f"{n}_a"][-1] // rank, sizes[f"{n}_b"][-1] // rank) for n in targets}
-    first = next(iter(sizes.values()))
+    by_layer = "layer" not in config.hypernet.sources
+    of_layers = next(iter(sizes.values())) if by_layer else tensors["source.embeddings.layer"].shape
     hypernet = Hypernet(
         config.hypernet,
         hidden=0 if lora else sizes["up_bias"][-1],
-        layers=len(tensors.get("source.embeddings.layer", first)),
+        layers=of_layers[0],
         tasks=len(config.adapted_tasks),
         languages=len(config.languages),
         widths=widths,

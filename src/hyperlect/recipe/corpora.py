@@ -22,6 +22,7 @@ from ..errors import DataError, Problems, UnreachableError, counted, listed
 from ..grid import Cell
 from ..run_folder import MOVED
 from ..tasks import Task, TaskType
+from .load import earlier_recipes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -113,7 +114,8 @@ class Corpora:
                 rows = encode(dataset, task, tokenizer, max_length, fingerprint=digest)
                 encoded[split, cell] = rows
                 if not len(rows):
-                    problems.add(f"{cell} {split}: the tokenizer knows nothing of this text")
+                    left = "nothing is left after encoding: no known sub-word, or no label"
+                    problems.add(f"{cell} {split}: {left}")
         problems.raise_if_any(DataError, "The data cannot be used as it stands:")
         return encoded
 
@@ -152,15 +154,9 @@ def read_corpora(
     hint = f"{MOVED}\n" if missing else ""
     problems.raise_if_any(DataError, f"{hint}The data cannot be read:")
     train = {f"{cell} train": data for (split, cell), data in examples.items() if split == "train"}
-    unchecked = []
-    for number, run in enumerate(earlier):
-        for cell, sources in run.cells("train").items():
-            try:
-                train[f"{number} {cell}"] = _read(run, "train", cell, sources)
-            except (DataError, UnreachableError):
-                unchecked.append(f"{cell} of {run.name}")
+    of_earlier, unchecked = _training_data(earlier)
     evaluation = {f"{c} {split}": data for (split, c), data in examples.items() if split != "train"}
-    shared = overlaps(train, evaluation)
+    shared = overlaps(train | of_earlier, evaluation)
     for overlap in shared:
         if overlap.refused:
             problems.add(str(overlap))
@@ -168,6 +164,18 @@ def read_corpora(
         DataError, "Evaluation data is among the training data. Take it out of one of them:"
     )
     return Corpora(_tasks(recipe, examples, tasks or {}), examples, shared, unchecked)
+
+
+def _training_data(runs: Sequence[Recipe]) -> tuple[dict[str, Dataset], list[str]]:
+    """Read what runs were trained on, by names of their own; and list what cannot be read."""
+    data, unread = {}, []
+    for number, run in enumerate(runs):
+        for cell, sources in run.cells("train").items():
+            try:
+                data[f"{number} {cell}"] = _read(run, "train", cell, sources)
+            except (DataError, UnreachableError):
+                unread.append(f"{cell} of {run.name}")
+    return data, unread
 
 
 def _read(recipe: Recipe, split: Split, cell: Cell, sources: Sequence[Source]) -> Dataset:
@@ -259,14 +267,21 @@ def compare_files(
         tasks, cells: as for `read_corpora`.
 
     Returns:
-        What they share; and why they were not compared, if the data cannot be read.
+        What they share; and why not all was compared, if some data cannot be read. Of training
+        data, that of the runs counts too that the recipe starts from.
     """
     try:
         examples = read_corpora(recipe, [split], tasks, cells).examples
     except (DataError, UnreachableError) as error:
         return [], str(error)
     data = {f"{cell} {split}": dataset for (_, cell), dataset in examples.items()}
-    return overlaps(data, files) if split == "train" else overlaps(files, data), ""
+    if split != "train":
+        return overlaps(files, data), ""
+    earlier, source = earlier_recipes(recipe)
+    of_earlier, unread = _training_data(earlier)
+    unread += [f"everything that {source} was trained on"] if source else []
+    reason = f"Not read: {listed(unread, shown=3)}." if unread else ""
+    return overlaps(data | of_earlier, files), reason
 
 
 def _digests(dataset: Dataset) -> Iterator[tuple[str, set[bytes]]]:
@@ -322,4 +337,4 @@ def _remarks_on(examples: Dataset, reads_words: bool) -> Iterator[str]:
     labels = arrow_column(examples, "labels" if reads_words else "label")
     for label in pc.unique(pc.list_flatten(labels) if reads_words else labels).to_pylist():
         if label and not label.isprintable():
-            yield f"the label {label!r} holds characters that cannot be seen."
+            yield f"the label {label!r} contains invisible characters."

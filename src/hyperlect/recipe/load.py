@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..data.typology import URIEL
 from ..errors import nearest, unknown
 from ..grid import Cell
 from ..languages import resolve
-from ..run_folder import MOVED, RESULTS, VERSIONS, expanded, is_hub_id, relative
+from ..run_folder import MOVED, RECIPE, RESULTS, VERSIONS, expanded, is_hub_id, relative
 from ..tasks import OUTSIDE, TaskType
 from .document import Document, Loc, fill_in
 from .recipe import FORMAT_VERSION, PLACES, RECOMMENDED, Recipe
@@ -72,7 +72,7 @@ def load_recipe(
             override = f"{key}={json.dumps(str(Path(value).absolute()))}"
         document.override(override)
     if document.data.get("format_version") == FORMAT_VERSION:
-        document.fill(RECOMMENDED)
+        document.fill(_recommended(document.data))
     left_out = _leave_out(document)
     document.expand(os.environ, later=PLACES, strict=check_files)
     recipe = document.validate(Recipe, _STAND_INS)
@@ -87,6 +87,30 @@ def load_recipe(
     document.raise_if_any(MOVED if moved else "")
     blocks = tuple(block for block in recipe.data if block.task != EMPTY_BLOCK["task"])
     return recipe.model_copy(update={"data": blocks})
+
+
+def earlier_recipes(recipe: Recipe) -> tuple[list[Recipe], str | None]:
+    """Return the recipes of the runs that a recipe starts from, one behind the other.
+
+    Returns:
+        They, and the model without a recipe that the last of them starts from; None for none.
+    """
+    earlier: list[Recipe] = []
+    source = recipe.start_from
+    while source and (path := Path(source) / RECIPE).is_file():
+        earlier.append(load_recipe(path, check_files=False))
+        source = earlier[-1].start_from
+    return earlier, source
+
+
+def _recommended(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the defaults of version 2; the warm-up is at most a tenth of the steps."""
+    training = data.get("training")
+    steps = training.get("steps") if isinstance(training, dict) else None
+    if not isinstance(steps, int):
+        return RECOMMENDED
+    warmup = min(RECOMMENDED["training"]["warmup"], max(steps, 0) // 10)
+    return RECOMMENDED | {"training": RECOMMENDED["training"] | {"warmup": warmup}}
 
 
 def _leave_out(document: Document) -> frozenset[str]:
@@ -206,7 +230,7 @@ def _task(loc: Loc, task: TaskSection) -> Iterator[Fault]:
     name, labels = str(loc[-1]), task.labels
     if not name.replace("-", "").replace("_", "").isalnum():
         yield loc, "a task's name must be made of letters, digits, - and _"
-    elif hasattr(nn.ModuleDict, name):  # where the heads are kept under their tasks' names
+    elif hasattr(nn.ModuleDict(), name):  # where the heads are kept under their tasks' names
         yield loc, "PyTorch keeps this name for itself; choose another"
     if task.scheme != "iob2" and task.type is not TaskType.SPANS:
         yield (*loc, "scheme"), f"goes with type spans, not {task.type}; remove it"
@@ -394,6 +418,8 @@ def _training(recipe: Recipe, cells_are_sound: bool) -> Iterator[Fault]:
     if training.warmup >= training.steps:
         what = f"must be less than training.steps ({training.steps}), not {training.warmup}"
         yield ("training", "warmup"), what
+    if training.shard and recipe.has_base:
+        yield ("training", "shard"), "does not go with hypernet.language_base"
     if training.patience is not None and training.evaluate_every is None:
         yield ("training", "patience"), "counts evaluations; set training.evaluate_every as well"
     if not cells_are_sound:

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from ..data.readers import SPLITS, Source, Split
 from ..data.typology import URIEL
-from ..errors import counted, listed, unknown
+from ..errors import HyperlectError, counted, listed, unknown
 from ..grid import Cell, Grid, Kind
 from ..hypernet.config import HypernetConfig
 from ..languages import resolve
@@ -157,6 +157,24 @@ class Recipe(schema.Section):
                         loc = ("data", index, "cells", language, split, number)
                         yield loc, split, cell, self._source(block, language, split, name)
 
+    def like_file(self, task: str, path: Path) -> tuple[schema.DataBlock, Source]:
+        """Return the block in whose format another file of a task is, and the file as its source.
+
+        Where the task's data has several formats, it is that of files with the same ending.
+
+        Raises:
+            HyperlectError: the recipe reads no files for the task.
+        """
+        of_task = (f for f in self.files() if f[2].task == task and f[3].format != "hub")
+        files = [(self.data[int(loc[1])], source) for loc, _, _, source in of_task]
+        if not files:
+            raise HyperlectError(
+                f"The recipe reads no files for the task {task}, so the format of {path} is not "
+                "known. Add the file to the run's recipe.yaml."
+            )
+        block, source = min(files, key=lambda pair: Path(pair[1].location).suffix != path.suffix)
+        return block, replace(source, location=str(path), limit=None)
+
     def _source(self, block: schema.DataBlock, language: str, split: Split, name: str) -> Source:
         hub, task = block.format == "hub", self.tasks.get(block.task)
         trees = task is not None and task.type is TaskType.PARSING and block.format == "conllu"
@@ -281,8 +299,13 @@ class Recipe(schema.Section):
         if longest and self.max_length > longest:
             takes = counted(longest, "sub-word")
             notes.append(f"max_length: the encoder takes {takes}, so longer inputs are split.")
-        method, top = METHODS[self.method], self.hypernet.top_layers
-        unread = HypernetConfig(top_layers=top if method.trains_encoder else None)
+        method, version = METHODS[self.method], self.format_version
+        unread = HypernetConfig(**(RECOMMENDED["hypernet"] if version == FORMAT_VERSION else {}))
+        if method.trains_encoder:
+            unread = replace(unread, top_layers=self.hypernet.top_layers)
+            if version == FORMAT_VERSION and "backbone" not in self.training.learning_rates:
+                rate = f"training.learning_rates: {self.method} trains the encoder at the rate of"
+                notes.append(f"{rate} adapters. Give backbone a rate of its own, such as 1e-4.")
         if method.adapters is None and self.hypernet != unread:
             which = f"these settings{' except top_layers' if method.trains_encoder else ''}"
             notes.append(f"hypernet: {self.method} has no adapters, so {which} do nothing.")

@@ -250,17 +250,18 @@ class TrainingSection(Section):
     learning_rate: Rate = 1e-4
     """The peak learning rate of AdamW."""
     learning_rates: dict[Part, Rate] = {}
-    """Peak rates of parts that have one of their own: source (all that makes the source embedding),
-    languages (of that the language vectors), base (of that what makes them from features),
-    generator, adapters (those that are trained directly: of a method that has no others, or of
-    hypernet.task_base), heads, latents (of the heads of factorised what turns tasks and languages
-    into them), backbone."""
+    """Peak rates for single parts: source (everything that makes the source embedding), languages
+    (the language vectors in it), base (the map from features to language vectors), generator,
+    adapters (those that are trained directly: all of a method without a generator, and those of
+    hypernet.task_base), heads, latents (with factorised: the network that generates the heads),
+    backbone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     weight_decays: dict[Part, Annotated[float, Field(ge=0)]] = {}
     """Weight decays of parts that have one of their own, as in learning_rates."""
     warmup: Whole = 0
-    """Steps over which the learning rate rises from zero."""
+    """Steps over which the learning rate rises from zero. The default of version 2 is at most
+    a tenth of the steps."""
     decay: Literal["linear", "constant"] = "linear"
     """What the learning rate does after that: fall to zero at the last step, or stay."""
     clip: Rate | None = 1.0

@@ -22,6 +22,7 @@ from ..model.features import FeatureSource
 from ..model.warm_start import Start, warm_start
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import Corpora, read_corpora
+from ..recipe.load import earlier_recipes
 from ..run_folder import (
     EMBEDDINGS,
     METRICS,
@@ -167,8 +168,6 @@ def _prepare(
     precision = choose_precision(recipe.training.precision, accelerator.device.type)
     start, corpora = read_start(recipe)
     backbone = load_backbone(recipe.backbone, recipe.revision)
-    if accelerator.device.type == "cpu" and precision == "bf16":
-        backbone.attend_plainly()
     seed_everything(recipe.training.seed, "initial weights")
     model = HyperX(backbone, model_config(recipe, corpora, start))
     notes: list[str] = []
@@ -335,11 +334,7 @@ def read_start(recipe: Recipe) -> tuple[Start | None, Corpora]:
         and section.type is task.type
         and section.labels is None
     }
-    earlier: list[Recipe] = []
-    source: str | None = recipe.start_from
-    while source and (path := Path(source) / RECIPE).is_file():
-        earlier.append(load_recipe(path, check_files=False))
-        source = earlier[-1].start_from
+    earlier, source = earlier_recipes(recipe)
     corpora = read_corpora(recipe, tasks=known, earlier=earlier)
     if source is not None:  # a model without a recipe, perhaps from a hub
         corpora.unchecked.append(f"everything that {source} was trained on")
@@ -379,7 +374,7 @@ def model_config(recipe: Recipe, corpora: Corpora, start: Start | None = None) -
     extended = start.extended(config)
     if not recipe.selection_cells(extended.grid) and any(recipe.cells("dev")):
         raise RunError(
-            f'training.select_by: no cell of kind "{recipe.training.select_by}" has dev files to '
-            f"select by, if everything that {recipe.start_from} was trained on counts."
+            f"training.select_by: counting the cells that {recipe.start_from} was trained on, no "
+            f'cell of kind "{recipe.training.select_by}" has dev files.'
         )
     return extended

@@ -343,7 +343,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def warnings(self) -> list[str]:
-        """Say what the training did not do that it should have: for its end, in all processes."""
+        """Return warnings about the finished training. Call it in all processes."""
         lines = []
         if self.state.examples is not None:
             idle = [name for name in map(str, self.rows) if name not in self.state.examples]
