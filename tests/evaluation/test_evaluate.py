@@ -194,6 +194,22 @@ def test_perplexity_equals_a_plain_computation(model: HyperX) -> None:
     assert result.metric == "perplexity"
 
 
+def test_masks_do_not_depend_on_how_rows_are_put_into_batches(model: HyperX) -> None:
+    texts = ["the cat sees a dog", "Oslo", "the old river and the cat see a dog", "not Anna"] * 5
+    encoded = list(rows(model, "mlm", corpus([{"text": text} for text in texts])))
+    seen = []
+    for tokens in (8, 40, 4096):
+        generator = torch.Generator().manual_seed(MASK_SEED)
+        cells = [Cell("mlm", "fao")] * len(encoded)
+        ids = {}
+        for batch, _ in forward_rows(model, encoded, cells, tokens, generator):
+            for row, index in enumerate(batch.indices):
+                ids[index] = batch.input_ids[row][batch.attention_mask[row] > 0].tolist()
+        seen.append([ids[index] for index in range(len(encoded))])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0] != [row["input_ids"] for row in encoded]
+
+
 def test_equal_guesses_have_the_perplexity_of_the_vocabulary(model: HyperX) -> None:
     data = corpus([{"text": "the cat sees a dog"}] * 3)
     size = model.backbone.vocabulary
@@ -580,6 +596,14 @@ def test_other_files_are_looked_for_among_the_training_data(
         evaluate_run(run, files={Cell("pos", "dan"): file})
     recipe = load_recipe(run / "recipe.yaml", [f"folder={tmp_path}"], check_files=False)
     with pytest.warns(UserWarning, match="not checked"):
+        evaluate_run(run, files={Cell("pos", "dan"): file}, recipe=recipe)
+
+
+def test_a_file_without_a_label_is_named(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other.txt"
+    file.write_text("the\t_\ncat\t_\n")
+    recipe = load_recipe(run / "recipe.yaml", ["tasks.pos.unlabelled=ignore"], check_files=False)
+    with pytest.raises(DataError, match=r"other\.txt"):
         evaluate_run(run, files={Cell("pos", "dan"): file}, recipe=recipe)
 
 

@@ -138,6 +138,20 @@ def test_a_withheld_vector_is_what_stands_for_an_untrained_language(dropout: flo
         assert torch.equal(table, before[name])
 
 
+def test_a_vector_is_withheld_from_cached_weights_and_from_frozen_models_too() -> None:
+    model = tiny_model(hypernet={"language_dropout": 0.1}).requires_grad_(False)
+    with model.cached_weights():
+
+        def predicted() -> tuple[float, ...]:
+            (prediction,) = model.predict(["a b c"], "pos", "isl")
+            return prediction.confidences
+
+        before = predicted()
+        with withheld(model, "isl"):
+            changed = predicted()
+        assert predicted() == before != changed
+
+
 @pytest.mark.parametrize("base", ["features", "neighbours"])
 def test_with_a_base_a_withheld_vector_is_what_the_features_say(tmp_path: Path, base: str) -> None:
     """That is what dropout of languages leaves in training."""

@@ -78,7 +78,7 @@ def test_a_cell_that_nobody_can_have_hinders_nobody(tmp_path: Path) -> None:
         for seed in (1, 2):
             add(folder, "mixed", method, seed, {FAO: right, ("pos", "dan"): None})
     hyperx, adapters = rows(folder).values()
-    assert (hyperx.method, hyperx.cells, hyperx.not_applicable) == ("hyperx", 1, 1)
+    assert (hyperx.method, hyperx.cells, hyperx.not_applicable) == ("hyperx", 1, 0)
     assert (hyperx.best, adapters.best) == (True, False)
 
 

@@ -36,7 +36,7 @@ def labelled(model: HyperX, label: int) -> dict[str, Any]:
         "pos": [
             {
                 **row,
-                "labels": [i % 3 if label is None else label for i in range(len(row["positions"]))],
+                "labels": [label] * len(row["positions"]),
             }
             for row in rows
         ]
@@ -117,6 +117,15 @@ def test_one_labelled_sentence_is_too_few_to_hold_any_out() -> None:
     result = adapt(model, "deu", {"pos": rows["pos"][:1]}, {}, FAST)
     assert result.steps == 0
     assert adapt(model, "deu", {"pos": rows["pos"][:2]}, {}, FAST).sentences == {"pos": 2}
+
+
+def test_one_labelled_sentence_of_each_task_is_too_few() -> None:
+    model = with_language()
+    row = labelled(model, 1)["pos"][0]
+    rows = {"pos": [row], "ner": [row]}
+    assert adapt(model, "deu", rows, {}, FAST).steps == 0
+    rows["pos"] = labelled(model, 1)["pos"][:3]
+    assert adapt(model, "deu", rows, {}, replace(FAST, folds=1)).sentences == {"pos": 3, "ner": 1}
 
 
 def test_raw_sentences_make_predictions_more_certain() -> None:

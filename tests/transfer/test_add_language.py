@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from hyperlect.errors import DataError, HyperlectError, RunError, UnknownNameError
 from hyperlect.evaluation import evaluate_run
@@ -113,6 +117,65 @@ def test_everything_is_trained_with_the_old_data(trained: Path, tmp_path: Path) 
     assert set(model.tasks) == {"pos", "ner", "mlm"}
 
 
+def test_settings_are_kept_and_weights_are_shares(trained: Path, tmp_path: Path) -> None:
+    settings = replace(FAST, trained="vector")
+    labels = {"pos": trained / "pos.deu.train"}
+    like = {"eng": 1.0, "isl": 3.0}
+    add_language(
+        trained / "run", "deu", tmp_path / "new", labels=labels, like=like, settings=settings
+    )
+    (record,) = json.loads((tmp_path / "new" / "added.json").read_text())["languages"]
+    assert record["settings"]["trained"] == "vector"
+    assert record["like"] == {"eng": 0.25, "isl": 0.75}
+    assert HyperX.from_pretrained(tmp_path / "new").config.changed == ()
+
+
+def test_labels_are_recorded_in_the_format_that_they_were_read_in(
+    trained: Path, tmp_path: Path
+) -> None:
+    run = trained / "two-formats"
+    shutil.copytree(trained / "run", run)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    (block, *_) = (block for block in recipe["data"] if block["task"] == "pos")
+    other = block | {"format": "conllu", "cells": {"fra": {"train": ["none.conllu"]}}}
+    other["fields"] = {"label": "upos"}
+    recipe["data"].insert(0, other)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    labels = {"pos": trained / "pos.deu.train"}
+    add_language(run, "deu", tmp_path / "new", labels=labels, settings=FAST)
+    added = load_recipe(tmp_path / "new" / "recipe.yaml", check_files=False)
+    assert {s.format for s in added.cells("train")[Cell("pos", "deu")]} == {block["format"]}
+
+
+def test_a_saved_model_without_a_recipe_can_have_a_language_added(
+    trained: Path, tmp_path: Path
+) -> None:
+    HyperX.from_pretrained(trained / "run").save_pretrained(tmp_path / "saved")
+    add_language(tmp_path / "saved", "deu", tmp_path / "new", like={"eng": 1.0})
+    assert "deu" in HyperX.from_pretrained(tmp_path / "new").languages
+
+
+def test_what_cannot_be_saved_leaves_an_empty_folder_empty(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    # The function has the name of its module.
+    monkeypatch.setattr(sys.modules[add_language.__module__], "save_model", fail)
+    (tmp_path / "new").mkdir()
+    with pytest.raises(OSError, match="space"):
+        add_language(trained / "run", "deu", tmp_path / "new", like={"eng": 1.0})
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_lines_without_a_word_are_passed_over(trained: Path, tmp_path: Path) -> None:
+    text = tmp_path / "raw.txt"
+    text.write_text((trained / "raw.txt").read_text() + "\u200b\n")
+    added = add_language(trained / "run", "deu", tmp_path / "new", text=text, settings=FAST)
+    assert added.adaptation is not None
+
+
 def test_bad_input_leaves_nothing_behind(trained: Path, tmp_path: Path) -> None:
     empty, twice = tmp_path / "empty.txt", tmp_path / "twice.txt"
     empty.write_text("\n\n")
@@ -129,6 +192,7 @@ def test_bad_input_leaves_nothing_behind(trained: Path, tmp_path: Path) -> None:
         (DataError, str(tmp_path / "none"), {"labels": {"pos": tmp_path / "none"}}),
         (DataError, str(empty), {"text": empty}),
         (DataError, str(twice), {"text": twice}),
+        (HyperlectError, "auto", {"like": "isl"}),
         (HyperlectError, "mlm", {"trained": "all", "like": {"eng": 1.0}}),
     ]
     for error, named, arguments in cases:

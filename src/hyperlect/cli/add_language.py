@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..errors import HyperlectError
 from ..languages import name, resolve
 from ..run_folder import MODEL, read_json, require_run
 from ..tasks import task_type
@@ -45,10 +46,10 @@ def add_language(
 ) -> None:
     """Add a language to a run after training, in about a minute.
 
-    This makes a new run and leaves the old one as it is. The language is fitted to
-    raw sentences, to a few labelled ones, or to both. With neither, its vector
-    comes from typology. Some labelled sentences are held out: where they show no
-    clear gain, the vector stays what it was.
+    This makes a new run and leaves the old one as it is. The adapters of the
+    language are fitted to raw sentences, to a few labelled ones, or to both. With
+    neither, its vector comes from typology (the extra "typology"). Some labelled
+    sentences are held out: where they show no clear gain, nothing is changed.
 
     \b
     Examples:
@@ -70,7 +71,7 @@ def add_language(
             projection that all languages share. all: everything, with the run's training data.
             Default: adapter.
         target: The run folder to make. Default: RUN-LANGUAGE; for a model of the hub in runs/.
-        steps: The most steps of fitting.
+        steps: The most steps of fitting. Default: 30, with raw sentences alone 18.
         seed: Decides the order of the sentences.
     """
     named, run = run, require_run(run, finished=True, recipe=False)
@@ -80,6 +81,8 @@ def add_language(
         from ..transfer import Settings
         from ..transfer import add_language as add
     settings = Settings(seed=seed)
+    if steps and train == "all":
+        raise HyperlectError("--steps is for sentences alone; --train all takes the recipe's.")
     if steps:
         settings = replace(settings, steps=steps, raw_steps=steps)
     beside = named if run == named else Path("runs") / named.name
@@ -111,7 +114,7 @@ def _describe(added: Added, tasks: list[str], text: Path | None) -> None:
         scores = "; ".join(f"{task} {score}" for task, score in added.expected.items())
         console.print(f"  expected without labels, before fitting: {scores}", markup=False)
     if fit := added.adaptation:
-        kept = "" if fit.steps else "The vector stays what it was: "
+        kept = "" if fit.steps else "Nothing was changed: "
         console.print(f"  {kept}{fit.reason} ({fit.seconds:.0f} seconds).", markup=False)
     for cell, (before, after) in added.dev.items():
         console.print(f"  {cell}, development data: {before:.1f} → {after:.1f}", markup=False)

@@ -99,10 +99,10 @@ def text_warning(
     other = max(likeness, key=lambda code: likeness[code])
     if likeness[other] < (NEARLY_ALL if itself is None else max(CLEARLY * itself, FAIRLY)):
         return None
-    fits = f"By its sub-words the text fits {name(other)} ({other}) to {likeness[other]:.0%}"
+    looks = f"By its sub-words the text looks like {name(other)} ({other}, {likeness[other]:.0%})"
     if itself is None:
-        return f"{fits}, as a text in that language does."
-    return f"{fits}, and {name(language)} ({language}) to {itself:.0%}."
+        return f"{looks}."
+    return f"{looks}, not like {name(language)} ({language}, {itself:.0%})."
 
 
 def _script_warning(text: str, language: str) -> str | None:

@@ -103,13 +103,17 @@ class Typology:
         Raises:
             UnknownNameError: it is no language, or the table lacks it; a similar code is suggested.
         """
+        row = self._known_row(code)
+        values = [table[row].astype(np.float32) for table in self.tables.values()]
+        return torch.from_numpy(np.concatenate(values))
+
+    def _known_row(self, code: str) -> int:
         row = self._row(code)
         if row is None:
             hint = nearest(code, self.codes)
             what = f'{self.source} has no features of the language "{resolve(code)}"'
             raise UnknownNameError(f"{what}.{hint} Name another one, or a CSV file that has it.")
-        values = [table[row].astype(np.float32) for table in self.tables.values()]
-        return torch.from_numpy(np.concatenate(values))
+        return row
 
     def __contains__(self, code: str) -> bool:
         return self._row(code) is not None
@@ -186,13 +190,11 @@ class Typology:
             UnknownNameError: one is no language, or the table lacks it.
         """
         others = list(others)
-        for name in (code, *others):
-            self.vector(name)  # raises
-        rows = [self._row(other) or 0 for other in others]
+        row, *rows = [self._known_row(name) for name in (code, *others)]
         total, counts = np.zeros(len(rows)), np.zeros(len(rows))
         for block, table in self.tables.items():
             mean, deviation = self._centres[block]
-            a = (table[self._row(code)] - mean) / deviation
+            a = (table[row] - mean) / deviation
             b = (table[rows] - mean) / deviation
             both = np.isfinite(a) & np.isfinite(b)
             a, b = np.where(both, a, 0.0), np.where(both, b, 0.0)
@@ -293,7 +295,7 @@ def _read_csv(path: Path) -> Typology:
             code = resolve(cells[0].strip())
         except UnknownNameError as error:
             problems.add(str(error), line)
-            code = ""
+            continue
         if code in lines:
             problems.add(f"{code} is on line {lines[code]} already", line)
         lines.setdefault(code, line)

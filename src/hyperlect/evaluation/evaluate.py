@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from ..data.corpus import read_corpus
+from ..data.encoding import encode
 from ..data.readers import SPLITS, Split
 from ..data.sampling import evenly
 from ..data.typology import URIEL, Typology
@@ -300,7 +300,7 @@ def _compare_with_training(recipe: Recipe, model: HyperX, files: Mapping[str, Da
             problems.add(str(overlap))
         else:
             warnings.warn(str(overlap), stacklevel=3)
-    problems.raise_if_any(DataError, "What is to be scored is among the training data:")
+    problems.raise_if_any(DataError, "The files to score are in the training data:")
 
 
 def find_strata(recipe: Recipe, grid: Grid, languages: Collection[str]) -> dict[str, Stratum]:
@@ -410,20 +410,12 @@ def encode_file(recipe: Recipe, cell: Cell, path: Path, model: HyperX) -> tuple[
         HyperlectError: the recipe reads no files for the task.
         DataError: the file cannot be read, or has labels that the task does not know.
     """
-    from ..data.encoding import encode
-
     task = recipe.as_marked(model.task(cell.task))
-    files = recipe.files()
-    sources = [s for _, _, of, s in files if of.task == cell.task and s.format != "hub"]
-    if not sources:
-        raise HyperlectError(
-            f"The recipe reads no files for the task {cell.task}, so the format of {path} is not "
-            "known. Add the file to the run's recipe.yaml."
-        )
-    alike = min(sources, key=lambda source: Path(source.location).suffix != path.suffix)
-    source = replace(alike, location=str(path), limit=None)
-    examples = read_corpus([source], task.type.reads_words)
-    return examples, encode(examples, task, model.tokenizer, model.max_length)
+    examples = read_corpus([recipe.like_file(cell.task, path)[1]], task.type.reads_words)
+    rows = encode(examples, task, model.tokenizer, model.max_length)
+    if not len(rows):
+        raise DataError(f"{path}: nothing is left after encoding: no known sub-word, or no label.")
+    return examples, rows
 
 
 def _choose(available: list[Cell], wanted: Sequence[Cell] | None, split: str) -> list[Cell]:

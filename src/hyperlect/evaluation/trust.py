@@ -37,6 +37,7 @@ from ..data.subwords import unknown_share
 from ..errors import RunError, counted
 from ..grid import Cell
 from ..hypernet import UNTRAINED
+from ..model.hyperx import FEATURES
 from ..predict import Prediction
 from ..run_folder import TRUST, read_json, write_json
 from ..tasks import Task
@@ -78,7 +79,7 @@ class Evidence:
         numerator, denominator = (math.fsum(column) for column in zip(*promised, strict=True))
         ratio = numerator / denominator if denominator else 0.0
         # The standard error of a ratio of sums (Cochran 1977, section 6.4).
-        squares = math.fsum((part - ratio * whole) ** 2 for part, whole in promised)
+        squares = math.fsum((hits - ratio * of) ** 2 for hits, of in promised)
         error = math.sqrt(squares) / denominator if denominator else 1.0
         return cls(100 * ratio, 100 * error, len(promised), unknown)
 
@@ -286,14 +287,14 @@ def expit(value: float) -> float:
 
 @contextmanager
 def withheld(model: Any, language: str) -> Iterator[None]:
-    """Let what stands for an untrained language stand in place of a language's vector.
+    """Inside the block, replace a language's vector by what represents an untrained language.
 
     That is what its features say, if the model has a base, or zero, or the mean of the other
     languages' vectors; with mad-x no adapter.
     """
     index = model.config.language_index(language)
     tables = model.language_parameters() if index != UNTRAINED else {}
-    tables = {name: table for name, table in tables.items() if table.requires_grad}
+    tables = {name: t for name, t in tables.items() if not name.endswith(FEATURES)}
     kept = {name: table.detach()[index].clone() for name, table in tables.items()}
     base = getattr(getattr(model.adapters, "source", None), "base", None)
     config = model.config
@@ -309,9 +310,11 @@ def withheld(model: Any, language: str) -> Iterator[None]:
                     table[index] = base(table, base.features[place], place)[0]
             elif len(table) > 1:
                 table[index] = (table.sum(dim=0) - table[index]) / (len(table) - 1)
+    model.forget_weights(index)
     try:
         yield
     finally:
+        model.forget_weights(index)
         model.config = config
         with torch.no_grad():
             for name, table in tables.items():

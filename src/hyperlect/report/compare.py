@@ -47,6 +47,8 @@ LEVEL = 0.05
 FEWEST_SEEDS = 3
 """What both systems must have in common: one or two seeds say too little of others."""
 _SEED = 20221207
+_AT_A_TIME = 2_000_000
+"""How many examples are drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,17 @@ def resample(counts: NDArray[np.int64], cell: int) -> NDArray[np.float64]:
         divide by.
     """
     examples = counts.shape[2]
-    drawn = np.random.default_rng((_SEED, cell)).integers(examples, size=(DRAWS, examples))
-    drawn += examples * np.arange(DRAWS)[:, None]
-    weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-    weights = np.concatenate([np.ones((1, examples), np.int64), weights]).T
-    right, total = counts[:, 0] @ weights, counts[:, 1] @ weights
+    generator = np.random.default_rng((_SEED, cell))
+    exact = counts.reshape(-1, examples).astype(np.float64)  # products of whole numbers, by BLAS
+    sums = [exact.sum(axis=1, keepdims=True)]
+    together = max(1, _AT_A_TIME // max(1, examples))
+    for start in range(0, DRAWS, together):
+        size = min(together, DRAWS - start)
+        drawn = generator.integers(examples, size=(size, examples))
+        drawn += examples * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        sums.append(exact @ weights.T)
+    right, total = np.concatenate(sums, axis=1).reshape(len(counts), 2, 1 + DRAWS).swapaxes(0, 1)
     scores: NDArray[np.float64] = np.zeros(right.shape)
     np.divide(100 * right, total, out=scores, where=total > 0)
     return scores
@@ -242,6 +250,7 @@ def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Ro
     scores, cannot = _shared(whole)
     counts = _pivot(whole, _CELL, ["method", "seed"], "counts").loc[scores.index]
     drawn = _draw(counts) if baseline in cannot else None
+    nobodys = cannot.all(axis="columns").to_numpy()
     kinds, tasks = (scores.index.get_level_values(level) for level in ("kind", "task"))
     metrics = dict(zip(tasks, scores.index.get_level_values("metric"), strict=True))
     strata = _strata(whole, scores.index)
@@ -268,7 +277,8 @@ def summarise(cells: pd.DataFrame, baseline: str | None = None) -> tuple[list[Ro
                     if drawn is not None and method != baseline and set(tasks[both]) == set(group):
                         against = _against(scores, drawn, both, [method, str(baseline)])
                         row = replace(row, against_baseline=against)
-                compared.append(replace(row, not_applicable=int(every.sum()) - row.cells))
+                had = int((every & ~nobodys).sum())
+                compared.append(replace(row, not_applicable=had - row.cells))
             rows += mark_best(compared)
     return rows, _left_out(cells, scores.index)
 
@@ -383,7 +393,8 @@ def _scored(row: Row, scores: pd.DataFrame) -> Row:
 
 def mark_best(rows: list[Row]) -> list[Row]:
     """Mark the best of the rows that have the most cells, as it is printed."""
-    printed = [math.nan if row.mean is None else round(row.mean, 1) for row in rows]
+    means = [math.nan if row.mean is None else row.mean for row in rows]
+    printed = [round(mean, 1 if abs(round(mean, 1)) < 100 else 0) for mean in means]
     least = min((row.not_applicable for row in rows if row.cells), default=0)
     rivals = [row.cells > 0 and row.not_applicable == least for row in rows]
     if len(rows) < 2 or not any(rivals):

@@ -89,8 +89,7 @@ def figure_text(score: float | None, digits: int = 1) -> str:
     if math.isinf(score):
         return "∞" if score > 0 else "−∞"
     if score >= 1e5:
-        exponent = math.floor(math.log10(score))
-        return f"{score / 10**exponent:.1f}e{exponent}"
+        return f"{score:.1e}".replace("e+0", "e").replace("e+", "e")
     decimals = digits if abs(round(score, digits)) < 100 else digits - 1
     return f"{score:.{decimals}f}".replace("-", "−")
 

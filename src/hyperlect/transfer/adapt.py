@@ -35,9 +35,9 @@ Rows = Mapping[str, Sequence[Row]]
 Losses = Mapping[str, float]
 """Mean losses by task."""
 Probabilities = Mapping[str, Sequence[Tensor]]
-"""Those of the labels of each row, by task, as `probabilities` returns them."""
+"""Label probabilities of each row, by task, as `probabilities` returns them."""
 Groups = list[dict[str, Any]]
-"""Parameters for the optimiser, each group with the rows of them that are trained."""
+"""Parameter groups of the optimiser; `row` says which rows of them are trained."""
 T = TypeVar("T")
 Trained = Literal["vector", "adapter", "source"]
 State = list[Tensor]
@@ -61,10 +61,10 @@ class Settings:
         learning_rate: of the language's row, with Adam.
         adapter_rate, offset_rate, source_rate: the same for changes of adapters (and with "vector"
             for the language's adapter of mad-x), for offsets, and for the projection.
-        caution: k, as many labelled sentences as the vector before counts for.
-        folds: into how many parts labelled sentences are split; each is held out once.
-        look_every: steps between two looks at sentences that are held out; at raw ones, half as
-            many.
+        caution: k: the start counts as much as k labelled sentences.
+        folds: into how many parts labelled sentences are split, at least two; each is held out
+            once.
+        look_every: steps between two evaluations on held-out sentences; half as many with raw ones.
         label_rates: how much it costs to change the rate of a label, with raw sentences.
         certain: raw sentences teach a task whose mean confidence is below this.
         most_changed: the largest share of labels that raw sentences may change.
@@ -356,9 +356,9 @@ class Fitter:
         settings = self.settings
         start = self.state(groups)
         counts = [len({row["example"] for row in of}) for of in rows.values() if of]
-        if sum(counts) < 2:
+        if max(counts, default=0) < 2:
             loss = self.held_out(rows)
-            return self._result(0, "one labelled sentence is too few", loss, loss, rows)
+            return self._result(0, "one labelled sentence of a task is too few", loss, loss, rows)
         mean = sum(counts) / len(counts)
         weight = mean / (mean + settings.caution)
         raw = {task: _spread(of, USED) for task, of in raw.items()}
@@ -404,7 +404,8 @@ class Fitter:
         change = f"{100 * gain.mean().item():.0f} % ± {100 * error:.0f}"
         reason = f"the loss of held-out labels falls by {change} in {common[best]} steps"
         if not kept:
-            reason = f"no number of steps is clearly better: {reason}"
+            reason = "no number of steps clearly lowered the loss of held-out labels"
+            reason += f" (best: by {change} in {common[best]} steps)" if best else ""
         compared = (0, common[best] if kept else 0)
         tables = (pd.DataFrame([fold[step] for fold in looks]) for step in compared)
         first, last = (table.mean().to_dict() for table in tables)
@@ -463,7 +464,7 @@ def _folds(rows: Rows, settings: Settings) -> Iterator[tuple[Rows, Rows]]:
         examples = list(dict.fromkeys(row["example"] for row in of_task))
         for place, index in enumerate(torch.randperm(len(examples), generator=generator).tolist()):
             number[task, examples[index]] = place
-    count = min(settings.folds, 1 + max(number.values()))
+    count = min(max(settings.folds, 2), 1 + max(number.values()))
 
     def rows_of(folds: Collection[int]) -> Rows:
         return {
@@ -532,7 +533,7 @@ def adapt(
     fitter = Fitter(model, model.config.language_code(language), settings)
     try:
         frozen = only_language(model, language, settings, tasks, not any(labelled.values()))
-        with frozen as groups, model.backbone.fast_arithmetic():
+        with frozen as groups, model.backbone.arithmetic("auto"):
             if any(labelled.values()):
                 adaptation = fitter.fit_to_labels(groups, labelled, raw)
             else:

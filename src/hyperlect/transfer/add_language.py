@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..grid import Cell
 from ..hardware import choose_device, versions
 from ..languages import resolve
 from ..model import HyperX, HyperXConfig
+from ..predict import split_words
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import compare_files
 from ..recipe.schema import CellFiles, DataBlock, LimitSection
@@ -30,6 +30,7 @@ from ..run_folder import (
     TRAINING,
     TRUST,
     VERSIONS,
+    empty,
     locked,
     read_json,
     read_json_or_empty,
@@ -104,7 +105,7 @@ def add_language(
             neither text nor labels.
         trained: what is fitted to the sentences, see `Settings`; or "all": everything that training
             trains, on the sentences together with the run's training data.
-        settings: how it is fitted.
+        settings: how it is fitted; of it "all" reads the seed alone.
         device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
         console: where progress is shown.
 
@@ -114,8 +115,8 @@ def add_language(
         HyperlectError: the run has the language already, or its method reads no language.
         DataError: a file cannot be used, or labelled sentences are among the run's test data.
     """
-    run, target, labels = Path(run), Path(target), labels or {}
-    require_run(run, finished=True, recipe=bool(labels) or trained == "all")
+    target, labels = Path(target), labels or {}
+    run = require_run(Path(run), finished=True, recipe=bool(labels) or trained == "all")
     require_unused(target)
     code = resolve(language)
     model = HyperX.from_pretrained(run, device=choose_device(device))
@@ -143,14 +144,15 @@ def add_language(
     source, weights = give_vector(model, code, like, raw, labelled)
     expected = _look(model, code, Trust.read(run), sentences[:LOOKED_AT], notes)
     settings = settings or Settings()
+    if trained != "all":
+        settings = replace(settings, trained=trained or settings.trained)
     adaptation, dev = None, dict[str, tuple[float, float]]()
     if trained == "all":
         assert recipe is not None
-        start(_replayed(recipe, run, target.name), target, device, console)
+        start(_replayed(recipe, run, target.name, settings.seed), target, device, console)
         dev = _dev_scores(run, target, device)
         source = "own vector"
     elif any(labelled.values()) or any(raw.values()):
-        settings = replace(settings, trained=trained)
         adaptation = adapt(model, code, labelled, raw, settings)
         if adaptation.steps:
             source = f"{source}, fitted to {_sentences(adaptation, labelled)}"
@@ -162,7 +164,7 @@ def add_language(
         "text": None if text is None else Path(text).name,
         "labels": {task: Path(path).name for task, path in labels.items()},
         "trained": trained,
-        "settings": asdict(settings),
+        "settings": None if trained == "all" else asdict(settings),
     }
     del record["run"]  # its own folder
     earlier = read_json_or_empty(run / ADDED).get("languages", [])
@@ -198,10 +200,13 @@ def give_vector(
             model.add_language(language, {}, known, features)
             return known, {}
     weights: dict[str, float] = {}
-    if isinstance(like, str):
+    if like == AUTO:
         weights = weigh_neighbours(model, language, raw)
-    elif like is not None:
-        weights = dict(like)
+    elif isinstance(like, str):
+        raise HyperlectError(f'like must be weights by language or "{AUTO}", not "{like}".')
+    elif like:
+        total = sum(like.values())
+        weights = {code: weight / total for code, weight in like.items()}
     source = model.language_source(language)
     if weights:
         source = f"mean of {listed(sorted(weights, key=lambda code: -weights[code]), shown=3)}"
@@ -243,7 +248,8 @@ def _read_text(path: str | Path, notes: list[str]) -> list[str]:
     Raises:
         DataError: the file cannot be read, or holds too few sentences.
     """
-    lines = list(read_corpus([Source("text", str(path))], False)["text"])
+    texts = read_corpus([Source("text", str(path))], False)["text"]
+    lines = [text for text in texts if split_words(text)]
     sentences = list(dict.fromkeys(lines))
     if repeated := len(lines) - len(sentences):
         notes.append(f"{path}: {counted(repeated, 'line')} repeated. Each sentence counts once.")
@@ -268,7 +274,10 @@ def _look(
             if score := trust.expect(task, gathered):
                 expected[name] = f"{task.type.metric} {score}"
     if unknown > MOST_UNKNOWN:
-        notes.append(f"The encoder does not know {unknown:.0%} of the sub-words. Rely on nothing.")
+        notes.append(
+            f"The encoder does not know {unknown:.0%} of the sub-words. "
+            "Do not rely on predictions in this language."
+        )
     return expected
 
 
@@ -298,7 +307,7 @@ def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None
     """Add the language's files to a recipe, so that later test data is compared with them."""
     blocks = list(recipe.data)
     for task, path in labels.items():
-        like = next(b for b in recipe.data if b.task == task and b.format != "hub")
+        like, _ = recipe.like_file(task, Path(path))
         cells = {code: CellFiles(train=(str(Path(path).absolute()),))}
         changes = {"cells": cells, "root": None, "limit": LimitSection()}
         blocks.append(like.model_copy(update=changes))
@@ -308,7 +317,7 @@ def _with_data(recipe: Recipe, code: str, labels: Files, text: str | Path | None
     return recipe.model_copy(update={"data": tuple(blocks)})
 
 
-def _replayed(recipe: Recipe, run: Path, name: str) -> Recipe:
+def _replayed(recipe: Recipe, run: Path, name: str, seed: int) -> Recipe:
     """Return a recipe that continues from a run: a quarter of its steps, a third of its rates."""
     before = recipe.training
     changes = {
@@ -317,6 +326,7 @@ def _replayed(recipe: Recipe, run: Path, name: str) -> Recipe:
         "learning_rate": before.learning_rate / 3,
         "learning_rates": {name: rate / 3 for name, rate in before.learning_rates.items()},
         "evaluate_every": None,
+        "seed": seed,
     }
     training = before.model_copy(update=changes)
     start_from = {"name": name, "start_from": str(run.absolute()), "training": training}
@@ -338,9 +348,9 @@ def _save(
     run: Path, target: Path, model: HyperX, recipe: Recipe | None, added: Mapping[str, Any]
 ) -> None:
     """Write the new run. Nothing is left of it if that fails."""
-    existed = target.exists()
-    try:
-        with locked(target):
+    with locked(target):
+        require_unused(target)  # another process may have been first
+        try:
             if recipe is not None:
                 write_text(target / RECIPE, recipe.dump(target))
             write_json(target / VERSIONS, versions(model.device.type, "fp32"))
@@ -348,8 +358,8 @@ def _save(
             if (run / TRUST).is_file():
                 write_json(target / TRUST, read_json(run / TRUST), indent=None)
             save_model(target, model)
-            write_json(target / TRAINING, read_json(run / TRAINING))
-    except BaseException:
-        if not existed:
-            shutil.rmtree(target, ignore_errors=True)
-        raise
+            if (run / TRAINING).is_file():  # a converted or saved model has none
+                write_json(target / TRAINING, read_json(run / TRAINING))
+        except BaseException:
+            empty(target)
+            raise
