@@ -47,7 +47,13 @@ APART: dict[str, str] = {
 """What is stored if every task has its own model. With mad-x, all share one set of language
 adapters."""
 
-INTRODUCTION = """\
+WITH_TASK_BASE: dict[str, str] = {
+    "hyperx": "T·L·A + (p + 1)·A + (N + L)·e + 2·e·(2·e + 1) + p·(2·e + 1)",
+    "task-hypernet": "T·L·A + (p + 1)·A + L·e + e·(e + 1) + p·(e + 1)",
+}
+"""What is trained and stored with the defaults of recipes of version 2."""
+
+INTRODUCTION = f"""\
 # Parameters, and the time to add a language
 
 <!-- Made by benchmarks/efficiency.py; do not edit. -->
@@ -58,6 +64,13 @@ LayerNorms where a recipe trains them. The numbers are counted on models; a test
 formulas with them. h is the hidden size, L the number of layers with adapters, b the bottleneck, e
 the size of an embedding (64), p that of the projected source embedding, T tasks, N languages, E the
 parameters of the encoder. An adapter has A = 2hb + b + 3h.
+
+The tables are of the published network (`hypernet.task_base: false`, as in recipes of version 1).
+There tasks share all but their embeddings and heads. In recipes of version 2 each task also has an
+ordinary adapter of its own, the task is no source of the generator, and p is 16. Then `hyperx` has
+{WITH_TASK_BASE["hyperx"]} parameters, and `task-hypernet`
+{WITH_TASK_BASE["task-hypernet"]}. One more task adds L·A to either, as
+it does to `adapters`.
 """
 NOTES = """
 With mad-x, T counts the tasks other than `mlm`. If every task has its own model, as in the
@@ -83,13 +96,15 @@ same batches of masked language modelling, in turn, without changing the `mlm` h
 each needs was not measured. So the last column is not a result, but the time of {n} steps of each:
 an assumption.
 
-Hyper-X also works without training: a language without a vector of its own gets the mean of the
-others (or zero, if training dropped some), which costs one generation of its weights. `adapters`,
-`task-hypernet` and `finetune` store nothing for a language, so they need no step either (the row of
-`finetune` is the cost of learning from the text in spite of that). mad-x needs training.
+Hyper-X also works without training. The mean of the trained vectors stands for a language without
+a vector of its own, or the zero vector if training used `language_dropout`. That costs one
+generation of its weights. `adapters`, `task-hypernet` and `finetune` store nothing for a language,
+so they need no step either. The row of `finetune` shows what it costs to train on the text all the
+same. mad-x needs training.
 
 Most of a step is passes through the encoder, whichever small part is trained. A vector saves
-parameters, not time a step. There is no command for adding a language yet.
+parameters, not time a step. `hyperlect add-language` trains otherwise: on labelled sentences, or on
+tags of raw sentences, in about a minute ([new-language.md](new-language.md)).
 """
 
 
@@ -135,8 +150,8 @@ def _encoder(encoder: str, rows: Rows) -> Iterator[str]:
     like = f", {SETTINGS['XLM-R base'].encoder / 1e6:.1f} with XLM-R base, all else being equal"
     yield (
         f"Stored, in millions; E = {SETTINGS[encoder].encoder / 1e6:.1f}"
-        f"{like if encoder == 'mBERT' else ''}. The last two columns are the parameters that one "
-        "more language and one more task add.\n"
+        f"{like if encoder == 'mBERT' else ''}. `task_base` is false. The last two columns are the "
+        "parameters that one more language and one more task add.\n"
     )
     for tasks in TASKS:
         yield f"\n{tasks} task{'s' if tasks > 1 else ''}:\n\n"

@@ -13,6 +13,7 @@ from measures.sizes import SETTINGS, Setting, count, model, per_language, per_ta
 from hyperlect.hypernet import HypernetConfig
 from hyperlect.methods import METHODS
 from hyperlect.model import HyperX, HyperXConfig
+from hyperlect.recipe.recipe import RECOMMENDED
 from hyperlect.tasks import Task, TaskType
 from tests.hypernet import twin
 from tests.model.models import NER, POS, TOPIC, padded, tiny_model
@@ -93,6 +94,17 @@ def test_the_formulas_are_the_counts(method: str) -> None:
     assert evaluate(costs.FORMULAS[method], **names) == counted.trained
     assert evaluate(costs.STORED[method], **names) == counted.stored
     assert evaluate(costs.APART[method], **names) == stored_apart(BASE, method, 2, 8)
+
+
+@pytest.mark.parametrize("method", costs.WITH_TASK_BASE)
+def test_the_formulas_with_a_base_for_each_task(method: str) -> None:
+    defaults = HypernetConfig(**RECOMMENDED["hypernet"])
+    setting = Setting(768, 119_547, defaults)
+    names = {"T": 2, "N": 8, "L": 12, "e": 64, "p": defaults.projection or 0}
+    names["A"] = evaluate("2*h*b + b + 3*h", h=768, b=defaults.bottleneck)
+    counted = count(setting, method, 2, 8)
+    assert defaults.task_base
+    assert evaluate(costs.WITH_TASK_BASE[method], **names) == counted.trained == counted.stored
 
 
 @pytest.mark.parametrize(
