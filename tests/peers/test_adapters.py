@@ -61,7 +61,7 @@ def test_the_example_of_the_documents(capsys: pytest.CaptureFixture[str]) -> Non
     examples = re.findall(r"```python skip\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     (code,) = (example for example in examples if "import adapters" in example)
     folder = str(EXPORTS / "xlm-roberta/ner-isl/out")
-    code = code.replace("xlm-roberta-base", f"{folder}/encoder").replace("out/ner-isl", folder)
+    code = code.replace("out/ner-isl", folder)
     names: dict[str, Any] = {}
     exec(code, names)
     labels = re.findall(r"'(.*?)'", capsys.readouterr().out)

@@ -236,8 +236,8 @@ def _read_uriel(blocks: tuple[str, ...]) -> Typology:
         for path in Path(str(place)).glob("*.npz"):
             files.setdefault(path.stem, path)
     if not files.keys() >= {"features", "family_features", "geocoord_features"}:
-        hint = 'pip install "hyperlect[typology]"; or name a CSV file'
-        raise DataError(f"The features of URIEL are not installed. Install them: {hint}.")
+        hint = 'Install them in your clone: pip install -e ".[typology]" -c constraints.txt'
+        raise DataError(f"The features of URIEL are not installed. {hint}. Or name a CSV file.")
     with np.load(files["features"], allow_pickle=False) as data:
         codes = tuple(map(str, data["langs"]))
         columns = tuple(map(str, data["feats"]))

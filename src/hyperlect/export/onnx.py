@@ -304,7 +304,8 @@ def require_packages(*names: str) -> None:
 
     if missing := [name for name in names if find_spec(name) is None]:
         raise HyperlectError(
-            f"{', '.join(missing)} must be installed for ONNX: pip install 'hyperlect[onnx]'"
+            f"{', '.join(missing)} must be installed for ONNX. In your clone: "
+            'pip install -e ".[onnx]" -c constraints.txt'
         )
 
 
