@@ -36,14 +36,14 @@ A recipe is one YAML file that says what is trained, on what, and how. It is val
 before anything is loaded. An unknown key is an error that suggests the nearest name, and all
 mistakes are reported at once. `hyperlect check RECIPE` also reads the data and shows the grid.
 
-- [data.md](data.md) has an example for every kind of data, and says what languages are called.
-  [settings.md](settings.md) says which values to begin with, and
-  [new-language.md](new-language.md) how to continue from a finished run.
+- [concepts.md](concepts.md) explains the words. [data.md](data.md) has an example for every kind of
+  data, and says what languages are called. [settings.md](settings.md) says which values to begin
+  with, and [new-language.md](new-language.md) how to continue from a finished run.
 - A key without a default here is required. `{}` as the default of a section stands for the defaults
   of its keys.
 - `${VAR}` and `${VAR:-default}` stand for environment variables. Inside braces or brackets, quote
   such a text: `{train: "${VAR}/train.conllu"}`.
-- File names start from the block's `root`, and that from the recipe's folder.
+- File names are relative to the block's `root`. `root` is relative to the recipe's folder.
 - Languages are ISO 639-3 codes; ISO 639-1 codes, BCP 47 tags and English names work too. The file
   is read as YAML 1.2, where the bare word `no` is text, so Norwegian needs no quotes.
 - Any value can be changed on the command line: `--set training.steps=200`.

@@ -205,6 +205,13 @@ def test_the_commands_and_the_python_that_export_run(mine, monkeypatch, capsys):
     assert (mine / "out" / "encoder" / "tokenizer.json").is_file()
 
 
+def test_the_example_of_an_expected_score(mine, monkeypatch):
+    monkeypatch.chdir(mine)
+    (mine / "text.txt").write_text("the cat sees Anna\n" * 12, encoding="utf-8")
+    expected = run_python(*(block for _, block in blocks("trust.md", "python")))["expected"]
+    assert 0 <= expected.low <= expected.score <= expected.high <= 100
+
+
 def test_examples_of_pipelines(mine, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(mine)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))

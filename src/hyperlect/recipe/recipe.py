@@ -78,7 +78,7 @@ class Recipe(schema.Section):
 
     format_version: Literal[1, 2]
     """The version of the recipe's form; write 2. It decides on the defaults: those of version 1 are
-    the published ones."""
+    the published ones, except for steps, warmup and train_layer_norms."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """The experiment's name, and its run folder's where no other is given."""
     description: str = ""
@@ -91,16 +91,9 @@ class Recipe(schema.Section):
     revision: schema.Text | None = None
     """The backbone's branch, tag or commit on the hub."""
     method: schema.MethodName = "hyperx"
-    """hyperx, or a baseline: task-hypernet (adapters made from task and layer alone),
-    language-hypernet (from language and layer alone), adapters
-    (one trained adapter a task), mad-x (Pfeiffer et al. 2020: an adapter a language, trained on raw
-    text for the part of the steps that raw text has in other methods, then frozen, and an adapter a
-    task stacked on it; cells in languages without raw text are not applicable, except those with
-    labelled data of their own, which are trained without a language adapter), finetune (the encoder
-    itself is trained, all of it or only hypernet.top_layers layers of it; it needs a rate of its
-    own, training.learning_rates.backbone), factorised (the same, with heads made from a latent
-    vector of the task and one of the language: Ponti et al. 2021; the heads of parsing and mlm are
-    ordinary), head (no adapters at all)."""
+    """hyperx, or a baseline: task-hypernet, language-hypernet, adapters, mad-x, finetune,
+    factorised or head. [What each one trains](differences.md#the-methods). finetune and factorised
+    train the encoder: give it a rate of its own, training.learning_rates.backbone."""
     start_from: schema.Text | None = None
     """A finished run whose trained weights training begins with, in place of random ones: a folder,
     from the recipe's own or else the current one, or a hub id. Encoder, method, sizes and the

@@ -223,8 +223,8 @@ class LanguageFeaturesSection(Section):
 
     typology: Text | None = None
     """uriel (Littell et al. 2017: syntax, phonology, sound inventory, family, geography, and script
-    where urielplus is installed; CC BY-SA 4.0; pip install "hyperlect[typology]"), or a CSV file:
-    the code of each language in the first column, numbers in the others, names in the first line.
+    where urielplus is installed; CC BY-SA 4.0; it needs the extra typology), or a CSV file: the
+    code of each language in the first column, numbers in the others, names in the first line.
     A model stays with the kind of table that it was trained with."""
     text: Positive | None = None
     """At most how many lines of each language are read: of all its training data, and of a language
@@ -291,8 +291,8 @@ class TrainingSection(Section):
     backbone_dropout: bool = False
     """Whether the frozen backbone's own dropout is on while training."""
     checkpoint_activations: bool = False
-    """Whether activations are computed again in the backward pass rather than kept: less memory,
-    about a third more time."""
+    """Whether activations are computed again in the backward pass rather than kept. This saves
+    memory, and a step takes 1.5 to 2 times as long."""
     shard: bool = False
     """Whether the processes of one training divide the hypernetwork: each keeps a share of its
     weights, gradients and moments (FSDP). One process trains as without."""
@@ -333,4 +333,4 @@ class EvaluationSection(Section):
     families: dict[Language, Text] = {}
     """Language → its family, or branch (only equality counts), by which results are shown in
     strata. Of languages that are not named it is then not known. Without any, the families of
-    URIEL, where hyperlect[typology] is installed."""
+    URIEL, where the extra typology is installed."""
