@@ -22,15 +22,15 @@ INTRODUCTION = """\
 
 What the hypernetwork costs beyond the frozen encoder, and what many cells in one batch cost. In the
 sections on a CPU and on a GPU, each row is a ratio. Both sides of a ratio of times ran in turn on
-the same data, in one process (starts in new ones). It is the median over pairs of neighbouring runs,
-with its quartiles. `python benchmarks/speed.py` measures these sections, and
+the same data, in one process (starts in new ones). It is the median over pairs of neighbouring
+runs, with its quartiles. `python benchmarks/speed.py` measures these sections, and
 `python benchmarks/cpu_speed.py` the [words a second](#words-a-second-on-a-cpu). [The
 notes](../benchmarks/README.md) say how each row is measured. The [last
 section](#what-misses-its-goal-and-why) explains the missed goals.
 
-All networks here are without an adapter for each task (`hypernet.task_base: false`, as in recipes of
-version 1). b is the bottleneck and p the size of the projected source embedding; b = 256, p = 192 are
-the published sizes. The default network of recipes of version 2 (b = 64, p = 16,
+All networks here are without an adapter for each task (`hypernet.task_base: false`, as in recipes
+of version 1). b is the bottleneck, p the size of the projected source embedding; the published
+sizes are b = 256, p = 192. The default network of recipes of version 2 (b = 64, p = 16,
 `task_base: true`) was not measured.
 """
 HEADINGS = {"cpu": "On a CPU", "cuda": "On a GPU"}
