@@ -224,11 +224,11 @@ def _predict(
     config.require_applicable(cells)
     checked: list[Input] = []
     # Tasks that read the same inputs in the same way share how these are read and split.
-    read: dict[tuple[str, ...], list[Input]] = {}
+    read: dict[tuple[tuple[str, bool], ...], list[Input]] = {}
     alike: dict[tuple[str, tuple[int, ...]], list[tuple[int, Task]]] = {}
     for turn, of_inputs in enumerate(asked):
         of_tasks = [config.task(cell.task) for cell in of_inputs]
-        reads = tuple(task.type.reads for task in of_tasks)
+        reads = tuple((task.type.reads, task.type is TaskType.PARSING) for task in of_tasks)
         read[reads] = read.get(reads) or check_inputs(items, of_tasks)
         checked += read[reads]
         for task in {task.name: task for task in of_tasks}.values():
@@ -376,6 +376,12 @@ def split_words(text: str) -> list[str]:
     return [match.group() for match in _WORD.finditer(text)]
 
 
+def is_too_long_to_parse(item: str | Sequence[str]) -> bool:
+    """Whether an input has more words than can be parsed: a text, or a list of words."""
+    long = len(item) > MAX_TREE_WORDS  # a word has a character at least
+    return long and len(split_words(item) if isinstance(item, str) else item) > MAX_TREE_WORDS
+
+
 def label_rows(
     model: Any, rows: Sequence[Row], cells: Sequence[Cell], tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> dict[int, Answer]:
@@ -440,15 +446,17 @@ def forward_rows(
         tokens_per_batch = min(tokens_per_batch, share)
     planned = by_length(lengths, tokens_per_batch)
     # Before they are put into batches: which those are depends on the number of threads.
-    blocks = [slice(start, start + MASKED) for start in range(0, len(rows), MASKED)]
     hide = partial(mask_rows, tasks=model.tasks, tokenizer=model.tokenizer, generator=generator)
-    rows = [row for block in blocks for row in hide(rows[block], cells[block])]
+    masked: list[Row] = []
+    for start in range(0, len(rows), MASKED):
+        some = range(start, min(start + MASKED, len(rows)))
+        masked += hide([rows[i] for i in some], [cells[i] for i in some])
 
     def batches() -> Iterator[Batch]:
         for indices in planned:
             indices.sort(key=lambda i: cells[i])  # rows of one cell as one block need no gather
             of_batch = [cells[i] for i in indices]
-            chosen = [rows[i] for i in indices]
+            chosen = [masked[i] for i in indices]
             batch = collate(chosen, of_batch, model.tasks, model.tokenizer, indices)
             yield batch.to(model.device)
 

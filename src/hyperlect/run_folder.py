@@ -162,7 +162,7 @@ def require_unused(run: Path) -> None:
 
 
 def is_beginning(path: Path) -> bool:
-    """Whether a process may leave a file in a run folder that is killed before the recipe's."""
+    """Whether a file may be left by a process that was killed before it wrote the recipe."""
     return path.name in (LOCK, VERSIONS) or path.suffix == ".partial"
 
 

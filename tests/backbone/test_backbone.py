@@ -296,8 +296,10 @@ def attending_plainly(backbone: Backbone) -> Iterator[None]:
     """Compute attention inside the block as bf16 does on a CPU, by plain matrix products."""
     before = backbone.encoder.config._attn_implementation
     backbone.encoder.set_attn_implementation("eager")
-    yield
-    backbone.encoder.set_attn_implementation(before)
+    try:
+        yield
+    finally:
+        backbone.encoder.set_attn_implementation(before)
 
 
 @each_family
@@ -354,6 +356,40 @@ def test_blocks_of_bf16_may_be_nested():
             assert torch.equal(backbone(IDS, MASK)[0], expected)
         assert torch.equal(backbone(IDS, MASK)[0], expected)
     assert all(parameter.dtype is torch.float32 for parameter in backbone.parameters())
+
+
+@each_family
+def test_attention_as_plain_products_gives_the_same(family: str):
+    backbone = tiny_backbone(family).eval()
+    expected, _ = backbone(IDS, MASK)
+    with attending_plainly(backbone):
+        if family == "modernbert" and not backbone.encoder._can_set_attn_implementation():
+            pytest.skip("this version of transformers cannot change the attention of modernbert")
+        assert backbone.encoder.config._attn_implementation == "eager"
+        plain, _ = backbone(IDS, MASK)
+    real = MASK.bool()  # states of padding are never read
+    torch.testing.assert_close(plain[real], expected[real], rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_that_fails_leaves_the_encoder_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    """As when the memory does not suffice."""
+    backbone = tiny_backbone()
+    copies, copy = [], backbone._copy
+
+    def fail(name: str, *arguments: Any) -> Tensor:
+        copies.append(name)
+        if len(copies) == 3:
+            raise MemoryError
+        return copy(name, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backbone, "_copy", fail)
+        with pytest.raises(MemoryError), backbone.arithmetic("bf16"):
+            pass
+    assert {p.dtype for p in frozen_matrices(backbone).values()} == {torch.float32}
+    with backbone.arithmetic("bf16"):
+        assert {p.dtype for p in frozen_matrices(backbone).values()} == {torch.bfloat16}
+    assert {p.dtype for p in frozen_matrices(backbone).values()} == {torch.float32}
 
 
 def test_blocks_of_bf16_may_overlap():

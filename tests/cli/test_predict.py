@@ -18,8 +18,9 @@ from udtools import Validator, udeval
 from hyperlect.cli import predict as verb
 from hyperlect.cli.__main__ import main
 from hyperlect.cli.predict import Block, Form, Layout, Writer, recognise
+from hyperlect.data.examples import MAX_TREE_WORDS
 from hyperlect.data.readers import Source
-from hyperlect.errors import HyperlectError, Problems
+from hyperlect.errors import DataError, HyperlectError, Problems
 from hyperlect.model import HyperX
 from hyperlect.predict import Prediction, check_inputs
 from hyperlect.tasks import UPOS, Task, TaskType
@@ -435,6 +436,21 @@ def test_options_are_checked_before_the_output_is_emptied(
     options = ("--task", "pos,ner", "--language", "eng", "--format", "conll", "--out", target)
     assert call("predict", trained, *options, stdin="the dog\n").code == 2
     assert target.read_text() == "of before"
+
+
+@pytest.mark.parametrize("tasks", ["dep", "pos,dep", "dep,pos"])
+def test_too_many_words_to_parse_are_named_by_their_line(
+    call: Call, trained: Path, tmp_path: Path, tasks: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("the dog\n" + "the " * (MAX_TREE_WORDS + 1) + "\n")
+    code, _, err = call("predict", trained, "--task", tasks, "--language", "eng", path)
+    assert code == 2
+    assert f"{path}:2" in err.replace("\n", "")
+    model = HyperX.from_pretrained(trained)
+    with pytest.raises(DataError) as error:
+        model.predict(path.read_text().splitlines(), tasks.split(","), "eng")
+    assert [problem.key for problem in error.value.problems] == ["input 1"]
 
 
 def test_an_empty_cell_of_a_table_is_named_by_its_line(

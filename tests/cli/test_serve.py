@@ -39,6 +39,15 @@ def test_serve_listens_answers_and_ends(trained: Path) -> None:
     assert "Shutting down" in messages  # of -v
 
 
+def test_an_empty_token_does_not_open_the_service(
+    call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERLECT_TOKEN", "\n")
+    code, _, err = call("serve", trained)
+    assert code == 2
+    assert "HYPERLECT_TOKEN" in err
+
+
 def test_a_run_that_is_none_is_named(call: Call, tmp_path: Path) -> None:
     code, _, err = call("serve", tmp_path / "none")
     assert code == 2

@@ -595,7 +595,7 @@ def test_other_files_are_looked_for_among_the_training_data(
     with pytest.warns(UserWarning, match=r"1 of 2 .*other\.txt"):
         evaluate_run(run, files={Cell("pos", "dan"): file})
     recipe = load_recipe(run / "recipe.yaml", [f"folder={tmp_path}"], check_files=False)
-    with pytest.warns(UserWarning, match="not checked"):
+    with pytest.warns(UserWarning, match="Not all"):
         evaluate_run(run, files={Cell("pos", "dan"): file}, recipe=recipe)
 
 

@@ -86,7 +86,7 @@ def test_rows_are_taken_evenly_from_data_sets() -> None:
     texts: list[list[Any]] = [list(range(100)), list(range(3))]
     assert evenly_from(texts, 10) == [0, 20, 40, 60, 80, 0, 1, 2]
     assert evenly_from([], 10) == []
-    assert len(evenly_from([list(range(9))] * 4, 5)) == 5
+    assert evenly_from([[1, 1], [2, 2], [3, 3], [4, 4]], 5) == [1, 1, 2, 3, 4]
 
 
 def test_components_are_those_of_standardised_columns() -> None:

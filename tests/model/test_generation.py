@@ -459,6 +459,7 @@ def test_gradients_in_bf16_do_not_depend_on_sharing():
         shared, expected = accumulated(model, shared=True), accumulated(model, shared=False)
     for name, gradient in shared.items():
         assert gradient.dtype is torch.float32
-        if name.startswith("adapters."):  # heads compute in bf16, where one rounding shows
-            difference = (gradient - expected[name]).abs().max()
-            assert difference < 5e-4 * expected[name].abs().max(), name
+        difference = (gradient - expected[name]).abs().max()
+        # Heads compute in bf16, where one rounding shows.
+        bound = 5e-4 if name.startswith("adapters.") else 1e-2
+        assert difference < bound * expected[name].abs().max(), name

@@ -503,7 +503,6 @@ BASE = "hypernet.language_base=features"
         ([BASE, "language_features={text: 0}"], "language_features.text"),
         ([BASE, "language_features={txt: 20}"], "language_features.txt"),
         (["hypernet.language_base=family"], "hypernet.language_base"),
-        ([BASE, "language_features={text: 20}", "training.shard=true"], "training.shard"),
     ],
 )
 def test_features_of_languages_need_a_base_and_a_source(

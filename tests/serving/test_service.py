@@ -114,7 +114,7 @@ def test_the_grid_does_not_show_languages_that_are_described_for_a_batch(tmp_pat
     served = Service(model, Settings(precision="fp32"))
     before = served.grid(), served.languages()
     rows = encode_inputs(["the cat sees Oslo"], model.task("pos"), model.tokenizer, 64)
-    with model.described({"deu": rows}):
+    with model.described({"deu": [rows]}):
         assert "deu" in model.languages
         assert (served.grid(), served.languages()) == before
 

@@ -193,6 +193,7 @@ def test_bad_input_leaves_nothing_behind(trained: Path, tmp_path: Path) -> None:
         (DataError, str(empty), {"text": empty}),
         (DataError, str(twice), {"text": twice}),
         (HyperlectError, "auto", {"like": "isl"}),
+        (HyperlectError, "above 0", {"like": {"eng": 0.0}}),
         (HyperlectError, "mlm", {"trained": "all", "like": {"eng": 1.0}}),
     ]
     for error, named, arguments in cases:

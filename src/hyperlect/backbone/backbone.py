@@ -244,15 +244,17 @@ class Backbone(nn.Module):
     def _in_bf16(self, device: str) -> Iterator[None]:
         """Prepare the encoder for bf16; the last of overlapping blocks restores it."""
         with _PREPARING:
+            if not self._rounded:
+                with contextlib.ExitStack() as restore:  # if the memory does not suffice, at once
+                    for name, parameter in self._frozen_matrices():
+                        restore.callback(setattr, parameter, "data", parameter.data)
+                        parameter.data = self._copy(name, parameter, torch.bfloat16)
+                    attention = self.encoder.config._attn_implementation
+                    if device == "cpu" and attention != "eager":
+                        restore.callback(self.encoder.set_attn_implementation, attention)
+                        self.encoder.set_attn_implementation("eager")
+                    self._restore = restore.pop_all()
             self._rounded += 1
-            if self._rounded == 1:
-                for name, parameter in self._frozen_matrices():
-                    self._restore.callback(setattr, parameter, "data", parameter.data)
-                    parameter.data = self._copy(name, parameter, torch.bfloat16)
-                attention = self.encoder.config._attn_implementation
-                if device == "cpu" and attention != "eager":
-                    self._restore.callback(self.encoder.set_attn_implementation, attention)
-                    self.encoder.set_attn_implementation("eager")
         try:
             yield
         finally:

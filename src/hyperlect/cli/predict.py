@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ..data.examples import MAX_TREE_WORDS
 from ..data.readers import READERS, Line, Source, column_sentences, conllu_sentences, lines
 from ..data.readers.conllu import COLUMNS
 from ..errors import DataError, HyperlectError, Problems, RunError, counted, listed
@@ -447,9 +448,16 @@ def label(
     Raises:
         DataError: lines cannot be read; names all of a chunk. Or there are none.
     """
+    from ..predict import is_too_long_to_parse
+
     first = True
     names = [task.name for task in writer.tasks]
+    parses = any(task.type is TaskType.PARSING for task in writer.tasks)
     while some := list(islice(blocks, chunk)):
+        for block in some if parses else ():
+            if block.value is not None and is_too_long_to_parse(block.value):
+                most = f"{MAX_TREE_WORDS:,}"
+                problems.add(f"this has too many words to parse; the most are {most}", block.line)
         problems.raise_if_any(DataError, "The input cannot be read:")
         values = [block.value for block in some if block.value is not None]
         predictions = model.predict(values, names, language, **options)

@@ -68,7 +68,8 @@ def serve(
         cache: The memory for adapter weights. Default: a quarter of the free memory.
         precision: The arithmetic. auto is bf16 on processors that are fast in it, which moves
             scores by rounding; else fp32.
-        ray: Serve on Ray: on the cluster at RAY_ADDRESS, or on one that is started here.
+        ray: Serve on Ray: on the cluster at RAY_ADDRESS, else that of this machine, else on one
+            that is started here.
         replicas: With --ray, how many; auto follows the load.
     """
     extras = {"serve": ["fastapi", "uvicorn", "prometheus_client"], "cluster": ["ray"] * ray}
@@ -81,7 +82,10 @@ def serve(
     if not ray and replicas != "1":
         raise HyperlectError("--replicas needs --ray.")
     # A secret that is mounted as a file often ends with a line break.
-    token = (token or os.environ.get(TOKEN, "")).strip()  # typer 0.26.0 would not read it
+    secret = token or os.environ.get(TOKEN, "")  # typer 0.26.0 would not read it
+    token = secret.strip()
+    if secret and not token:
+        raise HyperlectError(f"The token is empty (--token, {TOKEN}).")
     from pydantic import SecretStr
 
     from ..serving.schemas import Settings
@@ -114,7 +118,7 @@ def serve(
         import uvicorn
 
         from ..serving.app import create_app
-    app = create_app(model, settings, folder)
+    app = create_app(model, settings, folder, Path(run).name)
 
     class Server(uvicorn.Server):  # type: ignore[misc]
         """Says where it listens, once it does."""

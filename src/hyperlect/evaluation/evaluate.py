@@ -292,7 +292,7 @@ def _compare_with_training(recipe: Recipe, model: HyperX, files: Mapping[str, Da
     """
     shared, reason = compare_files(recipe, "train", files, model.tasks)
     if reason:
-        unchecked = f"It was not checked whether the run was trained on it. {reason}"
+        unchecked = f"Not all of the run's training data was compared with it. {reason}"
         warnings.warn(unchecked, stacklevel=3)
     problems = Problems()
     for overlap in shared:

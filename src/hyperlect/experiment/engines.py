@@ -252,12 +252,13 @@ def _obey(orders: Connection) -> None:
 
 
 def start_ray(
-    address: str, gpus: float | None, device: str, variables: Mapping[str, str]
+    address: str | None, gpus: float | None, device: str, variables: Mapping[str, str]
 ) -> tuple[Any, float]:
     """Enter a Ray cluster.
 
     Args:
-        address, gpus, device, variables: as for `RayCluster`.
+        address: of the cluster, as `ray.init` takes it; "local" starts one on this machine.
+        gpus, device, variables: as for `RayCluster`.
 
     Returns:
         The module of Ray, and how many GPUs a run or worker gets.
@@ -276,7 +277,8 @@ def start_ray(
         ray.init(address, runtime_env={"env_vars": dict(variables)}, **options)
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
         hint = "If it wants a token, set RAY_AUTH_MODE=token."
-        raise HyperlectError(f"No Ray cluster at {address}: {error}. {hint}") from error
+        where = f"at {address}" if address else "can be entered"
+        raise HyperlectError(f"No Ray cluster {where}: {error}. {hint}") from error
     available = ray.cluster_resources().get("GPU", 0.0)
     if gpus is None:
         gpus = min(available, 1.0) if device != "cpu" else 0.0

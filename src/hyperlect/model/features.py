@@ -118,8 +118,9 @@ def text_vector(backbone: Backbone, rows: Sequence[Row], layer: int = 2) -> Tens
 
 def evenly_from(texts: Sequence[Sequence[Row]], count: int) -> list[Row]:
     """Take at most `count` rows from several data sets of one language, evenly spaced in each."""
-    share = math.ceil(count / max(len(texts), 1))
-    return [text[index] for text in texts for index in evenly(len(text), share)][:count]
+    shares = [len(range(number, count, len(texts))) for number in range(len(texts))]
+    pairs = zip(texts, shares, strict=True)
+    return [text[index] for text, share in pairs for index in evenly(len(text), share)]
 
 
 class LanguageFeatures(nn.Module):

@@ -133,12 +133,15 @@ class WeightCache:
 
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
-        changes: as for `generate`.
+        changes: returns those of the moment, as for `generate`.
         limit: how many bytes it may hold.
     """
 
     def __init__(
-        self, adapters: nn.Module, changes: Changes | None = None, limit: int = CACHE_BYTES
+        self,
+        adapters: nn.Module,
+        changes: Callable[[], Changes] = dict,
+        limit: int = CACHE_BYTES,
     ) -> None:
         self.adapters = adapters
         self.changes = changes
@@ -165,7 +168,7 @@ class WeightCache:
                 if start and is_first and len(self._weights) >= (self._most or 0):
                     break
                 some = kept[start : start + GENERATED_TOGETHER]
-                generated = generate(self.adapters, some, self.changes)
+                generated = generate(self.adapters, some, self.changes())
                 self._most = self.limit // generated[0].nbytes
                 for number, cell in enumerate(some):
                     # A copy: a view would keep the weights of all the others in memory.
@@ -634,7 +637,7 @@ class HyperX(Configured, nn.Module):
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters, self.cell_changes, limit)
+        self._cache = WeightCache(self.adapters, lambda: self.cell_changes, limit)
         try:
             yield
         finally:
@@ -684,7 +687,7 @@ class HyperX(Configured, nn.Module):
             weights: list[AdapterWeights | None] = [shared[cell] for cell in cells]
             changes: Changes = {}
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
-            changes = cache.changes or {}
+            changes = cache.changes()
             # The generator's maps hold p numbers for each weight, and what is kept one for each
             # cell. So with many cells it is less to read, and faster, to write all of them anew.
             size = self.config.hypernet.source_size

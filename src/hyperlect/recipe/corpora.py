@@ -18,7 +18,7 @@ from ..data.corpus import arrow_column, draw, places, read_corpus
 from ..data.encoding import encode, tokenizer_digest
 from ..data.labels import label_set_of
 from ..data.readers import SPLITS, Source, Split
-from ..errors import DataError, Problems, UnreachableError, counted, listed
+from ..errors import DataError, Problems, RecipeError, UnreachableError, counted, listed
 from ..grid import Cell
 from ..run_folder import MOVED
 from ..tasks import Task, TaskType
@@ -267,17 +267,17 @@ def compare_files(
         tasks, cells: as for `read_corpora`.
 
     Returns:
-        What they share; and why not all was compared, if some data cannot be read. Of training
-        data, that of the runs counts too that the recipe starts from.
+        What they share; and why not all was compared, if some data cannot be read. With "train",
+        the training data of earlier runs (start_from) counts too.
     """
     try:
         examples = read_corpora(recipe, [split], tasks, cells).examples
-    except (DataError, UnreachableError) as error:
+        earlier, source = earlier_recipes(recipe)
+    except (DataError, RecipeError, UnreachableError) as error:
         return [], str(error)
     data = {f"{cell} {split}": dataset for (_, cell), dataset in examples.items()}
     if split != "train":
         return overlaps(files, data), ""
-    earlier, source = earlier_recipes(recipe)
     of_earlier, unread = _training_data(earlier)
     unread += [f"everything that {source} was trained on"] if source else []
     reason = f"Not read: {listed(unread, shown=3)}." if unread else ""

@@ -418,8 +418,6 @@ def _training(recipe: Recipe, cells_are_sound: bool) -> Iterator[Fault]:
     if training.warmup >= training.steps:
         what = f"must be less than training.steps ({training.steps}), not {training.warmup}"
         yield ("training", "warmup"), what
-    if training.shard and recipe.has_base:
-        yield ("training", "shard"), "does not go with hypernet.language_base"
     if training.patience is not None and training.evaluate_every is None:
         yield ("training", "patience"), "counts evaluations; set training.evaluate_every as well"
     if not cells_are_sound:

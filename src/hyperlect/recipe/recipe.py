@@ -151,7 +151,7 @@ class Recipe(schema.Section):
                         yield loc, split, cell, self._source(block, language, split, name)
 
     def like_file(self, task: str, path: Path) -> tuple[schema.DataBlock, Source]:
-        """Return the block in whose format another file of a task is, and the file as its source.
+        """Return the data block whose format fits another file of a task, and the file as a source.
 
         Where the task's data has several formats, it is that of files with the same ending.
 

@@ -67,13 +67,16 @@ _MEANINGS = {
 }
 
 
-def create_app(model: HyperX, settings: Settings | None = None, run: Path | None = None) -> FastAPI:
+def create_app(
+    model: HyperX, settings: Settings | None = None, run: Path | None = None, name: str = "model"
+) -> FastAPI:
     """Make the service of a model.
 
     Args:
         model: in evaluation mode; the service uses it alone.
         settings: limits, token and the like.
         run: the run's folder, for scores and what to expect of cells without any.
+        name: what the model is called where its results do not say.
 
     Returns:
         The application; `app.state.service` and `app.state.batcher` are what it serves with.
@@ -82,7 +85,7 @@ def create_app(model: HyperX, settings: Settings | None = None, run: Path | None
         RunError: a file of the run is malformed.
     """
     settings = settings or Settings()
-    service, metrics = Service(model, settings, run), Metrics()
+    service, metrics = Service(model, settings, run, name), Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

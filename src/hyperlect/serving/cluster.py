@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,11 +66,12 @@ def _app(served: Served) -> FastAPI:
 
     run = local_run(Path(served.run))
     model = HyperX.from_pretrained(run, device=choose_device(served.device))
-    return create_app(model, served.settings, run)
+    return create_app(model, served.settings, run, Path(served.run).name)
 
 
 def start(served: Served, host: str, port: int, replicas: int | Literal["auto"]) -> None:
-    """Run the application on the cluster at RAY_ADDRESS, or on one that is started here.
+    """Run the application on a Ray cluster: that at RAY_ADDRESS, else that of `ray start` on this
+    machine, else one that is started here.
 
     It returns when Ctrl-C has ended the service.
 
@@ -80,8 +80,10 @@ def start(served: Served, host: str, port: int, replicas: int | Literal["auto"])
         host, port: where Ray's proxies listen.
         replicas: how many, or "auto" for as many as the load needs, by Ray's defaults.
     """
-    # Ray counts a GPU for each replica, and hides the others from it.
-    _, gpus = start_ray(os.environ.get("RAY_ADDRESS", "local"), None, served.device, {})
+    # Ray counts a GPU for each replica, and hides the others from it. A cluster that grows may have
+    # none yet.
+    _, available = start_ray(None, None, served.device, {})
+    gpus = max(available, float(served.device == "cuda"))
     from ray import serve
 
     serve.start(http_options={"host": host, "port": port})

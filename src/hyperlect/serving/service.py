@@ -37,12 +37,19 @@ class Service:
         model: in evaluation mode.
         settings: limits and precision.
         run: its folder, for scores and expectations; None for none.
+        name: what it is called where its results do not say.
 
     Raises:
         RunError: a file of the run is malformed.
     """
 
-    def __init__(self, model: HyperX, settings: schemas.Settings, run: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: HyperX,
+        settings: schemas.Settings,
+        run: Path | None = None,
+        name: str = "model",
+    ) -> None:
         self.model, self.settings = model, settings
         # While the model predicts, it may describe languages by their sentences, in its own.
         self.config = model.config
@@ -50,7 +57,7 @@ class Service:
         results = read_results(run) if run and (run / RESULTS).is_file() else None
         self.scores = {result.cell: result for result in results.cells} if results else {}
         self.tasks = [t for t in model.tasks.values() if t.type is not TaskType.MLM]
-        self.name = results.name if results else run.name if run else "model"
+        self.name = results.name if results else name
         self._backend = plain_backend(model.tokenizer)
         default = TOKENS_ON_CPU if model.device.type == "cpu" else GPU_BATCH_TOKENS
         self.batch_tokens = settings.batch_tokens or default

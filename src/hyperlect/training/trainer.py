@@ -184,6 +184,8 @@ class Trainer:
         self.shards: Shards | None = None
         several = self.accelerator.num_processes > 1
         if self.settings.shard and several and isinstance(self.model.adapters, Hypernet):
+            if self.model.adapters.source.base is not None:
+                raise HyperlectError("training.shard does not go with hypernet.language_base.")
             self.shards = Shards(self.model, self.accelerator)
         named = self.model.own_parameters().items()
         self.parameters = {name: value for name, value in named if value.requires_grad}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..grid import Cell
 from ..hardware import choose_device, versions
 from ..languages import resolve
 from ..model import HyperX, HyperXConfig
-from ..predict import split_words
+from ..predict import is_too_long_to_parse, split_words
 from ..recipe import Recipe, load_recipe
 from ..recipe.corpora import compare_files
 from ..recipe.schema import CellFiles, DataBlock, LimitSection
@@ -39,6 +40,7 @@ from ..run_folder import (
     write_json,
     write_text,
 )
+from ..tasks import TaskType
 from ..training.run import save_model, start
 from .adapt import Adaptation, Rows, Settings, Trained, adapt, unlabelled_rows
 from .neighbours import weigh_neighbours
@@ -105,7 +107,7 @@ def add_language(
             neither text nor labels.
         trained: what is fitted to the sentences, see `Settings`; or "all": everything that training
             trains, on the sentences together with the run's training data.
-        settings: how it is fitted; of it "all" reads the seed alone.
+        settings: how it is fitted; with "all" only its seed is used.
         device: "auto" (CUDA, Apple GPU or CPU, in this order), or one of them by name.
         console: where progress is shown.
 
@@ -191,7 +193,8 @@ def give_vector(
 
     Raises:
         UnknownNameError: a language of `like` has no vector.
-        HyperlectError: nothing is known that neighbours could be chosen by.
+        HyperlectError: nothing is known that neighbours could be chosen by; or weights are not
+            above 0.
     """
     if model.features is not None and like in (None, AUTO):
         texts = [*raw.values(), *(labelled or {}).values()]
@@ -205,6 +208,8 @@ def give_vector(
     elif isinstance(like, str):
         raise HyperlectError(f'like must be weights by language or "{AUTO}", not "{like}".')
     elif like:
+        if not all(0 < weight < math.inf for weight in like.values()):
+            raise HyperlectError("The weights of like must be above 0 and finite.")
         total = sum(like.values())
         weights = {code: weight / total for code, weight in like.items()}
     source = model.language_source(language)
@@ -268,8 +273,12 @@ def _look(
         notes.append(warning)
     expected, unknown = {}, 0.0
     for name, task in model.tasks.items():
-        if sentences and task.type.reads in ("words", "text"):
-            gathered = evidence(model, model.predict(sentences, name, code))
+        if not sentences or task.type.reads not in ("words", "text"):
+            continue
+        parses = task.type is TaskType.PARSING
+        usable = [s for s in sentences if not (parses and is_too_long_to_parse(s))]
+        if usable:
+            gathered = evidence(model, model.predict(usable, name, code))
             unknown = max(unknown, gathered.unknown)
             if score := trust.expect(task, gathered):
                 expected[name] = f"{task.type.metric} {score}"
