@@ -128,7 +128,7 @@ def test_both_packages_together(packages: Path) -> None:
 
 
 def test_without_a_package(packages: Path) -> None:
-    with pytest.raises(DataError, match=r"hyperlect\[typology\]"):
+    with pytest.raises(DataError, match=r"\[typology\]"):
         Typology.read("uriel")
 
 

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import hyperlect.training.run as run_module
 from hyperlect import HyperX
+from hyperlect.backbone import Backbone
 from hyperlect.errors import DataError, HyperlectError, Interrupted, RunError, UnknownNameError
 from hyperlect.evaluation import Trust, evaluate_run
 from hyperlect.grid import Cell
@@ -23,9 +24,7 @@ from hyperlect.hardware import versions
 from hyperlect.recipe import load_recipe
 from hyperlect.run_folder import write_json
 from hyperlect.training import TRACED, make_accelerator, rerun, start
-from hyperlect.training.monitor import Monitor
 from hyperlect.training.run import choose_precision
-from hyperlect.training.trainer import Trainer
 
 from ..project import HYPERNET, TRAINING, go_on, silent, train, write_project
 from .conftest import Watched
@@ -166,12 +165,13 @@ def test_on_a_cpu_the_fused_attention_is_for_fp32_only(
 ) -> None:
     seen: list[str] = []
 
-    def step(trainer: Trainer, monitor: Monitor) -> dict[str, Any]:
-        seen.append(trainer.model.backbone.encoder.config._attn_implementation)
-        return original(trainer, monitor)
+    def forward(backbone: Backbone, *arguments: Any, **options: Any) -> Any:
+        if torch.is_grad_enabled():  # not in evaluations, which have a precision of their own
+            seen.append(backbone.encoder.config._attn_implementation)
+        return original(backbone, *arguments, **options)
 
-    original = Trainer._step
-    monkeypatch.setattr(Trainer, "_step", step)
+    original = Backbone.forward
+    monkeypatch.setattr(Backbone, "forward", forward)
     recipe = run.parent / "recipe.yaml"
     train(recipe, tmp_path / "run", f"training.precision={precision}", "training.steps=4")
     assert set(seen) == {attention}
