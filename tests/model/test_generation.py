@@ -258,7 +258,7 @@ def test_threads_do_not_mix_up_their_cells(
     cells = [(task.name, code) for task in TASKS for code in (*LANGUAGES, "dan")]
     expected = {cell: logits(model, *cell) for cell in cells}
     if limit is not None:
-        monkeypatch.setattr(WeightCache.__init__, "__defaults__", (None, limit))
+        monkeypatch.setattr(WeightCache.__init__, "__defaults__", (limit,))
     outputs: dict[tuple[int, int, tuple[str, str]], Tensor] = {}
     barrier = threading.Barrier(4)
 

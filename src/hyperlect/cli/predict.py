@@ -147,9 +147,9 @@ def predict(
             raise HyperlectError("--workers needs --ray.")
         folder = require_run(Path(run), finished=True, recipe=False)
         with libraries():
-            from ..bulk import Settings, predict_files
+            from ..bulk import SHARD_ROWS, Settings, predict_files
         code = language and resolve(language)
-        rows = 2000 if shard_rows is None else shard_rows
+        rows = shard_rows or SHARD_ROWS
         settings = Settings(_names(task), code, language_column, columns, rows, precision)
         options: Any = {"device": device, "ray": ray, "workers": workers, "console": err()}
         _describe(predict_files(folder, inputs, output, settings, **options), output)
@@ -539,8 +539,8 @@ class Writer:
         elif self.form == "jsonl":
             from ..predict import joined
 
-            single = [prediction.to_dict() for prediction in predictions.values()]
-            record = joined(predictions.values()) if len(single) > 1 else single[0]
+            (first, *others) = predictions.values()
+            record = joined([first, *others]) if others else first.to_dict()
             lines = [json.dumps({"line": block.line, **record}, ensure_ascii=False)]
         else:
             (task,) = self.tasks

@@ -310,11 +310,11 @@ def withheld(model: Any, language: str) -> Iterator[None]:
                     table[index] = base(table, base.features[place], place)[0]
             elif len(table) > 1:
                 table[index] = (table.sum(dim=0) - table[index]) / (len(table) - 1)
-    model.forget_weights(index)
+    model.forget_weights([index])
     try:
         yield
     finally:
-        model.forget_weights(index)
+        model.forget_weights([index])
         model.config = config
         with torch.no_grad():
             for name, table in tables.items():

@@ -133,18 +133,11 @@ class WeightCache:
 
     Args:
         adapters: writes the weights of (C,) tasks and languages, leading dimensions (C, L).
-        changes: returns those of the moment, as for `generate`.
         limit: how many bytes it may hold.
     """
 
-    def __init__(
-        self,
-        adapters: nn.Module,
-        changes: Callable[[], Changes] = dict,
-        limit: int = CACHE_BYTES,
-    ) -> None:
+    def __init__(self, adapters: nn.Module, limit: int = CACHE_BYTES) -> None:
         self.adapters = adapters
-        self.changes = changes
         self.limit = limit
         self._lock = threading.Lock()
         self._weights: OrderedDict[Index, AdapterWeights] = OrderedDict()
@@ -154,10 +147,13 @@ class WeightCache:
     def __len__(self) -> int:
         return len(self._weights)
 
-    def get(self, cells: Sequence[Index]) -> list[AdapterWeights | None]:
+    def get(
+        self, cells: Sequence[Index], changes: Changes | None = None
+    ) -> list[AdapterWeights | None]:
         """Return the weights of distinct cells, leading dimension (layers,).
 
-        Missing ones are generated where they are kept; the others are None.
+        Missing ones are generated where they are kept, with `changes` as for `generate`; the others
+        are None.
         """
         with self._lock:
             missing = [cell for cell in cells if cell not in self._weights]
@@ -168,7 +164,7 @@ class WeightCache:
                 if start and is_first and len(self._weights) >= (self._most or 0):
                     break
                 some = kept[start : start + GENERATED_TOGETHER]
-                generated = generate(self.adapters, some, self.changes())
+                generated = generate(self.adapters, some, changes)
                 self._most = self.limit // generated[0].nbytes
                 for number, cell in enumerate(some):
                     # A copy: a view would keep the weights of all the others in memory.
@@ -521,8 +517,7 @@ class HyperX(Configured, nn.Module):
                             self.add_language(code, {}, source, features)
                     yield
                 finally:
-                    if self._cache is not None:
-                        self._cache.forget(range(len(config.languages), len(self.languages)))
+                    self.forget_weights(range(len(config.languages), len(self.languages)))
                     self.config = config
                     for name, table in tables.items():
                         folder, _, leaf = name.rpartition(".")
@@ -530,10 +525,10 @@ class HyperX(Configured, nn.Module):
                 return
         yield
 
-    def forget_weights(self, language: int) -> None:
-        """Drop cached weights of a language by its row, whose vector changes inside the cache."""
+    def forget_weights(self, languages: Iterable[int]) -> None:
+        """Drop cached weights of languages by their rows, whose vectors change inside the block."""
         if self._cache is not None:
-            self._cache.forget([language])
+            self._cache.forget(languages)
 
     def source_projection(self) -> list[nn.Parameter]:
         """Return the parameters that make source embeddings from vectors; none without them."""
@@ -637,7 +632,7 @@ class HyperX(Configured, nn.Module):
         if self._cache is not None or self.adapters is None:
             yield
             return
-        self._cache = WeightCache(self.adapters, lambda: self.cell_changes, limit)
+        self._cache = WeightCache(self.adapters, limit)
         try:
             yield
         finally:
@@ -683,18 +678,16 @@ class HyperX(Configured, nn.Module):
         """Return the weights of each layer: of one cell, or of several with dimension (C,)."""
         adapters = self.adapters
         assert adapters is not None
+        weights: list[AdapterWeights | None] = [None] * len(cells)
+        changes = self.cell_changes
         if shared := self._shared.get(threading.get_ident()):
-            weights: list[AdapterWeights | None] = [shared[cell] for cell in cells]
-            changes: Changes = {}
+            weights = [shared[cell] for cell in cells]
         elif (cache := self._cache) is not None and not torch.is_grad_enabled():
-            changes = cache.changes()
             # The generator's maps hold p numbers for each weight, and what is kept one for each
             # cell. So with many cells it is less to read, and faster, to write all of them anew.
             size = self.config.hypernet.source_size
-            many = isinstance(adapters, Hypernet) and len(cells) >= max(size, 2)
-            weights = [None] * len(cells) if many else cache.get(cells)
-        else:
-            weights, changes = [None] * len(cells), self.cell_changes
+            if not (isinstance(adapters, Hypernet) and len(cells) >= max(size, 2)):
+                weights = cache.get(cells, changes)
         if len(cells) == 1:
             return (weights[0] or generate(adapters, cells, changes)[0]).unbind()
         rest = [cell for cell, of_cell in zip(cells, weights, strict=True) if of_cell is None]
@@ -972,11 +965,11 @@ def load_hypernet(folder: Path) -> tuple[HyperXConfig, Hypernet] | None:
     targets: tuple[str, ...] = config.hypernet.lora_targets if lora else ()
     widths = {n: (sizes[f"{n}_a"][-1] // rank, sizes[f"{n}_b"][-1] // rank) for n in targets}
     by_layer = "layer" not in config.hypernet.sources
-    of_layers = next(iter(sizes.values())) if by_layer else tensors["source.embeddings.layer"].shape
+    rows = next(iter(sizes.values())) if by_layer else tensors["source.embeddings.layer"].shape
     hypernet = Hypernet(
         config.hypernet,
         hidden=0 if lora else sizes["up_bias"][-1],
-        layers=of_layers[0],
+        layers=rows[0],
         tasks=len(config.adapted_tasks),
         languages=len(config.languages),
         widths=widths,

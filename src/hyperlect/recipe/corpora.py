@@ -272,12 +272,15 @@ def compare_files(
     """
     try:
         examples = read_corpora(recipe, [split], tasks, cells).examples
-        earlier, source = earlier_recipes(recipe)
-    except (DataError, RecipeError, UnreachableError) as error:
+    except (DataError, UnreachableError) as error:
         return [], str(error)
     data = {f"{cell} {split}": dataset for (_, cell), dataset in examples.items()}
     if split != "train":
         return overlaps(files, data), ""
+    try:
+        earlier, source = earlier_recipes(recipe)
+    except RecipeError as error:
+        return overlaps(data, files), str(error)
     of_earlier, unread = _training_data(earlier)
     unread += [f"everything that {source} was trained on"] if source else []
     reason = f"Not read: {listed(unread, shown=3)}." if unread else ""

@@ -199,9 +199,9 @@ class Service:
                 expected[cell] = _expectation(result.expected, result.metric, "evaluation")
             elif of_cell[0].kind != Kind.SUPERVISED and not is_fitted(self.model, cell.language):
                 task = self.model.task(cell.task)
-                evidence = Evidence.of([p.promised for p in of_cell], self._unknown(of_cell))
+                evidence = Evidence.of([prediction.promised for prediction in of_cell])
                 score = self.trust.expect(task, evidence)
-                if score and evidence.unknown <= MOST_UNKNOWN:
+                if score and self._unknown(of_cell) <= MOST_UNKNOWN:
                     expected[cell] = _expectation(score, task.type.metric, "request")
         return expected
 
