@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import transformers.utils.hub
 import yaml
 from huggingface_hub import constants
 
@@ -203,6 +204,8 @@ def serving(cache: Path, token: str | None = "secret") -> Iterator[Hub]:
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", hub.address)
+        # It keeps the address of the first hub that it speaks to, and tries it for minutes.
+        patch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)
         template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
