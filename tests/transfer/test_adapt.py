@@ -97,18 +97,35 @@ def test_the_projection_is_shared() -> None:
     assert not torch.equal(scores(model, "pos", "eng"), before)
 
 
-def test_labels_that_teach_nothing_leave_the_vector() -> None:
-    model = with_language()
-    rows = labelled(model, 0)["pos"]
-    # What four sentences teach is wrong in the fifth, whichever it is.
-    contrary = [{**row, "labels": [n % 3] * len(row["labels"])} for n, row in enumerate(rows[:3])]
+def contrary(model: HyperX) -> dict[str, Any]:
+    """Sentences of which each two teach what is wrong in the third."""
+    rows = labelled(model, 0)["pos"][:3]
     with torch.no_grad():
         for parameter in model.heads["pos"].parameters():
             parameter.zero_()  # an even guess, of which nothing learnt is an improvement
+    return {"pos": [{**row, "labels": [n % 3] * len(row["labels"])} for n, row in enumerate(rows)]}
+
+
+def test_labels_that_teach_nothing_leave_the_vector() -> None:
+    model = with_language()
+    rows = contrary(model)
     before = scores(model, "pos", "deu")
-    assert adapt(model, "deu", {"pos": contrary}, {}, FAST).steps == 0
+    assert adapt(model, "deu", rows, {}, FAST).steps == 0
     assert model.config.changed == ()
     assert torch.equal(scores(model, "pos", "deu"), before)
+
+
+def test_a_fold_ends_when_held_out_labels_get_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, steps = with_language(), [0]
+    take = torch.optim.Adam.step
+
+    def count(optimizer: torch.optim.Adam) -> None:
+        steps[0] += 1
+        take(optimizer)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", count)
+    adapt(model, "deu", contrary(model), {}, replace(FAST, steps=1000))
+    assert steps[0] == 3 * FAST.look_every
 
 
 def test_one_labelled_sentence_is_too_few_to_hold_any_out() -> None:

@@ -55,7 +55,8 @@ class Settings:
             embedding makes, if a hypernetwork reads one. "vector", the language's row alone.
             "source", the row and the projection of all source embeddings, which changes every
             language. None for the adapter where a hypernetwork writes one, else the vector.
-        steps: the most steps with labelled sentences.
+        steps: the most steps with labelled sentences. A fold ends before them at the first look
+            that is no better than the one before.
         raw_steps: the same with raw sentences alone.
         batch_size: sentences in a step.
         learning_rate: of the language's row, with Adam.
@@ -385,15 +386,21 @@ class Fitter:
         for train, held in _folds(rows, settings):
             if looks and self.late():
                 break
-            seed = settings.seed + len(looks) + 1
-            looks.append({step: self.held_out(held) for step in fit(train, seed, settings)})
+            of_fold: dict[int, dict[str, float]] = {}
+            gain = 0.0
+            for step in fit(train, settings.seed + len(looks) + 1, settings):
+                of_fold[step] = self.held_out(held)
+                earlier, gain = gain, _gain(of_fold[0], of_fold[step])
+                if step and gain <= earlier:
+                    break
+            looks.append(of_fold)
         common = sorted(set.intersection(*map(set, looks)))
         # Folds × steps: how much lower the loss is than before, as a share of it.
-        gains = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
-        best = int(gains.mean(dim=0).argmax())
-        gain = gains[:, best]
-        error = gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else 0.0
-        kept = best > 0 and gain.mean().item() > error
+        table = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
+        best = int(table.mean(dim=0).argmax())
+        gains = table[:, best]
+        error = gains.std().item() / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+        kept = best > 0 and gains.mean().item() > error
         steps = 0
         self.restore(groups, start)
         if kept:
@@ -401,7 +408,7 @@ class Fitter:
             steps = round(common[best] * len(looks) / max(1, len(looks) - 1))
             whole = replace(settings, steps=steps, look_every=steps)
             *_, steps = fit(rows, settings.seed, whole)
-        change = f"{100 * gain.mean().item():.0f} % ± {100 * error:.0f}"
+        change = f"{100 * gains.mean().item():.0f} % ± {100 * error:.0f}"
         reason = f"the loss of held-out labels falls by {change} in {common[best]} steps"
         if not kept:
             reason = "no number of steps clearly lowered the loss of held-out labels"
