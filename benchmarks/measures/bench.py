@@ -22,6 +22,7 @@ from hyperlect.hypernet import HypernetConfig
 from hyperlect.model import HyperX, HyperXConfig
 from hyperlect.recipe import Recipe, load_recipe
 from hyperlect.recipe.corpora import Corpora, read_corpora
+from hyperlect.recipe.recipe import RECOMMENDED
 from hyperlect.tasks import UPOS, Task, TaskType
 from hyperlect.training.trainer import batch_losses, task_weights
 
@@ -38,6 +39,7 @@ TASKS = {
 }
 SMALL = HypernetConfig(bottleneck=64, projection=32)
 BASE = HypernetConfig()
+DEFAULT = HypernetConfig(**RECOMMENDED["hypernet"])
 RowData = Mapping[str, Any]
 
 

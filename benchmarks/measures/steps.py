@@ -8,7 +8,7 @@ from typing import Any
 from hyperlect.grid import Cell
 from hyperlect.hypernet import HypernetConfig
 
-from .bench import BASE, SMALL, TASKS, Bench, Step, like_length, random_cells
+from .bench import BASE, DEFAULT, SMALL, TASKS, Bench, Step, like_length, random_cells
 from .rows import Row, timed_row
 
 CELLS = [Cell("pos", language) for language in ("eng", "fin", "rus", "tur")]
@@ -16,7 +16,8 @@ ORDINARY = "ordinary adapters of the same shape, same batches"
 
 
 def sizes(hypernet: HypernetConfig) -> str:
-    return f"b = {hypernet.bottleneck}, p = {hypernet.projection}"
+    name = "the default, " if hypernet == DEFAULT else ""
+    return f"{name}b = {hypernet.bottleneck}, p = {hypernet.projection}"
 
 
 def against_ordinary(
@@ -112,7 +113,9 @@ def measure(bench: Bench) -> Iterator[Row]:
     """Measure every row of this module."""
     yield against_ordinary(bench, SMALL, "≤ 1.05")
     yield against_ordinary(bench, BASE, "≤ 1.30")
+    yield against_ordinary(bench, DEFAULT, None)
     yield against_ordinary(bench, SMALL, None, sentences=8)
     yield against_ordinary(bench, BASE, None, sentences=8)
+    yield against_ordinary(bench, DEFAULT, None, sentences=8)
     yield mixed_step(bench)
     yield accumulated(bench, BASE)
