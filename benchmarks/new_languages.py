@@ -56,7 +56,7 @@ KNOWN = languages_in(["xlm-r"])
 """The languages that XLM-R was pretrained on, and so e5, the encoder of the runs."""
 TASKS = ("pos", "ner", "topic")
 SCORED, RAW = 100, 200
-LABELLED = (5, 20, 100)
+LABELLED = (5, 10, 20, 50, 100)
 MIXTURES = {
     "mean": "all, equally",
     "like-typology": "nearest by typology (TIPA)",
@@ -341,8 +341,7 @@ def markdown(
     yield "Of each stratum the mean over languages, ± its standard deviation over seeds (of the"
     yield "languages that all seeds have), then the languages of the lowest and highest gain."
     yield "Seconds are medians, of one thread on a shared machine whose load varied: they do not"
-    yield "compare. Variants that begin with offset- are of an earlier way, which fitted the vector"
-    yield "and an offset of the source embedding."
+    yield "compare."
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task]
         if not of_task:
