@@ -1,8 +1,9 @@
-"""Hyper-X against three baselines on the real mixed recipe, several seeds each.
+"""Hyper-X, in two sizes, against three baselines on the real mixed recipe, several seeds each.
 
 Every method trains the same cells for the same steps in the same harness:
 
 - hyperx: the recipe as it stands;
+- hyperx, small: the same with less than half the parameters of ordinary adapters;
 - task-hypernet: the same model without the language;
 - adapters: one ordinary adapter a task;
 - head: one head a task on the frozen backbone, without adapters.
@@ -26,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from common import RESULTS, machine
 from rich.console import Console
 from rich.table import Table
@@ -38,17 +40,27 @@ from hyperlect.training import resume, start
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "mixed-small.yaml"
-METHODS = ("hyperx", "task-hypernet", "adapters", "head")
+METHODS = {
+    "hyperx": ["method=hyperx"],
+    "hyperx, small": ["method=hyperx", "hypernet.bottleneck=24", "hypernet.projection=8"],
+    "task-hypernet": ["method=task-hypernet"],
+    "adapters": ["method=adapters"],
+    "head": ["method=head"],
+}
 OUT = RESULTS / "mixed-small"
+
+
+def run_folder(method: str, seed: int) -> Path:
+    return ROOT / "runs" / "mixed-small" / f"{method.replace(', ', '-')}-{seed}"
 
 
 def run_one(method: str, seed: int, overrides: list[str], console: Console) -> Run:
     """Train and evaluate one method with one seed, unless that is done already."""
-    run = ROOT / "runs" / "mixed-small" / f"{method}-{seed}"
+    run = run_folder(method, seed)
     if not (run / "results.json").is_file():
         console.rule(f"{method}, seed {seed}")
         if not (run / "training.json").is_file():
-            settings = [f"method={method}", f"training.seed={seed}"]
+            settings = [*METHODS[method], f"training.seed={seed}"]
             if run.exists():
                 resume(run, console=console)
             else:
@@ -64,9 +76,13 @@ def summarise(runs: Mapping[tuple[str, int], Run]) -> list[dict[str, Any]]:
 
     The rows of a kind are followed by those of its strata.
     """
-    rows, _ = compare.summarise(gather_runs([run.folder for run in runs.values()]).cells)
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for (method, _), run in runs.items():
+        folders[method].append(run.folder)
+    methods = list(folders)
+    tables = [gather_runs(of).cells.assign(method=method) for method, of in folders.items()]
+    rows, _ = compare.summarise(pd.concat(tables))
     order = list(dict.fromkeys(row.task for row in rows))
-    methods = list(dict.fromkeys(method for method, _ in runs))
     rows.sort(key=lambda row: (methods.index(row.method), order.index(row.task)))
     return [
         {
@@ -132,7 +148,7 @@ def write_cells(runs: Mapping[tuple[str, int], Run]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     console = Console()
@@ -162,8 +178,7 @@ def main() -> None:
     (OUT / "summary.json").write_text(text + "\n", encoding="utf-8")
     (OUT / "summary.md").write_text(markdown(rows, arguments.methods), encoding="utf-8")
     write_cells(runs)
-    first = ROOT / "runs" / "mixed-small" / f"{arguments.methods[0]}-{arguments.seeds[0]}"
-    write_report([first], OUT / "report.html")
+    write_report([run_folder(arguments.methods[0], arguments.seeds[0])], OUT / "report.html")
     console.print(table(rows, arguments.methods))
     console.print(f"written to {OUT.relative_to(ROOT)}")
 

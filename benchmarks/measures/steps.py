@@ -37,7 +37,7 @@ def against_ordinary(
         goal,
         times,
         ("hypernetwork", "ordinary adapters"),
-        extra=sentences is not None,
+        extra=goal is None,
         adapter_parameters={
             name: sum(p.numel() for p in step.model.adapters.parameters())
             for name, step in runs.items()
