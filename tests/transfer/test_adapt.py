@@ -13,7 +13,14 @@ from hyperlect.data.encoding import encode_inputs
 from hyperlect.grid import Cell
 from hyperlect.model import HyperX
 from hyperlect.tasks import Task, TaskType
-from hyperlect.transfer.adapt import Settings, adapt, certainty_loss, entropy, unlabelled_rows
+from hyperlect.transfer.adapt import (
+    Fitter,
+    Settings,
+    adapt,
+    certainty_loss,
+    entropy,
+    unlabelled_rows,
+)
 from tests.model.models import LANGUAGES, padded, tiny_model
 
 FAST = Settings(
@@ -126,6 +133,17 @@ def test_a_fold_ends_when_held_out_labels_get_no_better(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.optim.Adam, "step", count)
     adapt(model, "deu", contrary(model), {}, replace(FAST, steps=1000))
     assert steps[0] == 3 * FAST.look_every
+
+
+def test_a_fold_that_ends_first_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 1.1, *[1.0, 0.6, 0.3, 0.4] * 2])  # of three folds, look by look
+    monkeypatch.setattr(Fitter, "held_out", lambda fitter, rows: {"pos": next(losses)})
+    model = with_language()
+    result = adapt(model, "deu", labelled(model, 1), {}, replace(FAST, folds=3))
+    best = 2 * FAST.look_every
+    assert result.steps == best * 3 / 2
+    assert result.before == {"pos": 1.0}
+    assert result.after == {"pos": pytest.approx((1.1 + 0.3 + 0.3) / 3)}
 
 
 def test_one_labelled_sentence_is_too_few_to_hold_any_out() -> None:

@@ -1,8 +1,8 @@
-"""Fitting the vector of one language to its sentences, labelled or raw.
+"""Fitting what belongs to one language, its vector or its cells' changes, to its sentences.
 
 All else is frozen, so no other language changes. Labelled sentences teach by the loss of training.
 Raw sentences teach by the model's own predictions: see `certainty_loss`. Sentences that are held
-out decide how many steps are taken. Where they speak against the new vector, the old one stays.
+out decide how many steps are taken. Where they speak against what was fitted, it is not kept.
 """
 
 from __future__ import annotations
@@ -394,28 +394,30 @@ class Fitter:
                 if step and gain <= earlier:
                     break
             looks.append(of_fold)
-        common = sorted(set.intersection(*map(set, looks)))
-        # Folds × steps: how much lower the loss is than before, as a share of it.
-        table = torch.tensor([[_gain(fold[0], fold[step]) for step in common] for fold in looks])
-        best = int(table.mean(dim=0).argmax())
-        gains = table[:, best]
-        error = gains.std().item() / len(gains) ** 0.5 if len(gains) > 1 else 0.0
-        kept = best > 0 and gains.mean().item() > error
+        # Folds × steps: how much lower the loss is than before, as a share of it. A fold that has
+        # ended counts as it was at its end.
+        table = pd.DataFrame(
+            [{step: _gain(fold[0], loss) for step, loss in fold.items()} for fold in looks]
+        )
+        table = table.sort_index(axis="columns").ffill(axis="columns")
+        best = int(table.mean().idxmax())
+        error = table[best].sem() if len(looks) > 1 else 0.0
+        kept = best > 0 and table[best].mean() > error
         steps = 0
         self.restore(groups, start)
         if kept:
             # A fold sees fewer sentences in an epoch.
-            steps = round(common[best] * len(looks) / max(1, len(looks) - 1))
+            steps = round(best * len(looks) / max(1, len(looks) - 1))
             whole = replace(settings, steps=steps, look_every=steps)
             *_, steps = fit(rows, settings.seed, whole)
-        change = f"{100 * gains.mean().item():.0f} % ± {100 * error:.0f}"
-        reason = f"the loss of held-out labels falls by {change} in {common[best]} steps"
+        change = f"{100 * table[best].mean():.0f} % ± {100 * error:.0f}"
+        reason = f"the loss of held-out labels falls by {change} in {best} steps"
         if not kept:
             reason = "no number of steps clearly lowered the loss of held-out labels"
-            reason += f" (best: by {change} in {common[best]} steps)" if best else ""
-        compared = (0, common[best] if kept else 0)
-        tables = (pd.DataFrame([fold[step] for fold in looks]) for step in compared)
-        first, last = (table.mean().to_dict() for table in tables)
+            reason += f" (best: by {change} in {best} steps)" if best else ""
+        ends = (0, best if kept else 0)
+        held_out = ([fold[max(s for s in fold if s <= end)] for fold in looks] for end in ends)
+        first, last = (pd.DataFrame(losses).mean().to_dict() for losses in held_out)
         return self._result(steps, reason, first, last, rows)
 
     def fit_to_text(self, groups: Groups, rows: Rows) -> Adaptation:
