@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
@@ -394,30 +395,32 @@ class Fitter:
                 if step and gain <= earlier:
                     break
             looks.append(of_fold)
-        # Folds × steps: how much lower the loss is than before, as a share of it. A fold that has
-        # ended counts as it was at its end.
-        table = pd.DataFrame(
-            [{step: _gain(fold[0], loss) for step, loss in fold.items()} for fold in looks]
-        )
-        table = table.sort_index(axis="columns").ffill(axis="columns")
-        best = int(table.mean().idxmax())
-        error = table[best].sem() if len(looks) > 1 else 0.0
-        kept = best > 0 and table[best].mean() > error
+        # A fold that has ended counts as it was at its end.
+        reached = sorted(set().union(*looks))
+        for fold in looks:
+            for previous, step in pairwise(reached):
+                fold.setdefault(step, fold[previous])
+        # Folds × steps: how much lower the loss is than before, as a share of it.
+        table = torch.tensor([[_gain(fold[0], fold[step]) for step in reached] for fold in looks])
+        best = int(table.mean(dim=0).argmax())
+        gains = table[:, best]
+        error = gains.std().item() / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+        kept = best > 0 and gains.mean().item() > error
         steps = 0
         self.restore(groups, start)
         if kept:
             # A fold sees fewer sentences in an epoch.
-            steps = round(best * len(looks) / max(1, len(looks) - 1))
+            steps = round(reached[best] * len(looks) / max(1, len(looks) - 1))
             whole = replace(settings, steps=steps, look_every=steps)
             *_, steps = fit(rows, settings.seed, whole)
-        change = f"{100 * table[best].mean():.0f} % ± {100 * error:.0f}"
-        reason = f"the loss of held-out labels falls by {change} in {best} steps"
+        change = f"{100 * gains.mean().item():.0f} % ± {100 * error:.0f}"
+        reason = f"the loss of held-out labels falls by {change} in {reached[best]} steps"
         if not kept:
             reason = "no number of steps clearly lowered the loss of held-out labels"
-            reason += f" (best: by {change} in {best} steps)" if best else ""
-        ends = (0, best if kept else 0)
-        held_out = ([fold[max(s for s in fold if s <= end)] for fold in looks] for end in ends)
-        first, last = (pd.DataFrame(losses).mean().to_dict() for losses in held_out)
+            reason += f" (best: by {change} in {reached[best]} steps)" if best else ""
+        compared = (0, reached[best] if kept else 0)
+        tables = (pd.DataFrame([fold[step] for fold in looks]) for step in compared)
+        first, last = (table.mean().to_dict() for table in tables)
         return self._result(steps, reason, first, last, rows)
 
     def fit_to_text(self, groups: Groups, rows: Rows) -> Adaptation:
